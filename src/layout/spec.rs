@@ -1,0 +1,123 @@
+//! A layout as somebody wrote it: words, not yet checked against each other.
+
+/// How sessions lie in a root.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Kind {
+    /// One directory a session.
+    #[default]
+    Directories,
+    /// One file lists all sessions, their blobs lie beside it.
+    Catalog,
+}
+
+/// How a time is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TimeFormat {
+    /// RFC 3339, or ISO 8601 without an offset (then read in the source's zone), with or
+    /// without a fraction.
+    Rfc3339,
+    EpochS,
+    EpochMs,
+    EpochUs,
+    EpochNs,
+    /// strftime words, read in the source's zone.
+    Strftime(String),
+}
+
+/// In which zone a time without an offset is read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Zone {
+    #[default]
+    Utc,
+    /// The host's.
+    Local,
+    Iana(chrono_tz::Tz),
+}
+
+/// One place where the creation time may stand. The first that answers is used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// A JSON pointer into the metadata (in a catalogue: into the entry).
+    Key {
+        key: String,
+        format: TimeFormat,
+        zone: Zone,
+    },
+    /// A named group of `pattern`; `radix` for epoch formats, 10 unless told.
+    Name {
+        group: String,
+        format: TimeFormat,
+        zone: Zone,
+        radix: u32,
+    },
+    /// The text of a file inside the session.
+    File {
+        file: String,
+        format: TimeFormat,
+        zone: Zone,
+    },
+    Birth,
+    Mtime,
+}
+
+/// Which words mean what. Values are compared as text.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StateSpec {
+    /// A JSON pointer.
+    pub key: String,
+    pub active: Vec<String>,
+    pub complete: Vec<String>,
+    pub failed: Vec<String>,
+}
+
+/// `[root.layout]` with its tables.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LayoutSpec {
+    pub kind: Kind,
+    /// Glob on the path below the root; `*` stays in one level, `**` spans levels.
+    pub sessions: String,
+    /// Regex on the last name (directories) or on the id (catalog), with named groups
+    /// `id`, `created`, `group`.
+    pub pattern: Option<String>,
+    /// `None`: none is expected.
+    pub metadata: Option<String>,
+    pub required: bool,
+    pub marker: Option<String>,
+    pub lock: Option<String>,
+    pub blobs: Vec<String>,
+    pub created_at: Vec<Source>,
+    pub state: Option<StateSpec>,
+    /// A JSON pointer to the group's name; a group named `group` in `pattern` comes first.
+    pub group: Option<String>,
+}
+
+impl Default for LayoutSpec {
+    /// Directories with a `metadata.json` that has a `created_at`.
+    fn default() -> Self {
+        Self {
+            kind: Kind::Directories,
+            sessions: "*".to_owned(),
+            pattern: None,
+            metadata: Some("metadata.json".to_owned()),
+            required: true,
+            marker: None,
+            lock: None,
+            blobs: Vec::new(),
+            created_at: vec![Source::Key {
+                key: "/created_at".to_owned(),
+                format: TimeFormat::Rfc3339,
+                zone: Zone::Utc,
+            }],
+            state: None,
+            group: Some("/group".to_owned()),
+        }
+    }
+}
+
+/// What is wrong with one key of a layout.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpecProblem {
+    /// The key below `[root.layout]`, such as `sessions` or `created_at.from`.
+    pub key: &'static str,
+    pub message: String,
+}

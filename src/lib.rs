@@ -1,0 +1,6 @@
+//! housekeeper keeps directories full of sessions under their limits.
+
+pub mod config;
+pub mod layout;
+pub mod model;
+pub mod policy;

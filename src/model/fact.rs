@@ -1,0 +1,1 @@
+//! What happened, for logs, metrics and audit. Written once, told in many ways.

@@ -1,0 +1,17 @@
+//! The words that cross floors: values only, no IO, no serde.
+//!
+//! Modules on one floor never name each other; what two of them must agree on lives here.
+
+pub mod anomaly;
+pub mod bytes;
+pub mod disk;
+pub mod fact;
+pub mod hint;
+pub mod listing;
+pub mod path;
+pub mod plan;
+pub mod report;
+pub mod seen;
+pub mod session;
+pub mod time;
+pub mod watcher;

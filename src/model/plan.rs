@@ -1,0 +1,191 @@
+//! What should go now, and why. Computing it has no effects.
+
+use super::bytes::Bytes;
+use super::path::RelPath;
+use super::seen::{FileId, Signature};
+use super::session::{Key, SessionId};
+use super::time::{Tick, Time};
+use std::fmt;
+use std::time::Duration;
+
+/// One limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Rule {
+    Age,
+    Count,
+    Size,
+}
+
+impl Rule {
+    /// The configuration key that sets it; used in JSON and logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Age => "max_age",
+            Self::Count => "max_count",
+            Self::Size => "max_size",
+        }
+    }
+}
+
+/// Why one session goes: the rule with its numbers. `Display` is the sentence for people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Because {
+    TooOld {
+        age: Duration,
+        max_age: Duration,
+    },
+    TooMany {
+        n_sessions: u64,
+        max_count: u64,
+    },
+    TooBig {
+        usage: Bytes,
+        max_size: Bytes,
+        goal: Bytes,
+    },
+}
+
+impl Because {
+    pub fn rule(&self) -> Rule {
+        match self {
+            Self::TooOld { .. } => Rule::Age,
+            Self::TooMany { .. } => Rule::Count,
+            Self::TooBig { .. } => Rule::Size,
+        }
+    }
+}
+
+impl fmt::Display for Because {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = |d: &Duration| humantime::format_duration(Duration::from_secs(d.as_secs()));
+        match self {
+            Self::TooOld { age, max_age } => {
+                write!(
+                    f,
+                    "it is {} old, more than max_age {}",
+                    seconds(age),
+                    seconds(max_age)
+                )
+            }
+            Self::TooMany {
+                n_sessions,
+                max_count,
+            } => {
+                write!(
+                    f,
+                    "the oldest of {n_sessions} sessions, more than max_count {max_count}"
+                )
+            }
+            Self::TooBig {
+                usage,
+                max_size,
+                goal,
+            } => write!(
+                f,
+                "the oldest while {usage} ({} bytes) are used, more than max_size {max_size}, down to {goal}",
+                usage.0
+            ),
+        }
+    }
+}
+
+/// Why a session that a rule would take stays, or why bytes cannot go at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Blocker {
+    Active,
+    Quiet,
+    Pinned,
+    Locked,
+    Anomalous,
+    Orphan,
+    /// The newest tenth of the limit, kept because what may not go fills the rest (promise 1).
+    Reserved,
+}
+
+impl Blocker {
+    pub const ALL: [Self; 7] = [
+        Self::Active,
+        Self::Quiet,
+        Self::Pinned,
+        Self::Locked,
+        Self::Anomalous,
+        Self::Orphan,
+        Self::Reserved,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Quiet => "quiet",
+            Self::Pinned => "pinned",
+            Self::Locked => "locked",
+            Self::Anomalous => "anomalous",
+            Self::Orphan => "orphan",
+            Self::Reserved => "reserved",
+        }
+    }
+}
+
+/// What one reason holds back.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Held {
+    pub n_sessions: u64,
+    pub bytes: Bytes,
+}
+
+/// A file that must still be as it was when the facts were read from it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proof {
+    pub name: Box<[u8]>,
+    /// `None`: it must still be absent.
+    pub signature: Option<Signature>,
+}
+
+/// The names that make up a victim.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Body {
+    /// A directory with everything in it: leaves in one rename.
+    Tree { id: FileId, proofs: Vec<Proof> },
+    /// Blobs in the root's own directory and an entry in the catalogue: blobs first, entry last.
+    Blobs {
+        blobs: Vec<(Box<[u8]>, FileId)>,
+        catalogue: Proof,
+    },
+}
+
+/// A session that a plan gives up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Victim {
+    pub session: SessionId,
+    pub key: Key,
+    /// The session's directory; for blobs the root.
+    pub path: RelPath,
+    pub body: Body,
+    /// What the root has less when it is gone. Links that stay elsewhere in the root do not count.
+    pub freed: Bytes,
+    /// `None` never happens for a rule that orders by it.
+    pub created: Option<Time>,
+    pub because: Because,
+}
+
+/// What to do now. A plan that cannot be met says so.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// Oldest first.
+    pub victims: Vec<Victim>,
+    /// By reason, those with nothing held left out.
+    pub blocked: Vec<(Blocker, Held)>,
+    /// What is above the goal still when all victims are gone.
+    pub still_over: Bytes,
+    /// Sessions above `max_count`, or older than `max_age`, still there when all victims are gone.
+    pub still_too_many: u64,
+    /// When a reason that ends with time ends first.
+    pub retry: Option<Tick>,
+}
+
+impl Plan {
+    /// Whether carrying it out meets every limit.
+    pub fn meets_limits(&self) -> bool {
+        self.still_over == Bytes::ZERO && self.still_too_many == 0
+    }
+}

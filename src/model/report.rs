@@ -1,0 +1,100 @@
+//! What became of the victims of a plan.
+
+use super::plan::Victim;
+use super::session::Key;
+
+/// Why the disk or its owner said no.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Skip {
+    /// Another inode has the name now.
+    Replaced,
+    /// The metadata is not what the plan was made from: it is read again first.
+    Changed,
+    /// Written to within `quiet`.
+    Quiet,
+    /// Somebody holds a BSD lock on it.
+    Locked,
+    /// Something was swapped in during the rename; it is back in its place.
+    Stranger,
+    /// As before, but its place was taken: it stays in the trash, unremoved.
+    StrangerKept,
+    /// The kernel refuses (EROFS, EPERM, EACCES, EBUSY ...): the operation and the errno.
+    Refused { operation: &'static str, errno: i32 },
+    /// The root's path does not lead to the directory held open.
+    RootMoved,
+}
+
+/// What became of one victim.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Out of the tree. These names in the trash wait for removal.
+    Aside(Vec<AsideName>),
+    /// No rename was possible (ENOSPC, EXDEV): the intent is written, and it is being removed
+    /// where it lies. A [`Removed`] for the key follows.
+    InPlace,
+    /// It was not there any more.
+    Gone,
+    Skipped(Skip),
+}
+
+/// The name of something in `.housekeeper/trash`: `<ulid>-<dev>-<ino>` (hexadecimal), so that the next
+/// start can tell a victim from a stranger.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct AsideName(pub String);
+
+/// One victim with its outcome.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    pub victim: Victim,
+    pub outcome: Outcome,
+}
+
+/// The end of a removal that ran beside the engine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Removed {
+    /// The bytes of something in the trash are gone; `left` names what stayed, with the errno.
+    Trash {
+        aside: AsideName,
+        bytes: u64,
+        left: Vec<(String, i32)>,
+    },
+    /// A victim that had to be removed in place is gone, or not.
+    InPlace { key: Key, left: Vec<(String, i32)> },
+    /// Entries were taken out of the catalogue.
+    Unlisted { keys: Vec<Key>, result: Unlist },
+}
+
+/// The end of a catalogue edit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unlist {
+    Done,
+    /// Somebody has the catalogue open, or no lease can be had here: the entries stay.
+    NoLease(i32),
+    /// The catalogue does not parse now: the entries stay.
+    Unparsable,
+    Failed {
+        operation: &'static str,
+        errno: i32,
+    },
+}
+
+/// Who holds a lock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    pub host: String,
+    pub pid: u32,
+    /// RFC 3339 in UTC.
+    pub since: String,
+}
+
+/// The answer to a try for the root's lock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LockTry {
+    Taken,
+    /// `None`: the holder has not written its line yet.
+    Busy(Option<Holder>),
+    Failed {
+        operation: &'static str,
+        errno: i32,
+    },
+}

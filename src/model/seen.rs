@@ -1,0 +1,77 @@
+//! What the disk answered.
+
+use super::time::UnixNanos;
+
+/// Which inode: survives renames, not deletion.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FileId {
+    pub dev: u64,
+    pub ino: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileKind {
+    File,
+    Dir,
+    Symlink,
+    /// FIFO, socket, device.
+    Other,
+}
+
+/// One `statx` answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stat {
+    pub id: FileId,
+    /// The mount it was reached through; bind mounts share `id.dev`.
+    pub mount: u64,
+    pub kind: FileKind,
+    /// `st_size`.
+    pub apparent: u64,
+    /// 512 × `st_blocks`.
+    pub allocated: u64,
+    pub n_links: u32,
+    pub mtime: UnixNanos,
+    pub ctime: UnixNanos,
+    /// Creation time, where the file system keeps one.
+    pub btime: Option<UnixNanos>,
+}
+
+impl Stat {
+    /// The later of mtime and ctime; mtime alone can be forged.
+    /// A mtime after `now` says nothing about a write and is passed over.
+    pub fn written(&self, now: UnixNanos) -> UnixNanos {
+        if self.mtime > now {
+            self.ctime.min(now)
+        } else {
+            self.mtime.max(self.ctime).min(now)
+        }
+    }
+
+    /// Changes when the content may have changed.
+    pub fn signature(&self) -> Signature {
+        Signature {
+            id: self.id,
+            size: self.apparent,
+            mtime: self.mtime,
+            ctime: self.ctime,
+        }
+    }
+}
+
+/// Two equal signatures of one name: the content was not written in between.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Signature {
+    pub id: FileId,
+    pub size: u64,
+    pub mtime: UnixNanos,
+    pub ctime: UnixNanos,
+}
+
+/// The answer to one look at one name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seen {
+    There(Stat),
+    Gone,
+    /// Any error but "not found"; the errno.
+    Unreadable(i32),
+}

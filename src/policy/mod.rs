@@ -1,0 +1,3 @@
+//! Rules in, plan out. Pure.
+
+pub mod limits;
