@@ -1,6 +1,8 @@
 //! housekeeper keeps directories full of sessions under their limits.
 
 pub mod config;
+pub mod engine;
+pub mod index;
 pub mod layout;
 pub mod model;
 pub mod policy;

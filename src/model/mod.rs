@@ -9,6 +9,7 @@ pub mod fact;
 pub mod hint;
 pub mod listing;
 pub mod path;
+pub mod place;
 pub mod plan;
 pub mod report;
 pub mod seen;

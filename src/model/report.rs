@@ -91,6 +91,8 @@ pub struct Holder {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LockTry {
     Taken,
+    /// The holder on another host did not move for the whole stale time.
+    TakenStale(Holder),
     /// `None`: the holder has not written its line yet.
     Busy(Option<Holder>),
     Failed {

@@ -1,10 +1,8 @@
 //! The unit of retention, and what is known of it.
 
 use super::anomaly::Anomalies;
-use super::path::{RelPath, escape};
 use super::seen::Signature;
 use super::time::Time;
-use std::fmt;
 use std::sync::Arc;
 
 /// A session's place in its root's index. Never reused for another session.
@@ -15,7 +13,7 @@ pub struct SessionId {
 }
 
 /// What names a session in its root and breaks ties of age: its path below the root,
-/// or its id in a catalogue. Bytes, shown through [`escape`].
+/// or its id in a catalogue. Bytes, shown through [`super::path::escape`].
 pub type Key = Arc<[u8]>;
 
 /// What a layout's word for the state means here.
@@ -118,20 +116,4 @@ pub enum Declared {
     Bytes(u64),
     /// There, but no size: negative, text, null.
     Nonsense,
-}
-
-/// Where a session lies, for people: a path below the root.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
-    pub key: Key,
-    pub path: RelPath,
-}
-
-/// Shows a key.
-pub struct ShowKey<'a>(pub &'a [u8]);
-
-impl fmt::Display for ShowKey<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&escape(self.0))
-    }
 }

@@ -1,0 +1,268 @@
+//! What is wrong at which place, and what of it was told.
+
+use super::{Effect, Engine};
+use crate::layout::spec::Kind;
+use crate::model::anomaly::AnomalyKind;
+use crate::model::bytes::Bytes;
+use crate::model::fact::Fact;
+use crate::model::path::RelPath;
+use crate::model::session::Declared;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// Most places kept; above it they are counted only.
+const MAX_PLACES: usize = 100_000;
+/// Most lines a kind and scan.
+const MAX_LINES: u64 = 100;
+
+/// Anomalies that belong to a place, not to a session's metadata.
+#[derive(Debug, Default)]
+pub(super) struct Places {
+    by_path: BTreeMap<RelPath, BTreeMap<AnomalyKind, Bytes>>,
+    n_unowned: u64,
+    /// Places above the bound since the last full scan.
+    n_more: u64,
+    told: BTreeSet<(AnomalyKind, RelPath)>,
+}
+
+impl Places {
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_path.is_empty()
+    }
+
+    pub(super) fn insert(&mut self, kind: AnomalyKind, path: RelPath, bytes: Bytes) {
+        if self.by_path.len() >= MAX_PLACES && !self.by_path.contains_key(&path) {
+            self.n_more += 1;
+            return;
+        }
+        if self
+            .by_path
+            .entry(path)
+            .or_default()
+            .insert(kind, bytes)
+            .is_none()
+        {
+            self.n_unowned += u64::from(kind == AnomalyKind::Unowned);
+        }
+    }
+
+    pub(super) fn remove(&mut self, kind: AnomalyKind, path: &RelPath) {
+        let Some(kinds) = self.by_path.get_mut(path) else {
+            return;
+        };
+        if kinds.remove(&kind).is_some() {
+            self.n_unowned -= u64::from(kind == AnomalyKind::Unowned);
+        }
+        if kinds.is_empty() {
+            self.by_path.remove(path);
+        }
+    }
+
+    /// Forgets a path with everything below it. The path is asked for only when needed.
+    pub(super) fn forget_below(&mut self, path: impl FnOnce() -> Option<RelPath>) {
+        if self.by_path.is_empty() {
+            return;
+        }
+        let Some(path) = path() else { return };
+        // Siblings such as `a-b` sort between `a` and `a/b`.
+        let below: Vec<RelPath> = self
+            .by_path
+            .range(path.clone()..)
+            .take_while(|(at, _)| at.as_bytes().starts_with(path.as_bytes()))
+            .filter(|(at, _)| at.is_within(&path))
+            .map(|(at, _)| at.clone())
+            .collect();
+        for at in below {
+            if let Some(kinds) = self.by_path.remove(&at) {
+                self.n_unowned -= u64::from(kinds.contains_key(&AnomalyKind::Unowned));
+            }
+        }
+    }
+
+    pub(super) fn n_unowned(&self) -> u64 {
+        self.n_unowned
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (AnomalyKind, &RelPath, Bytes)> {
+        self.by_path
+            .iter()
+            .flat_map(|(path, kinds)| kinds.iter().map(move |(kind, bytes)| (*kind, path, *bytes)))
+    }
+
+    /// Whether something that hides bytes lies within a path.
+    pub(super) fn obstructs(&self, path: &RelPath, kind: AnomalyKind) -> bool {
+        self.by_path
+            .range(path.clone()..)
+            .take_while(|(at, _)| at.as_bytes().starts_with(path.as_bytes()))
+            .any(|(at, kinds)| at.is_within(path) && kinds.contains_key(&kind))
+    }
+}
+
+impl Engine {
+    /// Every anomaly with its place and bytes, at most [`MAX_PLACES`] and those of sessions.
+    pub(super) fn anomalies(&self) -> Vec<(AnomalyKind, RelPath, Bytes)> {
+        let trouble = self.reading.catalogue_trouble();
+        let mut all: Vec<_> = self
+            .places
+            .iter()
+            .map(|(kind, path, bytes)| {
+                let bytes = self.place_bytes(kind, path).unwrap_or(bytes);
+                match (kind, trouble) {
+                    // Without a catalogue nobody can say whether a blob is an orphan.
+                    (AnomalyKind::OrphanBlob, Some(_)) => {
+                        (AnomalyKind::MetadataMissing, path.clone(), bytes)
+                    }
+                    _ => (kind, path.clone(), bytes),
+                }
+            })
+            .collect();
+        if let (Some(kind), Some(name)) = (trouble, self.rules.layout.catalogue())
+            && let Ok(path) = RelPath::new(name)
+        {
+            all.push((kind, path, Bytes::ZERO));
+        }
+        let measure = self.rules.limits.measure;
+        for (id, session) in self.index.sessions() {
+            let path = || self.index.session_path(id);
+            let kinds = session.anomalies.iter().chain(session.obstacles.iter());
+            all.extend(
+                kinds
+                    .chain(self.derived(session))
+                    .map(|kind| (kind, path(), session.bytes(measure))),
+            );
+            if session.is_disowned() {
+                all.push((AnomalyKind::Unowned, path(), session.bytes(measure)));
+            }
+        }
+        all.sort();
+        all.dedup_by(|a, b| a.0 == b.0 && a.1 == b.1);
+        all
+    }
+
+    /// What follows from comparing a session's entry with the disk.
+    pub(super) fn derived(
+        &self,
+        session: &crate::index::Session,
+    ) -> impl Iterator<Item = AnomalyKind> + use<> {
+        let catalog = self.rules.layout.kind() == Kind::Catalog;
+        let bad_id = session.anomalies.contains(AnomalyKind::BadId);
+        let dangling = catalog && session.tally.n_files == 0 && !bad_id;
+        let mismatch = match session.declared {
+            Declared::Nothing => false,
+            Declared::Nonsense => true,
+            Declared::Bytes(size) => !dangling && u128::from(size) != session.tally.apparent,
+        };
+        [
+            dangling.then_some(AnomalyKind::DanglingEntry),
+            (catalog && mismatch && !bad_id).then_some(AnomalyKind::SizeMismatch),
+        ]
+        .into_iter()
+        .flatten()
+    }
+
+    fn place_bytes(&self, kind: AnomalyKind, path: &RelPath) -> Option<Bytes> {
+        if kind != AnomalyKind::Unowned {
+            return None;
+        }
+        let dir = self.index.dir_at(path)?;
+        Some(self.index.tally_below(dir).bytes(self.rules.limits.measure))
+    }
+
+    /// Tells which anomalies came and went since the last full scan, once each.
+    pub(super) fn publish_anomalies(&mut self, out: &mut Vec<Effect>) {
+        self.refresh_obstacles();
+        let all = self.anomalies();
+        self.scanning.n_anomalies = all.len() as u64 + self.places.n_more;
+        self.places.n_more = 0;
+        let mut lines: HashMap<AnomalyKind, (u64, u64)> = HashMap::new();
+        let mut now_there = BTreeSet::new();
+        for (kind, path, bytes) in all {
+            if !self.places.told.contains(&(kind, path.clone())) {
+                let (found, _) = lines.entry(kind).or_default();
+                *found += 1;
+                if *found <= MAX_LINES {
+                    let path = path.clone();
+                    out.push(Effect::Tell(Fact::AnomalyFound { kind, path, bytes }));
+                }
+            }
+            now_there.insert((kind, path));
+        }
+        for (kind, path) in self.places.told.difference(&now_there) {
+            let (_, cleared) = lines.entry(*kind).or_default();
+            *cleared += 1;
+            if *cleared <= MAX_LINES {
+                out.push(Effect::Tell(Fact::AnomalyCleared {
+                    kind: *kind,
+                    path: path.clone(),
+                }));
+            }
+        }
+        for (kind, (found, cleared)) in lines {
+            let (found, cleared) = (
+                found.saturating_sub(MAX_LINES),
+                cleared.saturating_sub(MAX_LINES),
+            );
+            if found + cleared > 0 {
+                out.push(Effect::Tell(Fact::AnomaliesMore {
+                    kind,
+                    found,
+                    cleared,
+                }));
+            }
+        }
+        self.places.told = now_there;
+    }
+
+    /// After a full scan a session whose obstacle was not found again is free of it.
+    fn refresh_obstacles(&mut self) {
+        self.forget_vanished_places();
+        let obstructed: Vec<_> = self
+            .index
+            .sessions()
+            .filter(|(_, session)| !session.obstacles.is_empty())
+            .map(|(id, session)| (id, session.obstacles))
+            .collect();
+        for (id, obstacles) in obstructed {
+            let path = self.index.session_path(id);
+            for kind in obstacles.iter() {
+                if !self.places.obstructs(&path, kind)
+                    && let Some(session) = self.index.session_mut(id)
+                {
+                    session.obstacles.remove(kind);
+                }
+            }
+            self.restand(id);
+        }
+    }
+
+    /// Places whose name left the index without a look (a scan knows only hashes) go too.
+    fn forget_vanished_places(&mut self) {
+        let vanished: Vec<(AnomalyKind, RelPath)> = self
+            .places
+            .iter()
+            .filter(|(kind, path, _)| needs_name(*kind) && !self.is_known(path))
+            .map(|(kind, path, _)| (kind, path.clone()))
+            .collect();
+        for (kind, path) in vanished {
+            self.places.remove(kind, &path);
+        }
+    }
+
+    fn is_known(&self, path: &RelPath) -> bool {
+        let parent = path.parent().and_then(|parent| self.index.dir_at(&parent));
+        parent
+            .zip(path.name())
+            .is_some_and(|(dir, name)| self.index.find(dir, name).is_some())
+    }
+}
+
+/// Whether an anomaly of this kind ends when its name is not there any more.
+fn needs_name(kind: AnomalyKind) -> bool {
+    matches!(
+        kind,
+        AnomalyKind::Unowned
+            | AnomalyKind::OrphanBlob
+            | AnomalyKind::Symlink
+            | AnomalyKind::BlobUnusable
+            | AnomalyKind::ForeignMount
+    )
+}

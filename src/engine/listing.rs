@@ -1,0 +1,231 @@
+//! What walks bring: evidence for every name of a directory.
+
+use super::{Effect, Engine};
+use crate::index::Known;
+use crate::model::anomaly::AnomalyKind;
+use crate::model::bytes::Bytes;
+use crate::model::listing::{Listing, ScanId, Unlisted, Walked, Watched};
+use crate::model::path::RelPath;
+use crate::model::place::{DirId, Look, Why};
+use crate::model::seen::{FileKind, Seen, Stat};
+use crate::model::time::Now;
+
+impl Engine {
+    pub(super) fn walked(&mut self, now: Now, walked: Walked, out: &mut Vec<Effect>) {
+        match walked {
+            Walked::Chunk(listing) => self.chunk(now, &listing, out),
+            Walked::Unlisted { dir, why, .. } => self.unlisted(&dir, &why, out),
+            Walked::End { scan } => self.scan_ended(scan, out),
+        }
+    }
+
+    fn chunk(&mut self, now: Now, listing: &Listing, out: &mut Vec<Effect>) {
+        let Some(dir) = self.place_of(listing, out) else {
+            return;
+        };
+        if listing.first {
+            self.index.begin_listing(dir, listing.scan.0);
+            self.note_watch(dir, listing.watched);
+            self.places.remove(AnomalyKind::Unreadable, &listing.dir);
+        }
+        // A known directory's unknown names may be newer than their hints: in a rescan they
+        // are looked at again at its end.
+        let believe = !(self.index.is_listed(dir) && self.scanning.defers(listing.scan));
+        for (name, seen) in listing.entries() {
+            self.listed(now, listing.scan, dir, name, seen, believe, out);
+        }
+        if listing.last {
+            self.listing_ended(listing.scan, dir, out);
+        }
+        self.note_peak();
+    }
+
+    /// The directory a chunk speaks of, if it still is what the walk had open.
+    fn place_of(&mut self, listing: &Listing, out: &mut Vec<Effect>) -> Option<DirId> {
+        let ino = listing.stat.id.ino;
+        let dir = self.index.dir_at(&listing.dir);
+        if let Some(dir) = dir.filter(|_| listing.dir.is_root()) {
+            self.index.set_root_ino(ino);
+            self.root = Some(listing.stat);
+            return Some(dir);
+        }
+        if let Some(dir) = dir.filter(|dir| self.index.dir_ino(*dir) == Some(ino)) {
+            return Some(dir);
+        }
+        if let Watched::Placed(generation) = listing.watched {
+            out.push(Effect::Unwatch(vec![(listing.dir.clone(), generation)]));
+        }
+        let parent = dir.and_then(|dir| self.index.parent(dir));
+        if let (Some(parent), Some(name)) = (parent, listing.dir.name()) {
+            out.push(Effect::Look(Look::new(parent, name, Why::Again)));
+        }
+        None
+    }
+
+    fn note_watch(&mut self, dir: DirId, watched: Watched) {
+        let old = self.index.watch(dir);
+        let new = match watched {
+            Watched::Unasked => return,
+            Watched::Placed(generation) => generation,
+            Watched::Failed => 0,
+        };
+        self.index.set_watch(dir, new, watched == Watched::Failed);
+        if old != new {
+            self.n_unwatched = self.index.n_unwatched();
+        }
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one entry with its listing's context"
+    )]
+    fn listed(
+        &mut self,
+        now: Now,
+        scan: ScanId,
+        dir: DirId,
+        name: &[u8],
+        seen: &Seen,
+        believe: bool,
+        out: &mut Vec<Effect>,
+    ) {
+        let (hash, known) = self.index.listed(dir, name);
+        if !self.recent.is_empty() && self.recent.contains(&(dir, hash)) {
+            return;
+        }
+        let stat = match seen {
+            Seen::There(stat) => stat,
+            Seen::Gone => return,
+            Seen::Unreadable(_) => {
+                if let Some(path) = self.path_in(dir, name) {
+                    self.places
+                        .insert(AnomalyKind::Unreadable, path, Bytes::ZERO);
+                }
+                return;
+            }
+        };
+        match known {
+            Some(known) if agrees(known, stat) && !self.is_foreign(stat) => {
+                self.confirmed(dir, name, known, stat, now, out);
+            }
+            None if believe && !self.is_elsewhere(stat) => {
+                self.there(dir, name, stat, now, Why::Scan, out);
+            }
+            Some(_) | None => {
+                let deferred = self.scanning.defers(scan) && self.scanning.dispute(dir, name);
+                if !deferred {
+                    self.look_for_scan(dir, name, out);
+                }
+            }
+        }
+    }
+
+    fn is_foreign(&self, stat: &Stat) -> bool {
+        stat.kind == FileKind::Dir
+            && self
+                .root
+                .is_some_and(|r| r.mount != stat.mount || r.id.dev != stat.id.dev)
+    }
+
+    /// Whether a directory is known under another name: it was moved, only a look can tell
+    /// which of the two is newer.
+    fn is_elsewhere(&self, stat: &Stat) -> bool {
+        stat.kind == FileKind::Dir && self.index.dir_of_ino(stat.id.ino).is_some()
+    }
+
+    /// The disk has what the index has; times and documents may still be news.
+    fn confirmed(
+        &mut self,
+        dir: DirId,
+        name: &[u8],
+        known: Known,
+        stat: &Stat,
+        now: Now,
+        out: &mut Vec<Effect>,
+    ) {
+        let inside = match known {
+            Known::Dir { id, .. } => self.session_of_dir(id),
+            Known::File { .. } | Known::Other { .. } => self.session_of_dir(dir),
+        };
+        if let Some(session) = inside {
+            self.index
+                .note_written(session, stat.written(now.wall.into()));
+        }
+        if self.is_document(dir, name) {
+            self.document_seen(dir, name, stat, out);
+        }
+        if self.is_catalogue(dir, name) {
+            self.catalogue_seen(stat, out);
+        }
+    }
+
+    fn listing_ended(&mut self, scan: ScanId, dir: DirId, out: &mut Vec<Effect>) {
+        let recent = &self.recent;
+        let defer = self.scanning.defers(scan) && self.index.is_listed(dir);
+        let absent = self
+            .index
+            .end_listing(dir, scan.0, |hash| recent.contains(&(dir, hash)));
+        for gone in absent.dirs {
+            if let Some(parent) = self.index.parent(gone) {
+                let name: Box<[u8]> = self.index.dir_name(gone).into();
+                self.look_for_scan(parent, &name, out);
+            }
+        }
+        for hash in absent.names {
+            if !(defer && self.scanning.defer_absent(dir, hash)) {
+                let before = self.both_tallies();
+                self.index.forget_hash(dir, hash);
+                self.note_drift(before);
+            }
+        }
+        if let Some(session) = self.index.session_at(dir) {
+            self.read_if_unknown(session, out);
+        }
+    }
+
+    /// A directory could not be listed.
+    fn unlisted(&mut self, path: &RelPath, why: &Unlisted, out: &mut Vec<Effect>) {
+        let dir = self.index.dir_at(path);
+        let kind = match why {
+            Unlisted::Gone => {
+                let parent = dir.and_then(|dir| self.index.parent(dir));
+                if let (Some(parent), Some(name)) = (parent, path.name()) {
+                    out.push(Effect::Look(Look::new(parent, name, Why::Again)));
+                }
+                return;
+            }
+            Unlisted::ForeignMount => AnomalyKind::ForeignMount,
+            Unlisted::TooDeep => AnomalyKind::TooDeep,
+            Unlisted::Unreadable(_) => AnomalyKind::Unreadable,
+        };
+        self.places.insert(kind, path.clone(), Bytes::ZERO);
+        let session = dir.and_then(|dir| self.session_of_dir(dir));
+        self.obstruct(session, kind);
+        if let Some(session) = dir.and_then(|dir| self.index.session_at(dir)) {
+            self.read_if_unknown(session, out);
+        }
+    }
+}
+
+/// Whether the index has for a name what the disk has.
+fn agrees(known: Known, stat: &Stat) -> bool {
+    match (known, stat.kind) {
+        (
+            Known::File {
+                ino,
+                apparent,
+                allocated,
+                linked,
+            },
+            FileKind::File,
+        ) => {
+            ino == stat.id.ino
+                && apparent == stat.apparent
+                && allocated == stat.allocated
+                && (linked || stat.n_links == 1)
+        }
+        (Known::Dir { ino, .. }, FileKind::Dir) => ino == stat.id.ino,
+        (Known::Other { ino }, FileKind::Symlink | FileKind::Other) => ino == stat.id.ino,
+        _ => false,
+    }
+}

@@ -1,0 +1,442 @@
+//! From a hint to the index: look at the name, believe the answer.
+
+use super::{Effect, Engine};
+use crate::index::{DirOwner, Dropped, Known, Owner};
+use crate::layout::Role;
+use crate::layout::spec::Kind;
+use crate::model::anomaly::AnomalyKind;
+use crate::model::bytes::Bytes;
+use crate::model::fact::ScanCause;
+use crate::model::path::{RelPath, is_name};
+use crate::model::place::{DirId, Look, Why};
+use crate::model::seen::{FileKind, Seen, Stat};
+use crate::model::session::SessionId;
+use crate::model::time::{Now, UnixNanos};
+use std::sync::Arc;
+
+/// The agent's own directory in a root.
+const CONTROL: &[u8] = b".housekeeper";
+
+/// What a name turned out to be.
+enum Found<'a> {
+    File(&'a Stat),
+    Dir(&'a Stat),
+    /// Symlink, FIFO, socket, device.
+    Other(&'a Stat),
+    /// A directory of another mount or file system.
+    Foreign(&'a Stat),
+}
+
+impl Engine {
+    /// A watcher names a path: the first unknown name on the way is looked at.
+    pub(super) fn hint(&mut self, now: Now, path: Box<[u8]>, out: &mut Vec<Effect>) {
+        if path.is_empty() {
+            // The root itself was touched: nothing below it is certain.
+            self.scanning.want(ScanCause::Loss);
+            return;
+        }
+        let mut dir = self.index.root();
+        let mut at = 0;
+        let end = loop {
+            let end = path[at..]
+                .iter()
+                .position(|b| *b == b'/')
+                .map_or(path.len(), |n| at + n);
+            let name = &path[at..end];
+            if !is_name(name) || (at == 0 && name == CONTROL) {
+                return;
+            }
+            match self.index.find(dir, name) {
+                Some(Known::Dir { id, .. }) if end < path.len() => dir = id,
+                _ => break end,
+            }
+            at = end + 1;
+        };
+        if let Some(session) = self.session_of_dir(dir) {
+            self.index.note_written(session, now.wall.into());
+        }
+        let path = if end < path.len() {
+            Box::from(&path[..end])
+        } else {
+            path
+        };
+        out.push(Effect::Look(Look {
+            dir,
+            path,
+            name_at: at,
+            why: Why::Hint,
+        }));
+    }
+
+    /// The session everything in a directory belongs to.
+    pub(super) fn session_of_dir(&self, dir: DirId) -> Option<SessionId> {
+        match self.index.dir_owner(dir)? {
+            DirOwner::In(owner) => self.index.session_of(owner),
+            DirOwner::Container => None,
+        }
+    }
+
+    /// The disk's answer to a look.
+    pub(super) fn looked(&mut self, now: Now, look: Look, seen: Seen, out: &mut Vec<Effect>) {
+        if look.why == Why::Scan {
+            self.scanning.looks_left = self.scanning.looks_left.saturating_sub(1);
+        }
+        if !self.index.has_dir(look.dir) {
+            return;
+        }
+        let before = self.both_tallies();
+        self.note_recent(look.dir, look.name(), out);
+        match seen {
+            Seen::Gone => self.gone(look.dir, look.name(), out),
+            Seen::Unreadable(_) => self.unreadable(look.dir, look.name()),
+            Seen::There(stat) => {
+                let found = self.there(look.dir, look.name(), &stat, now, look.why, out);
+                if let Some(new) = found {
+                    self.scan_below(new, out);
+                }
+            }
+        }
+        if look.why == Why::Scan {
+            self.note_drift(before);
+        }
+        self.note_peak();
+    }
+
+    /// A name is not there any more.
+    pub(super) fn gone(&mut self, dir: DirId, name: &[u8], out: &mut Vec<Effect>) {
+        let owner = self.index.owner_of(dir, name);
+        let was_document = self.is_document(dir, name);
+        let dropped = self.index.forget(dir, name);
+        self.places
+            .forget_below(|| self.index.path(dir)?.join(name).ok());
+        self.give_up(dropped, out);
+        if let Some(session) = self.index.session_of(owner) {
+            self.restand(session);
+        }
+        if was_document {
+            self.read_of_dir(dir, out);
+        }
+        if owner == Owner::Catalogue {
+            self.read_catalogue(out);
+        }
+        if owner == Owner::Orphan && self.index.dir_owner(dir) == Some(DirOwner::Container) {
+            self.index.set_owner(dir, name, Owner::Unowned);
+        }
+    }
+
+    /// Gives back what directories that left the index had open.
+    pub(super) fn give_up(&mut self, dropped: Dropped, out: &mut Vec<Effect>) {
+        self.release(&dropped, out);
+        if !dropped.watches.is_empty() {
+            out.push(Effect::Unwatch(dropped.watches));
+        }
+    }
+
+    /// The same without the watches, which the caller ends.
+    pub(super) fn release(&mut self, dropped: &Dropped, out: &mut Vec<Effect>) {
+        out.extend(dropped.slots.iter().map(|slot| Effect::Forget(*slot)));
+        for session in &dropped.sessions {
+            self.reading.forget(*session);
+            self.deciding.forget(*session);
+        }
+        if !dropped.sessions.is_empty() {
+            self.deciding.forget_back_off();
+        }
+    }
+
+    fn unreadable(&mut self, dir: DirId, name: &[u8]) {
+        if let Some(path) = self.path_in(dir, name) {
+            self.places
+                .insert(AnomalyKind::Unreadable, path, Bytes::ZERO);
+        }
+    }
+
+    pub(super) fn path_in(&self, dir: DirId, name: &[u8]) -> Option<RelPath> {
+        self.index.path(dir)?.join(name).ok()
+    }
+
+    fn found<'a>(&self, stat: &'a Stat) -> Found<'a> {
+        match stat.kind {
+            FileKind::File => Found::File(stat),
+            FileKind::Dir => match &self.root {
+                Some(root) if root.mount != stat.mount || root.id.dev != stat.id.dev => {
+                    Found::Foreign(stat)
+                }
+                _ => Found::Dir(stat),
+            },
+            FileKind::Symlink | FileKind::Other => Found::Other(stat),
+        }
+    }
+
+    /// A name is there. Returns a directory that was not known: it is to be listed.
+    pub(super) fn there(
+        &mut self,
+        dir: DirId,
+        name: &[u8],
+        stat: &Stat,
+        now: Now,
+        why: Why,
+        out: &mut Vec<Effect>,
+    ) -> Option<RelPath> {
+        self.clock.note_newest(stat.ctime.min(now.wall.into()));
+        let known = self.index.find(dir, name);
+        let found = self.found(stat);
+        if let (Some(Known::Dir { id, ino }), Found::Dir(stat)) = (known, &found)
+            && ino == stat.id.ino
+        {
+            self.touch(id, stat, now, why, out);
+            return None;
+        }
+        if matches!(known, Some(Known::Dir { .. })) {
+            self.gone(dir, name, out);
+        }
+        if !self.places.is_empty() {
+            self.places
+                .forget_below(|| self.index.path(dir)?.join(name).ok());
+        }
+        match self.index.dir_owner(dir)? {
+            DirOwner::In(owner) => self.place_inside(dir, name, &found, owner, now, why, out),
+            DirOwner::Container => self.place_in_container(dir, name, &found, now, why, out),
+        }
+    }
+
+    /// A directory that is known was touched.
+    fn touch(&mut self, id: DirId, stat: &Stat, now: Now, why: Why, out: &mut Vec<Effect>) {
+        if let Some(session) = self.session_of_dir(id) {
+            self.note_write(session, stat, now, why);
+            if self.rules.layout.reads_inode() && self.index.session_at(id) == Some(session) {
+                self.read_session(session, out);
+            }
+        }
+    }
+
+    fn note_write(&mut self, session: SessionId, stat: &Stat, now: Now, why: Why) {
+        let wall: UnixNanos = now.wall.into();
+        let at = if why == Why::Hint {
+            wall
+        } else {
+            stat.written(wall)
+        };
+        self.index.note_written(session, at);
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one look's context, passed on unchanged"
+    )]
+    fn place_inside(
+        &mut self,
+        dir: DirId,
+        name: &[u8],
+        found: &Found<'_>,
+        owner: Owner,
+        now: Now,
+        why: Why,
+        out: &mut Vec<Effect>,
+    ) -> Option<RelPath> {
+        let session = self.index.session_of(owner);
+        let stat = match found {
+            Found::File(stat) | Found::Dir(stat) | Found::Other(stat) | Found::Foreign(stat) => {
+                stat
+            }
+        };
+        if let Some(session) = session {
+            self.note_write(session, stat, now, why);
+        }
+        let new = match found {
+            Found::File(stat) => {
+                self.index.put_file(dir, name, stat);
+                None
+            }
+            Found::Dir(stat) => self.put_dir(dir, name, stat, DirOwner::In(owner), out),
+            Found::Other(stat) => {
+                self.index.put_other(dir, name, stat.id.ino);
+                self.note_symlink(dir, name, stat);
+                None
+            }
+            Found::Foreign(stat) => {
+                self.index.put_other(dir, name, stat.id.ino);
+                self.note_foreign(dir, name, session);
+                None
+            }
+        };
+        if self.is_document(dir, name) {
+            self.document_seen(dir, name, stat, out);
+        }
+        new
+    }
+
+    fn put_dir(
+        &mut self,
+        parent: DirId,
+        name: &[u8],
+        stat: &Stat,
+        owner: DirOwner,
+        out: &mut Vec<Effect>,
+    ) -> Option<RelPath> {
+        self.leave_old_place(stat, out);
+        self.index.forget(parent, name);
+        let id = self.index.put_dir(parent, name, stat.id.ino, owner);
+        self.index.path(id)
+    }
+
+    /// A directory has one name: where it was before, it is not any more.
+    fn leave_old_place(&mut self, stat: &Stat, out: &mut Vec<Effect>) {
+        if let Some(old) = self.index.dir_of_ino(stat.id.ino) {
+            let path = self.index.path(old);
+            let dropped = self.index.drop_dir(old.slot);
+            self.places.forget_below(|| path);
+            self.give_up(dropped, out);
+        }
+    }
+
+    fn place_in_container(
+        &mut self,
+        dir: DirId,
+        name: &[u8],
+        found: &Found<'_>,
+        now: Now,
+        why: Why,
+        out: &mut Vec<Effect>,
+    ) -> Option<RelPath> {
+        let path = self.path_in(dir, name)?;
+        let (stat, kind) = match found {
+            Found::File(stat) => (stat, FileKind::File),
+            Found::Dir(stat) => (stat, FileKind::Dir),
+            Found::Other(stat) => (stat, stat.kind),
+            Found::Foreign(stat) => {
+                self.index.put_other(dir, name, stat.id.ino);
+                self.note_foreign(dir, name, None);
+                return None;
+            }
+        };
+        match self.rules.layout.role(path.as_bytes(), kind) {
+            Role::Own => None,
+            Role::Container => self.put_dir(dir, name, stat, DirOwner::Container, out),
+            Role::Session if kind == FileKind::Dir => {
+                self.leave_old_place(stat, out);
+                self.index.forget(dir, name);
+                let key = Arc::from(path.as_bytes());
+                let (session, _) = self.index.begin_tree(dir, name, stat.id.ino, key);
+                self.note_write(session, stat, now, why);
+                Some(path)
+            }
+            Role::Catalogue if kind == FileKind::File => {
+                self.index.set_owner(dir, name, Owner::Catalogue);
+                self.index.put_file(dir, name, stat);
+                self.catalogue_seen(stat, out);
+                None
+            }
+            Role::Blob => self.place_blob(dir, name, path, stat, kind, now, why, out),
+            Role::Session | Role::Catalogue | Role::Unowned => {
+                self.place_unowned(dir, name, path, stat, kind, out)
+            }
+        }
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one look's context, passed on unchanged"
+    )]
+    fn place_blob(
+        &mut self,
+        dir: DirId,
+        name: &[u8],
+        path: RelPath,
+        stat: &Stat,
+        kind: FileKind,
+        now: Now,
+        why: Why,
+        out: &mut Vec<Effect>,
+    ) -> Option<RelPath> {
+        let session = self.index.session_of(self.index.owner_of(dir, name));
+        if kind != FileKind::File {
+            if session.is_some() {
+                self.places
+                    .insert(AnomalyKind::BlobUnusable, path.clone(), Bytes::ZERO);
+            }
+            let new = self.place_unowned(dir, name, path, stat, kind, out);
+            if let Some(session) = session {
+                self.restand(session);
+            }
+            return new;
+        }
+        if session.is_none() {
+            self.index.set_owner(dir, name, Owner::Orphan);
+            self.places
+                .insert(AnomalyKind::OrphanBlob, path, Bytes(stat.apparent));
+        }
+        self.index.put_file(dir, name, stat);
+        if let Some(session) = session {
+            self.note_write(session, stat, now, why);
+            self.restand(session);
+        }
+        None
+    }
+
+    fn place_unowned(
+        &mut self,
+        dir: DirId,
+        name: &[u8],
+        path: RelPath,
+        stat: &Stat,
+        kind: FileKind,
+        out: &mut Vec<Effect>,
+    ) -> Option<RelPath> {
+        let place = path.clone();
+        let new = match kind {
+            FileKind::File => {
+                self.index.put_file(dir, name, stat);
+                None
+            }
+            FileKind::Dir => self.put_dir(dir, name, stat, DirOwner::In(Owner::Unowned), out),
+            FileKind::Symlink | FileKind::Other => {
+                self.index.put_other(dir, name, stat.id.ino);
+                self.note_symlink(dir, name, stat);
+                None
+            }
+        };
+        self.places
+            .insert(AnomalyKind::Unowned, place, Bytes(stat.apparent));
+        new
+    }
+
+    fn note_symlink(&mut self, dir: DirId, name: &[u8], stat: &Stat) {
+        if stat.kind == FileKind::Symlink
+            && let Some(path) = self.path_in(dir, name)
+        {
+            self.places.insert(AnomalyKind::Symlink, path, Bytes::ZERO);
+        }
+    }
+
+    /// A mount inside a root is never crossed; a session with one in it stays.
+    pub(super) fn note_foreign(&mut self, dir: DirId, name: &[u8], session: Option<SessionId>) {
+        if let Some(path) = self.path_in(dir, name) {
+            self.places
+                .insert(AnomalyKind::ForeignMount, path, Bytes::ZERO);
+        }
+        self.obstruct(session, AnomalyKind::ForeignMount);
+    }
+
+    /// Something in a session cannot be judged: no rule takes it until a scan finds it gone.
+    pub(super) fn obstruct(&mut self, session: Option<SessionId>, kind: AnomalyKind) {
+        if let Some(session) = session {
+            if let Some(session) = self.index.session_mut(session) {
+                session.obstacles.insert(kind);
+            }
+            self.restand(session);
+        }
+    }
+
+    /// Whether a name in a directory is one of its session's documents.
+    pub(super) fn is_document(&self, dir: DirId, name: &[u8]) -> bool {
+        self.rules.layout.kind() == Kind::Directories
+            && self
+                .rules
+                .layout
+                .documents()
+                .iter()
+                .any(|document| &**document == name)
+            && self.index.session_at(dir).is_some()
+    }
+}

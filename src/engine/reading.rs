@@ -1,0 +1,519 @@
+//! Metadata: when it is read, when it is believed.
+//!
+//! Metadata that does not parse is perhaps being written: it is read again for a second
+//! before it is called corrupt, and meanwhile the last good facts stand and the session stays.
+
+use super::{CatalogTrouble, Effect, Engine, ReadOf, ReadOrder};
+use crate::index::Known;
+use crate::layout::CatalogSeen;
+use crate::layout::spec::Kind;
+use crate::model::anomaly::AnomalyKind;
+use crate::model::bytes::Bytes;
+use crate::model::path::RelPath;
+use crate::model::place::DirId;
+use crate::model::plan::Proof;
+use crate::model::report::Unlist;
+use crate::model::seen::{Signature, Stat};
+use crate::model::session::{CatalogEntry, Facts, Key, SessionId, Verdict};
+use crate::model::time::{Now, Tick, UnixNanos};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::time::Duration;
+
+/// So long metadata may be half written.
+const DOUBT: Duration = Duration::from_secs(1);
+const FIRST_REREAD: Duration = Duration::from_millis(50);
+/// Ids taken out of a catalogue that are remembered, should the owner write them back.
+const MAX_REMOVED: usize = 1 << 16;
+/// Pauses between tries to take entries out of a catalogue nobody lets go of.
+const UNLIST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_UNLIST_PAUSE: Duration = Duration::from_secs(60);
+
+#[derive(Debug, Clone, Copy)]
+struct Doubt {
+    since: Tick,
+    next: Tick,
+    pause: Duration,
+    reading: bool,
+}
+
+/// Who a read was for; `again`: asked for once more while it was under way.
+#[derive(Debug, Clone, Copy)]
+struct Pending {
+    seq: u64,
+    again: bool,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Reading {
+    seq: u64,
+    outstanding: BTreeSet<u64>,
+    pending: HashMap<Option<SessionId>, Pending>,
+    doubts: HashMap<Option<SessionId>, Doubt>,
+    catalogue: Option<Signature>,
+    catalogue_asked: bool,
+    catalogue_known: bool,
+    trouble: Option<AnomalyKind>,
+    removed: HashSet<Key>,
+    unlisting: HashSet<Key>,
+    to_unlist: HashSet<Key>,
+    unlist_at: Option<Tick>,
+    unlist_pause: Duration,
+}
+
+impl Reading {
+    pub(super) fn new(removed: impl IntoIterator<Item = Key>) -> Self {
+        Self {
+            removed: removed.into_iter().take(MAX_REMOVED).collect(),
+            unlist_pause: UNLIST_PAUSE,
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn last_seq(&self) -> u64 {
+        self.seq
+    }
+
+    /// Whether all reads up to this number are in.
+    pub(super) fn is_done(&self, until: u64) -> bool {
+        self.outstanding.first().is_none_or(|first| *first > until)
+    }
+
+    /// Nothing is being read and nothing is in doubt.
+    pub(super) fn is_idle(&self) -> bool {
+        self.outstanding.is_empty() && self.doubts.is_empty()
+    }
+
+    pub(super) fn forget(&mut self, session: SessionId) {
+        self.doubts.remove(&Some(session));
+        self.pending.remove(&Some(session));
+    }
+
+    pub(super) fn catalogue_trouble(&self) -> Option<AnomalyKind> {
+        self.trouble
+    }
+
+    pub(super) fn due(&self) -> Option<Tick> {
+        let doubts = self.doubts.values().filter(|d| !d.reading).map(|d| d.next);
+        doubts.chain(self.unlist_at).min()
+    }
+}
+
+impl Engine {
+    fn ask(&mut self, session: Option<SessionId>, out: &mut Vec<Effect>) {
+        if let Some(pending) = self.reading.pending.get_mut(&session) {
+            pending.again = true;
+            return;
+        }
+        let (key, dir) = match session {
+            None => (None, RelPath::root()),
+            Some(id) => {
+                let Some(dir) = self.index.session_dir(id).and_then(|d| self.index.path(d)) else {
+                    return;
+                };
+                let Some(known) = self.index.session(id) else {
+                    return;
+                };
+                (Some((id, known.key.clone())), dir)
+            }
+        };
+        self.reading.seq += 1;
+        let seq = self.reading.seq;
+        self.reading.outstanding.insert(seq);
+        self.reading
+            .pending
+            .insert(session, Pending { seq, again: false });
+        out.push(Effect::Read(ReadOrder {
+            seq,
+            session: key,
+            dir,
+        }));
+    }
+
+    pub(super) fn read_session(&mut self, session: SessionId, out: &mut Vec<Effect>) {
+        if self.rules.layout.kind() == Kind::Directories {
+            self.ask(Some(session), out);
+        }
+    }
+
+    /// A document of this directory's session changed or went.
+    pub(super) fn read_of_dir(&mut self, dir: DirId, out: &mut Vec<Effect>) {
+        if let Some(session) = self.index.session_at(dir) {
+            self.read_session(session, out);
+        }
+    }
+
+    /// The directory of a session was listed: its documents are there, or are not.
+    pub(super) fn read_if_unknown(&mut self, session: SessionId, out: &mut Vec<Effect>) {
+        let known = self.index.session(session).is_some_and(|s| s.known);
+        let vanished = self.proofs_vanished(session);
+        if !known || vanished || self.rules.layout.reads_inode() {
+            self.read_session(session, out);
+        }
+    }
+
+    /// Whether a document that was read is not in the index any more.
+    fn proofs_vanished(&self, session: SessionId) -> bool {
+        let (Some(dir), Some(known)) =
+            (self.index.session_dir(session), self.index.session(session))
+        else {
+            return false;
+        };
+        known
+            .proofs
+            .iter()
+            .any(|proof| proof.signature.is_some() != self.index.find(dir, &proof.name).is_some())
+    }
+
+    /// One of a session's documents was seen: it is read when it is not as it was read last.
+    pub(super) fn document_seen(
+        &mut self,
+        dir: DirId,
+        name: &[u8],
+        stat: &Stat,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(session) = self.index.session_at(dir) else {
+            return;
+        };
+        let Some(known) = self.index.session(session) else {
+            return;
+        };
+        let proof = known.proofs.iter().find(|proof| &*proof.name == name);
+        let unchanged = proof.is_some_and(|p| p.signature == Some(stat.signature()));
+        if known.known && !unchanged {
+            self.read_session(session, out);
+        } else if self.reading.pending.contains_key(&Some(session)) {
+            self.ask(Some(session), out);
+        }
+    }
+
+    pub(super) fn is_catalogue(&self, dir: DirId, name: &[u8]) -> bool {
+        dir == self.index.root() && self.rules.layout.catalogue() == Some(name)
+    }
+
+    pub(super) fn catalogue_seen(&mut self, stat: &Stat, out: &mut Vec<Effect>) {
+        if self.reading.catalogue != Some(stat.signature()) {
+            self.read_catalogue(out);
+        }
+    }
+
+    pub(super) fn read_catalogue(&mut self, out: &mut Vec<Effect>) {
+        if self.rules.layout.catalogue().is_some() {
+            self.ask(None, out);
+        }
+    }
+
+    /// A catalogue is read before the first scan, so that blobs find their sessions.
+    pub(super) fn catalogue_was_read(&mut self, out: &mut Vec<Effect>) -> bool {
+        if self.rules.layout.catalogue().is_none() {
+            return true;
+        }
+        if !self.reading.catalogue_asked {
+            self.reading.catalogue_asked = true;
+            self.read_catalogue(out);
+        }
+        self.reading.catalogue_known
+    }
+
+    /// Reads again what did not parse, and tries again to take entries out of a catalogue.
+    pub(super) fn reread_doubtful(&mut self, now: Now, out: &mut Vec<Effect>) {
+        if self.reading.unlist_at.is_some_and(|at| at <= now.tick) {
+            self.reading.unlist_at = None;
+            let keys: Vec<Key> = self.reading.to_unlist.iter().cloned().collect();
+            self.unlist(keys, out);
+        }
+        if self.reading.due().is_none_or(|at| at > now.tick) {
+            return;
+        }
+        let due: Vec<_> = self
+            .reading
+            .doubts
+            .iter()
+            .filter(|(_, doubt)| !doubt.reading && doubt.next <= now.tick)
+            .map(|(session, _)| *session)
+            .collect();
+        for session in due {
+            if let Some(doubt) = self.reading.doubts.get_mut(&session) {
+                doubt.reading = true;
+            }
+            self.ask(session, out);
+        }
+    }
+
+    /// Whether something that does not parse may still be half written.
+    fn in_doubt(&mut self, who: Option<SessionId>, written: Option<UnixNanos>, now: Now) -> bool {
+        let wall: UnixNanos = now.wall.into();
+        let old = written.is_some_and(|at| {
+            u128::try_from(wall.0.saturating_sub(at.0)).is_ok_and(|age| age > DOUBT.as_nanos())
+        });
+        let doubt = self.reading.doubts.entry(who).or_insert(Doubt {
+            since: now.tick,
+            next: now.tick,
+            pause: FIRST_REREAD,
+            reading: false,
+        });
+        let over = now.tick.since(doubt.since) >= DOUBT;
+        if over || old {
+            self.reading.doubts.remove(&who);
+            return false;
+        }
+        doubt.reading = false;
+        doubt.next = now.tick.after(doubt.pause).min(doubt.since.after(DOUBT));
+        doubt.pause = doubt.pause.saturating_mul(2);
+        true
+    }
+
+    pub(super) fn read(&mut self, now: Now, seq: u64, of: ReadOf, out: &mut Vec<Effect>) {
+        self.reading.outstanding.remove(&seq);
+        let who = match &of {
+            ReadOf::Session { session, .. } => Some(*session),
+            ReadOf::Catalogue { .. } => None,
+        };
+        let again = match self.reading.pending.get(&who) {
+            Some(pending) if pending.seq == seq => {
+                self.reading.pending.remove(&who).is_some_and(|p| p.again)
+            }
+            _ => false,
+        };
+        match of {
+            ReadOf::Session {
+                session,
+                facts,
+                proofs,
+            } => {
+                self.session_read(now, session, facts, proofs);
+            }
+            ReadOf::Catalogue { signature, seen } => {
+                self.catalogue_read(now, signature, seen, out);
+            }
+        }
+        if again {
+            self.ask(who, out);
+        }
+    }
+
+    fn session_read(&mut self, now: Now, id: SessionId, mut facts: Facts, proofs: Vec<Proof>) {
+        let Some(session) = self.index.session(id) else {
+            self.reading.doubts.remove(&Some(id));
+            return;
+        };
+        if facts.verdict == Verdict::Doubtful {
+            let known = session.known;
+            let written = proofs
+                .iter()
+                .filter_map(|p| p.signature)
+                .map(|s| s.mtime.max(s.ctime));
+            if self.in_doubt(Some(id), written.max(), now) {
+                if known && let Some(session) = self.index.session_mut(id) {
+                    session.verdict = Verdict::Doubtful;
+                }
+                return self.restand(id);
+            }
+            facts.verdict = Verdict::Certain;
+        } else {
+            self.reading.doubts.remove(&Some(id));
+        }
+        self.index.set_facts(id, facts, proofs);
+        self.deciding.forget_back_off();
+        self.deciding.forget(id);
+        self.restand(id);
+    }
+
+    fn catalogue_read(
+        &mut self,
+        now: Now,
+        signature: Option<Signature>,
+        seen: Result<CatalogSeen, CatalogTrouble>,
+        out: &mut Vec<Effect>,
+    ) {
+        self.reading.catalogue = signature;
+        let name = self
+            .rules
+            .layout
+            .catalogue()
+            .and_then(|name| RelPath::new(name).ok());
+        match seen {
+            Ok(seen) => {
+                self.reading.doubts.remove(&None);
+                self.reading.trouble = None;
+                self.take_catalogue(seen, name, out);
+            }
+            Err(trouble) => {
+                let written = signature.map(|s| s.mtime.max(s.ctime));
+                let doubtful = matches!(trouble, CatalogTrouble::Corrupt(_));
+                if doubtful && self.in_doubt(None, written, now) {
+                    // The last good entries stand, but nobody can say what they are now.
+                    self.restand_all();
+                    return;
+                }
+                self.reading.doubts.remove(&None);
+                self.reading.trouble = Some(match trouble {
+                    CatalogTrouble::Absent => AnomalyKind::MetadataMissing,
+                    CatalogTrouble::Unreadable => AnomalyKind::MetadataUnreadable,
+                    CatalogTrouble::Corrupt(_) => AnomalyKind::MetadataCorrupt,
+                });
+                self.unclaim_all();
+            }
+        }
+        self.reading.catalogue_known = true;
+        self.deciding.forget_back_off();
+        self.restand_all();
+    }
+
+    /// Whether the catalogue is being doubted: then nothing goes.
+    pub(super) fn catalogue_in_doubt(&self) -> bool {
+        self.reading.doubts.contains_key(&None)
+    }
+
+    fn unclaim_all(&mut self) {
+        let all: Vec<SessionId> = self.index.sessions().map(|(id, _)| id).collect();
+        for id in all {
+            self.unclaim(id);
+        }
+    }
+
+    fn unclaim(&mut self, id: SessionId) {
+        let Some(session) = self.index.session(id) else {
+            return;
+        };
+        let blobs = session.blobs.clone();
+        self.index.unclaim_session(id);
+        self.deciding.forget(id);
+        for blob in blobs {
+            self.orphaned(&blob);
+        }
+    }
+
+    /// A blob lost its claim: reported while it is there.
+    fn orphaned(&mut self, blob: &[u8]) {
+        let root = self.index.root();
+        match (self.index.find(root, blob), RelPath::new(blob)) {
+            (Some(Known::File { apparent, .. }), Ok(path)) => {
+                self.places
+                    .insert(AnomalyKind::OrphanBlob, path, Bytes(apparent));
+            }
+            (_, _) => self
+                .index
+                .set_owner(root, blob, crate::index::Owner::Unowned),
+        }
+    }
+
+    fn take_catalogue(&mut self, seen: CatalogSeen, name: Option<RelPath>, out: &mut Vec<Effect>) {
+        if let Some(name) = name {
+            if seen.duplicates.is_empty() {
+                self.places.remove(AnomalyKind::DuplicateId, &name);
+            } else {
+                self.places
+                    .insert(AnomalyKind::DuplicateId, name, Bytes::ZERO);
+            }
+        }
+        let listed: HashSet<Key> = seen.entries.iter().map(|entry| entry.id.clone()).collect();
+        let gone: Vec<SessionId> = self
+            .index
+            .sessions()
+            .filter(|(_, session)| !listed.contains(&session.key))
+            .map(|(id, _)| id)
+            .collect();
+        for id in gone {
+            self.unclaim(id);
+        }
+        self.reading.to_unlist.retain(|key| listed.contains(key));
+        let mut written_back = Vec::new();
+        for entry in seen.entries {
+            if let Some(key) = self.take_entry(entry) {
+                written_back.push(key);
+            }
+        }
+        if !written_back.is_empty() && self.reading.unlist_at.is_none() {
+            self.unlist(written_back, out);
+        }
+    }
+
+    /// Takes over one entry. Returns its id when it was taken out before and is to go again.
+    fn take_entry(&mut self, entry: CatalogEntry) -> Option<Key> {
+        let root = self.index.root();
+        let present = entry
+            .blobs
+            .iter()
+            .any(|blob| matches!(self.index.find(root, blob), Some(Known::File { .. })));
+        if self.reading.unlisting.contains(&entry.id) && !present {
+            return None;
+        }
+        let id = match self.index.session_by_key(&entry.id) {
+            Some(id) => id,
+            None => self.index.begin_session(entry.id.clone()),
+        };
+        for blob in &entry.blobs {
+            if let Ok(path) = RelPath::new(blob) {
+                self.places.remove(AnomalyKind::OrphanBlob, &path);
+            }
+        }
+        let old: Vec<Box<[u8]>> = self
+            .index
+            .session(id)
+            .map(|s| s.blobs.to_vec())
+            .unwrap_or_default();
+        self.index.set_blobs(id, entry.blobs.clone());
+        for blob in old.iter().filter(|blob| !entry.blobs.contains(blob)) {
+            self.orphaned(blob);
+        }
+        if let Some(session) = self.index.session_mut(id) {
+            session.declared = entry.declared;
+        }
+        self.index.set_facts(id, entry.facts, Vec::new());
+        if present {
+            self.reading.removed.remove(&entry.id);
+            return None;
+        }
+        self.reading.removed.contains(&entry.id).then_some(entry.id)
+    }
+
+    /// Asks for entries to be taken out of the catalogue.
+    pub(super) fn unlist(&mut self, keys: Vec<Key>, out: &mut Vec<Effect>) {
+        let keys: Vec<Key> = keys
+            .into_iter()
+            .filter(|key| self.reading.unlisting.insert(key.clone()))
+            .collect();
+        for key in &keys {
+            if self.reading.removed.len() < MAX_REMOVED {
+                self.reading.removed.insert(key.clone());
+            }
+        }
+        if !keys.is_empty() && self.rules.enforce {
+            out.push(Effect::Unlist(keys));
+        }
+    }
+
+    /// The end of a catalogue edit.
+    pub(super) fn unlisted_entries(
+        &mut self,
+        now: Now,
+        keys: &[Key],
+        result: &Unlist,
+        out: &mut Vec<Effect>,
+    ) {
+        for key in keys {
+            self.reading.unlisting.remove(key);
+        }
+        if *result == Unlist::Done {
+            self.reading.unlist_pause = UNLIST_PAUSE;
+            keys.iter().for_each(|key| {
+                self.reading.to_unlist.remove(key);
+            });
+        } else {
+            self.reading.to_unlist.extend(keys.iter().cloned());
+            self.reading.unlist_at = Some(now.tick.after(self.reading.unlist_pause));
+            self.reading.unlist_pause = self
+                .reading
+                .unlist_pause
+                .saturating_mul(2)
+                .min(LONGEST_UNLIST_PAUSE);
+        }
+        self.read_catalogue(out);
+    }
+
+    /// Whether catalogue edits are under way.
+    pub fn is_unlisting(&self) -> bool {
+        !self.reading.unlisting.is_empty()
+    }
+}

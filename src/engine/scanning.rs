@@ -1,0 +1,337 @@
+//! When scans begin and what they mean: one full scan at a time, with back-off after losses.
+
+use super::{Effect, Engine};
+use crate::model::bytes::Bytes;
+use crate::model::fact::{Fact, ScanCause};
+use crate::model::listing::{ScanId, ScanOrder};
+use crate::model::path::RelPath;
+use crate::model::place::{DirId, Look, Why};
+use crate::model::time::{Now, Tick};
+use std::collections::HashSet;
+use std::time::Duration;
+
+/// Pauses before recovery scans: none for the first three, then doubling.
+const FREE_RECOVERIES: u32 = 3;
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// So long without a loss, and the pauses begin anew.
+const CALM: Duration = Duration::from_secs(10);
+/// Directories without a watch are looked at that often.
+const UNWATCHED_INTERVAL: Duration = Duration::from_secs(30);
+/// Most differences kept for the end of a scan; further ones are looked at at once.
+const MAX_DISPUTED: usize = 1 << 16;
+
+/// The full scan under way.
+#[derive(Debug)]
+struct Full {
+    id: ScanId,
+    cause: ScanCause,
+    begun: Tick,
+    /// Everything was listed; its reads go on up to this number.
+    reads_until: Option<u64>,
+    drift: u64,
+    disputed: Vec<(DirId, Box<[u8]>)>,
+    absent: Vec<(DirId, u64)>,
+}
+
+/// The last full scan that finished.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Last {
+    pub(super) ended: Option<Tick>,
+    pub(super) duration: Duration,
+    pub(super) drift: Bytes,
+}
+
+#[derive(Debug)]
+pub(super) struct Scanning {
+    next_id: u64,
+    full: Option<Full>,
+    parts: HashSet<ScanId>,
+    wanted: Option<ScanCause>,
+    not_before: Tick,
+    n_recoveries: u32,
+    last_loss: Option<Tick>,
+    loss_unseen: bool,
+    suspect: bool,
+    last: Last,
+    /// Looks asked for by scans and not answered yet.
+    pub(super) looks_left: usize,
+    /// The totals of a finished scan may be used once even while suspect.
+    pub(super) fresh_totals: bool,
+    pub(super) n_anomalies: u64,
+}
+
+impl Default for Scanning {
+    fn default() -> Self {
+        Self {
+            next_id: 0,
+            full: None,
+            parts: HashSet::new(),
+            wanted: Some(ScanCause::Start),
+            not_before: Tick::default(),
+            n_recoveries: 0,
+            last_loss: None,
+            loss_unseen: false,
+            suspect: false,
+            last: Last::default(),
+            looks_left: 0,
+            fresh_totals: false,
+            n_anomalies: 0,
+        }
+    }
+}
+
+impl Scanning {
+    pub(super) fn want(&mut self, cause: ScanCause) {
+        if self.wanted != Some(ScanCause::Loss) && self.wanted != Some(ScanCause::Start) {
+            self.wanted = Some(cause);
+        }
+        if cause == ScanCause::Asked {
+            self.not_before = Tick::default();
+        }
+    }
+
+    /// Hints were lost: whether that is news.
+    pub(super) fn lose(&mut self) -> bool {
+        let news = !self.suspect;
+        self.suspect = true;
+        self.loss_unseen = true;
+        if self.wanted != Some(ScanCause::Start) {
+            self.wanted = Some(ScanCause::Loss);
+        }
+        news
+    }
+
+    pub(super) fn is_suspect(&self) -> bool {
+        self.suspect
+    }
+
+    pub(super) fn first_done(&self) -> bool {
+        self.last.ended.is_some()
+    }
+
+    /// Whether no scan is under way.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.full.is_none() && self.parts.is_empty()
+    }
+
+    pub(super) fn last(&self) -> Last {
+        self.last
+    }
+
+    pub(super) fn begin_part(&mut self) -> ScanId {
+        self.next_id += 1;
+        let id = ScanId(self.next_id);
+        self.parts.insert(id);
+        id
+    }
+
+    /// Whether differences found by this scan are settled at its end: in a rescan of a
+    /// root whose hints are complete, most are hints still on their way.
+    pub(super) fn defers(&self, id: ScanId) -> bool {
+        self.first_done() && !self.suspect && self.full.as_ref().is_some_and(|f| f.id == id)
+    }
+
+    pub(super) fn dispute(&mut self, dir: DirId, name: &[u8]) -> bool {
+        match &mut self.full {
+            Some(full) if full.disputed.len() < MAX_DISPUTED => {
+                full.disputed.push((dir, name.into()));
+                true
+            }
+            _ => false,
+        }
+    }
+
+    pub(super) fn defer_absent(&mut self, dir: DirId, hash: u64) -> bool {
+        match &mut self.full {
+            Some(full) if full.absent.len() < MAX_DISPUTED => {
+                full.absent.push((dir, hash));
+                true
+            }
+            _ => false,
+        }
+    }
+
+    pub(super) fn add_drift(&mut self, bytes: u64) {
+        if let Some(full) = self.full.as_mut().filter(|f| f.cause != ScanCause::Start) {
+            full.drift = full.drift.saturating_add(bytes);
+        }
+    }
+
+    /// When the next full scan begins by itself.
+    pub(super) fn due(&self, unwatched: bool, interval: Duration) -> Option<Tick> {
+        if self.full.is_some() {
+            return None;
+        }
+        if self.wanted.is_some() {
+            return Some(self.not_before);
+        }
+        let interval = if unwatched {
+            interval.min(UNWATCHED_INTERVAL)
+        } else {
+            interval
+        };
+        self.last.ended.map(|ended| ended.after(interval))
+    }
+
+    fn pause(&mut self, now: Tick) {
+        if self.last_loss.is_some_and(|at| now.since(at) > CALM) {
+            self.n_recoveries = 0;
+        }
+        self.last_loss = Some(now);
+        self.n_recoveries += 1;
+        let wait = match self.n_recoveries.checked_sub(FREE_RECOVERIES + 1) {
+            None => Duration::ZERO,
+            Some(doublings) => FIRST_PAUSE
+                .saturating_mul(1u32.checked_shl(doublings).unwrap_or(u32::MAX))
+                .min(LONGEST_PAUSE),
+        };
+        self.not_before = now.after(wait);
+    }
+}
+
+impl Engine {
+    pub(super) fn begin_due_scan(&mut self, now: Now, out: &mut Vec<Effect>) {
+        let unwatched = self.n_unwatched > 0;
+        let scanning = &mut self.scanning;
+        if scanning.full.is_some() || self.stopped {
+            return;
+        }
+        if std::mem::take(&mut scanning.loss_unseen) && scanning.first_done() {
+            scanning.pause(now.tick);
+        }
+        if scanning
+            .due(unwatched, self.rules.rescan_interval)
+            .is_none_or(|at| at > now.tick)
+        {
+            return;
+        }
+        if scanning.wanted == Some(ScanCause::Start) && !self.catalogue_was_read(out) {
+            return;
+        }
+        let scanning = &mut self.scanning;
+        let cause = scanning.wanted.take().unwrap_or(ScanCause::Timer);
+        scanning.next_id += 1;
+        let id = ScanId(scanning.next_id);
+        // A loss from now on is not healed by this scan.
+        scanning.loss_unseen = false;
+        scanning.full = Some(Full {
+            id,
+            cause,
+            begun: now.tick,
+            reads_until: None,
+            drift: 0,
+            disputed: Vec::new(),
+            absent: Vec::new(),
+        });
+        out.push(Effect::Tell(Fact::CycleStart { cause }));
+        out.push(Effect::Scan(ScanOrder {
+            id,
+            at: RelPath::root(),
+        }));
+    }
+
+    /// A walk sent everything it found.
+    pub(super) fn scan_ended(&mut self, id: ScanId, out: &mut Vec<Effect>) {
+        if self.scanning.parts.remove(&id) {
+            self.forget_recent();
+            return;
+        }
+        let Some(full) = self.scanning.full.as_mut().filter(|f| f.id == id) else {
+            return;
+        };
+        full.reads_until = Some(self.reading.last_seq());
+        for (dir, hash) in std::mem::take(&mut full.absent) {
+            if !self.recent.contains(&(dir, hash)) {
+                let before = self.both_tallies();
+                self.index.forget_hash(dir, hash);
+                self.note_drift(before);
+                if let Some(session) = self.index.session_at(dir) {
+                    self.read_if_unknown(session, out);
+                }
+            }
+        }
+        let Some(full) = self.scanning.full.as_mut() else {
+            return;
+        };
+        for (dir, name) in std::mem::take(&mut full.disputed) {
+            self.look_for_scan(dir, &name, out);
+        }
+    }
+
+    /// Asks for a look on behalf of a scan; every such look is answered.
+    pub(super) fn look_for_scan(&mut self, dir: DirId, name: &[u8], out: &mut Vec<Effect>) {
+        self.scanning.looks_left += 1;
+        out.push(Effect::Look(Look::new(dir, name, Why::Scan)));
+    }
+
+    fn forget_recent(&mut self) {
+        if self.scanning.is_quiet() {
+            self.recent = HashSet::new();
+        }
+    }
+
+    /// Finishes a full scan when its reads are in.
+    pub(super) fn finish_scan(&mut self, now: Now, out: &mut Vec<Effect>) {
+        let done = self
+            .scanning
+            .full
+            .as_ref()
+            .and_then(|full| full.reads_until)
+            .is_some_and(|until| self.reading.is_done(until));
+        if !done || self.scanning.looks_left > 0 {
+            return;
+        }
+        let Some(full) = self.scanning.full.take() else {
+            return;
+        };
+        self.forget_recent();
+        self.index.settle_links();
+        self.clock.settle();
+        let scanning = &mut self.scanning;
+        scanning.suspect = scanning.loss_unseen;
+        scanning.fresh_totals = true;
+        let duration = now.tick.since(full.begun);
+        scanning.last = Last {
+            ended: Some(now.tick),
+            duration,
+            drift: Bytes(full.drift),
+        };
+        self.deciding.forget_back_off();
+        self.publish_anomalies(out);
+        let figures = self.figures();
+        out.push(Effect::Tell(Fact::ScanDone {
+            cause: full.cause,
+            duration,
+            bytes: figures.bytes,
+            n_files: figures.n_files,
+            n_sessions: figures.n_sessions,
+            n_anomalies: figures.n_anomalies,
+            drift: Bytes(full.drift),
+        }));
+        self.tell_check(now, out);
+        let next = self
+            .scanning
+            .due(self.n_unwatched > 0, self.rules.rescan_interval);
+        let next_wakeup = next.map(|at| now.wall + at.since(now.tick));
+        out.push(Effect::Tell(Fact::CycleEnd { next_wakeup }));
+    }
+
+    pub(super) fn both_tallies(&self) -> (u128, u128) {
+        let totals = self.index.totals();
+        (totals.counted.apparent, totals.unowned.apparent)
+    }
+
+    /// What a scan changed in the totals is drift.
+    pub(super) fn note_drift(&mut self, before: (u128, u128)) {
+        let after = self.both_tallies();
+        let drift = after
+            .0
+            .abs_diff(before.0)
+            .saturating_add(after.1.abs_diff(before.1));
+        if drift > 0 {
+            self.scanning
+                .add_drift(u64::try_from(drift).unwrap_or(u64::MAX));
+        }
+    }
+}

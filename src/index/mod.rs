@@ -1,0 +1,199 @@
+//! What is on the disk of one root as last seen: sizes, totals, sessions oldest first.
+//!
+//! Invariants, kept by every public function:
+//! - a root's `counted` is the sum over inodes that a session, the orphans or the catalogue
+//!   holds; `unowned` the sum over those only unowned names hold; each inode once;
+//! - a session's tally counts each inode once that has a name in it;
+//! - `order` holds exactly the sessions with a known creation time that are not disowned.
+
+mod links;
+mod sessions;
+mod table;
+mod tree;
+
+pub use sessions::{Owner, Session, Standing, Taken};
+pub use tree::{Absent, DirOwner, Dropped, Known};
+
+use crate::model::bytes::Tally;
+use crate::model::place::DirId;
+use crate::model::session::Key;
+use crate::model::time::Time;
+use links::Links;
+use sessions::Sessions;
+use std::collections::{BTreeSet, HashMap};
+use std::hash::{BuildHasher, RandomState};
+use tree::Dir;
+
+/// The sums of one root.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Sessions with their metadata, orphans and the catalogue, each inode once.
+    pub counted: Tally,
+    /// The rest, each inode once.
+    pub unowned: Tally,
+    /// In the layout's form but claimed by no session.
+    pub orphans: Tally,
+    /// Sessions that no rule may take now.
+    pub fixed: Tally,
+    pub n_sessions: u64,
+    pub n_fixed: u64,
+}
+
+/// The index of one root.
+#[derive(Debug)]
+pub struct Index {
+    hasher: RandomState,
+    dirs: Vec<Dir>,
+    free_dirs: Vec<u32>,
+    by_ino: HashMap<u64, u32>,
+    sessions: Sessions,
+    order: BTreeSet<(Time, Key, u32)>,
+    /// Owners of names in container directories, where they differ from name to name.
+    loose: HashMap<(u32, u64), Owner>,
+    links: Links,
+    /// Inodes that got a second name since [`Index::settle_links`].
+    unsettled: Vec<u64>,
+    totals: Totals,
+    n_unwatched: u64,
+    n_disowned: u64,
+}
+
+impl Default for Index {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Index {
+    /// An index with an empty root directory in it.
+    pub fn new() -> Self {
+        Self {
+            hasher: RandomState::new(),
+            dirs: vec![Dir::root()],
+            free_dirs: Vec::new(),
+            by_ino: HashMap::new(),
+            sessions: Sessions::default(),
+            order: BTreeSet::new(),
+            loose: HashMap::new(),
+            links: Links::default(),
+            unsettled: Vec::new(),
+            totals: Totals::default(),
+            n_unwatched: 0,
+            n_disowned: 0,
+        }
+    }
+
+    pub fn totals(&self) -> &Totals {
+        &self.totals
+    }
+
+    pub fn root(&self) -> DirId {
+        DirId {
+            slot: 0,
+            generation: 0,
+        }
+    }
+
+    fn hash(&self, name: &[u8]) -> u64 {
+        self.hasher.hash_one(name)
+    }
+
+    /// Whether an owner's bytes are compared with the limit.
+    fn counts(&self, owner: Owner) -> bool {
+        match owner {
+            Owner::Session(slot) => !self.sessions.at(slot).disowned,
+            Owner::Orphan | Owner::Catalogue => true,
+            Owner::Unowned => false,
+        }
+    }
+
+    fn credit(&mut self, owner: Owner, tally: Tally) {
+        match owner {
+            Owner::Session(slot) => {
+                let session = self.sessions.at_mut(slot);
+                session.tally.add(tally);
+                if session.fixed && !session.disowned {
+                    self.totals.fixed.add(tally);
+                }
+            }
+            Owner::Orphan => self.totals.orphans.add(tally),
+            Owner::Catalogue | Owner::Unowned => {}
+        }
+    }
+
+    fn debit(&mut self, owner: Owner, tally: Tally) {
+        match owner {
+            Owner::Session(slot) => {
+                let session = self.sessions.at_mut(slot);
+                session.tally.take(tally);
+                if session.fixed && !session.disowned {
+                    self.totals.fixed.take(tally);
+                }
+            }
+            Owner::Orphan => self.totals.orphans.take(tally),
+            Owner::Catalogue | Owner::Unowned => {}
+        }
+    }
+
+    /// A file with one name begins to count.
+    fn add_single(&mut self, owner: Owner, tally: Tally) {
+        self.credit(owner, tally);
+        if self.counts(owner) {
+            self.totals.counted.add(tally);
+        } else {
+            self.totals.unowned.add(tally);
+        }
+    }
+
+    /// A file with one name ends to count.
+    fn take_single(&mut self, owner: Owner, tally: Tally) {
+        self.debit(owner, tally);
+        if self.counts(owner) {
+            self.totals.counted.take(tally);
+        } else {
+            self.totals.unowned.take(tally);
+        }
+    }
+
+    /// Changes an inode with several names: all it counted for is taken off, the change is
+    /// made, and what it counts for then is added. `change` gets `None` for a new inode and
+    /// returns `None` when its last name is gone.
+    fn change_inode(
+        &mut self,
+        ino: u64,
+        change: impl FnOnce(Option<links::Inode>) -> Option<links::Inode>,
+    ) {
+        let old = self.links.get_mut(ino).map(|inode| links::Inode {
+            apparent: inode.apparent,
+            allocated: inode.allocated,
+            holders: std::mem::take(&mut inode.holders),
+        });
+        if let Some(old) = &old {
+            let tally = old.tally();
+            let counts = old.holders.iter().any(|(owner, _)| self.counts(*owner));
+            for (owner, _) in &old.holders {
+                self.debit(*owner, tally);
+            }
+            if counts {
+                self.totals.counted.take(tally);
+            } else {
+                self.totals.unowned.take(tally);
+            }
+        }
+        let Some(new) = change(old) else {
+            self.links.remove(ino);
+            return;
+        };
+        let tally = new.tally();
+        let counts = new.holders.iter().any(|(owner, _)| self.counts(*owner));
+        for (owner, _) in &new.holders {
+            self.credit(*owner, tally);
+        }
+        if counts {
+            self.totals.counted.add(tally);
+        } else {
+            self.totals.unowned.add(tally);
+        }
+        self.links.insert(ino, new);
+    }
+}

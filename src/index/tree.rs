@@ -1,0 +1,632 @@
+//! Directories and the names in them.
+
+use super::Index;
+use super::links::Inode;
+use super::sessions::Owner;
+use super::table::{Entry, EntryKind, Table};
+use crate::model::bytes::Tally;
+use crate::model::path::RelPath;
+use crate::model::place::DirId;
+use crate::model::seen::Stat;
+use crate::model::session::SessionId;
+
+/// Who owns what lies in a directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DirOwner {
+    /// Sessions may lie in it; each name has its own role.
+    Container,
+    /// Everything in it belongs to one owner.
+    In(Owner),
+}
+
+#[derive(Debug)]
+pub(super) struct Dir {
+    pub(super) generation: u32,
+    pub(super) parent: u32,
+    pub(super) name: Box<[u8]>,
+    pub(super) hash: u64,
+    pub(super) ino: u64,
+    pub(super) owner: DirOwner,
+    /// Generation of its watch; 0: none.
+    pub(super) watch: u64,
+    /// Which mark the present listing puts on the entries it names.
+    pub(super) mark: bool,
+    /// The scan whose listing puts it.
+    pub(super) scan: u64,
+    /// Whether it was ever listed whole.
+    pub(super) listed: bool,
+    /// A watch was asked for and could not be placed.
+    pub(super) unwatched: bool,
+    pub(super) live: bool,
+    pub(super) table: Table,
+}
+
+impl Dir {
+    pub(super) fn root() -> Self {
+        Self {
+            generation: 0,
+            parent: 0,
+            name: Box::from(&b""[..]),
+            hash: 0,
+            ino: 0,
+            owner: DirOwner::Container,
+            watch: 0,
+            mark: false,
+            scan: 0,
+            listed: false,
+            unwatched: false,
+            live: true,
+            table: Table::default(),
+        }
+    }
+}
+
+/// What the index has for a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Known {
+    File {
+        ino: u64,
+        apparent: u64,
+        allocated: u64,
+        linked: bool,
+    },
+    Dir {
+        id: DirId,
+        ino: u64,
+    },
+    /// Symlink, device, mount point and the like.
+    Other {
+        ino: u64,
+    },
+}
+
+/// Directories that left the index: their descriptors and watches are to be given up.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Dropped {
+    pub slots: Vec<u32>,
+    pub watches: Vec<(RelPath, u64)>,
+    pub sessions: Vec<SessionId>,
+}
+
+/// What a listing did not name.
+#[derive(Debug, Default)]
+pub struct Absent {
+    pub dirs: Vec<DirId>,
+    pub names: Vec<u64>,
+    slots: Vec<u32>,
+}
+
+impl Index {
+    fn dir(&self, id: DirId) -> Option<&Dir> {
+        self.dirs
+            .get(id.slot as usize)
+            .filter(|d| d.live && d.generation == id.generation)
+    }
+
+    fn dir_mut(&mut self, id: DirId) -> Option<&mut Dir> {
+        self.dirs
+            .get_mut(id.slot as usize)
+            .filter(|d| d.live && d.generation == id.generation)
+    }
+
+    pub(super) fn dir_id_of(&self, slot: u32) -> DirId {
+        DirId {
+            slot,
+            generation: self.dirs[slot as usize].generation,
+        }
+    }
+
+    /// Whether the directory is (still) known.
+    pub fn has_dir(&self, id: DirId) -> bool {
+        self.dir(id).is_some()
+    }
+
+    pub fn n_dirs(&self) -> usize {
+        self.dirs.len() - self.free_dirs.len()
+    }
+
+    /// The inode of a directory; 0 for a root that was never listed.
+    pub fn dir_ino(&self, id: DirId) -> Option<u64> {
+        self.dir(id).map(|d| d.ino)
+    }
+
+    pub fn dir_owner(&self, id: DirId) -> Option<DirOwner> {
+        self.dir(id).map(|d| d.owner)
+    }
+
+    /// Whether the directory was ever listed to its end.
+    pub fn is_listed(&self, id: DirId) -> bool {
+        self.dir(id).is_some_and(|d| d.listed)
+    }
+
+    pub fn parent(&self, id: DirId) -> Option<DirId> {
+        let dir = self.dir(id)?;
+        (id.slot != 0).then(|| self.dir_id_of(dir.parent))
+    }
+
+    /// The last name of a directory; empty for the root.
+    pub fn dir_name(&self, id: DirId) -> &[u8] {
+        self.dir(id).map_or(&[], |d| &d.name)
+    }
+
+    /// The path of a directory, `None` when it left the index.
+    pub fn path(&self, id: DirId) -> Option<RelPath> {
+        self.dir(id)?;
+        Some(self.path_at(id.slot))
+    }
+
+    fn path_at(&self, slot: u32) -> RelPath {
+        let mut names = Vec::new();
+        let mut at = slot;
+        while at != 0 {
+            let dir = &self.dirs[at as usize];
+            names.push(&dir.name);
+            at = dir.parent;
+        }
+        let mut bytes = Vec::new();
+        for name in names.iter().rev() {
+            if !bytes.is_empty() {
+                bytes.push(b'/');
+            }
+            bytes.extend_from_slice(name);
+        }
+        // Each name was checked when it came in.
+        RelPath::new(&bytes).unwrap_or_else(|_| RelPath::root())
+    }
+
+    /// The directory at a path, as far as it is known.
+    pub fn dir_at(&self, path: &RelPath) -> Option<DirId> {
+        path.names()
+            .try_fold(self.root(), |dir, name| match self.find(dir, name) {
+                Some(Known::Dir { id, .. }) => Some(id),
+                _ => None,
+            })
+    }
+
+    /// The directory with this inode, wherever it was last seen.
+    pub fn dir_of_ino(&self, ino: u64) -> Option<DirId> {
+        self.by_ino.get(&ino).map(|slot| self.dir_id_of(*slot))
+    }
+
+    pub fn find(&self, dir: DirId, name: &[u8]) -> Option<Known> {
+        let entry = self.dir(dir)?.table.get(self.hash(name))?;
+        Some(self.known(entry))
+    }
+
+    fn known(&self, entry: &Entry) -> Known {
+        match entry.dir_slot() {
+            Some(slot) => Known::Dir {
+                id: self.dir_id_of(slot),
+                ino: entry.ino,
+            },
+            None if entry.kind() == EntryKind::Other => Known::Other { ino: entry.ino },
+            None => {
+                let linked = entry.is_linked();
+                let inode = linked.then(|| self.links.get(entry.ino)).flatten();
+                Known::File {
+                    ino: entry.ino,
+                    apparent: inode.map_or(entry.size, |i| i.apparent),
+                    allocated: inode.map_or(entry.allocated(), |i| i.allocated),
+                    linked,
+                }
+            }
+        }
+    }
+
+    /// The owner of a name in a directory.
+    fn owner_at(&self, slot: u32, hash: u64) -> Owner {
+        match self.dirs[slot as usize].owner {
+            DirOwner::In(owner) => owner,
+            DirOwner::Container => self
+                .loose
+                .get(&(slot, hash))
+                .copied()
+                .unwrap_or(Owner::Unowned),
+        }
+    }
+
+    /// Says who owns a name in a container; its bytes move with it. The name need not exist yet.
+    pub fn set_owner(&mut self, dir: DirId, name: &[u8], owner: Owner) {
+        let hash = self.hash(name);
+        let old = self.owner_at(dir.slot, hash);
+        if old == owner || self.dir(dir).is_none_or(|d| d.owner != DirOwner::Container) {
+            return;
+        }
+        let entry = self.dirs[dir.slot as usize].table.get(hash).copied();
+        let file = entry.filter(|e| e.kind() == EntryKind::File);
+        let sizes = file.as_ref().map(|e| self.sizes(e));
+        if let Some(entry) = &file {
+            self.uncount_entry(old, entry);
+        }
+        if owner == Owner::Unowned {
+            self.loose.remove(&(dir.slot, hash));
+        } else {
+            self.loose.insert((dir.slot, hash), owner);
+        }
+        if let Some((entry, sizes)) = file.as_ref().zip(sizes) {
+            self.count_entry(owner, entry, sizes);
+        }
+    }
+
+    fn sizes(&self, entry: &Entry) -> (u64, u64) {
+        match entry
+            .is_linked()
+            .then(|| self.links.get(entry.ino))
+            .flatten()
+        {
+            Some(inode) => (inode.apparent, inode.allocated),
+            None => (entry.size, entry.allocated()),
+        }
+    }
+
+    pub(super) fn count_entry(
+        &mut self,
+        owner: Owner,
+        entry: &Entry,
+        (apparent, allocated): (u64, u64),
+    ) {
+        if !entry.is_linked() {
+            return self.add_single(owner, Tally::file(apparent, allocated));
+        }
+        if let Owner::Session(slot) = owner {
+            self.sessions.at_mut(slot).n_linked += 1;
+        }
+        self.change_inode(entry.ino, |old| {
+            let mut inode = old.unwrap_or(Inode {
+                apparent,
+                allocated,
+                holders: Vec::new(),
+            });
+            (inode.apparent, inode.allocated) = (apparent, allocated);
+            match inode
+                .holders
+                .iter_mut()
+                .find(|(holder, _)| *holder == owner)
+            {
+                Some((_, n)) => *n += 1,
+                None => inode.holders.push((owner, 1)),
+            }
+            Some(inode)
+        });
+    }
+
+    pub(super) fn uncount_entry(&mut self, owner: Owner, entry: &Entry) {
+        if !entry.is_linked() {
+            return self.take_single(owner, Tally::file(entry.size, entry.allocated()));
+        }
+        if let Owner::Session(slot) = owner {
+            self.sessions.at_mut(slot).n_linked -= 1;
+        }
+        self.change_inode(entry.ino, |old| {
+            let mut inode = old?;
+            if let Some(at) = inode
+                .holders
+                .iter()
+                .position(|(holder, _)| *holder == owner)
+            {
+                inode.holders[at].1 -= 1;
+                if inode.holders[at].1 == 0 {
+                    inode.holders.swap_remove(at);
+                }
+            }
+            (!inode.holders.is_empty()).then_some(inode)
+        });
+    }
+
+    /// A regular file as just seen. Whatever had the name before must be no directory.
+    pub fn put_file(&mut self, dir: DirId, name: &[u8], stat: &Stat) {
+        let hash = self.hash(name);
+        let Some(node) = self.dir(dir) else { return };
+        let mark = node.mark;
+        let old = node.table.get(hash).copied();
+        debug_assert!(old.is_none_or(|e| e.kind() != EntryKind::Dir));
+        let owner = self.owner_at(dir.slot, hash);
+        // An inode that ever had several names keeps its record until they are gone.
+        let linked = stat.n_links > 1 || self.links.get(stat.id.ino).is_some();
+        let mut entry = Entry::file(hash, stat.id.ino, stat.apparent, stat.allocated, linked);
+        entry.set_mark(mark);
+        if let Some(old) = old.filter(|e| e.kind() == EntryKind::File) {
+            self.uncount_entry(owner, &old);
+        }
+        self.count_entry(owner, &entry, (stat.apparent, stat.allocated));
+        if linked
+            && !old.is_some_and(|e| e.is_linked() && e.ino == entry.ino)
+            && self.links.n_names(entry.ino) < stat.n_links
+        {
+            self.unsettled.push(entry.ino);
+        }
+        let table = &mut self.dirs[dir.slot as usize].table;
+        match table.get_mut(hash) {
+            Some(place) => *place = entry,
+            None => table.insert(entry),
+        }
+    }
+
+    /// A symlink, device or mount point: known, counts nothing.
+    pub fn put_other(&mut self, dir: DirId, name: &[u8], ino: u64) {
+        let hash = self.hash(name);
+        self.remove_name(dir, hash);
+        let Some(node) = self.dir_mut(dir) else {
+            return;
+        };
+        let mut entry = Entry::other(hash, ino);
+        entry.set_mark(node.mark);
+        node.table.insert(entry);
+    }
+
+    /// A directory as just seen, empty as far as known. The name must be free.
+    pub fn put_dir(&mut self, parent: DirId, name: &[u8], ino: u64, owner: DirOwner) -> DirId {
+        let hash = self.hash(name);
+        let slot = self.free_dirs.pop().unwrap_or_else(|| {
+            self.dirs.push(Dir {
+                live: false,
+                ..Dir::root()
+            });
+            // 32 bits are enough for 4 thousand million directories: memory ends before.
+            (self.dirs.len() - 1) as u32
+        });
+        let generation = self.dirs[slot as usize].generation + 1;
+        self.dirs[slot as usize] = Dir {
+            generation,
+            parent: parent.slot,
+            name: name.into(),
+            hash,
+            ino,
+            owner,
+            live: true,
+            ..Dir::root()
+        };
+        self.by_ino.insert(ino, slot);
+        let node = &mut self.dirs[parent.slot as usize];
+        let mut entry = Entry::dir(hash, ino, slot);
+        entry.set_mark(node.mark);
+        node.table.insert(entry);
+        DirId { slot, generation }
+    }
+
+    /// Tells the root directory's inode.
+    pub fn set_root_ino(&mut self, ino: u64) {
+        self.dirs[0].ino = ino;
+    }
+
+    /// Notes the generation of a directory's watch; 0 with `failed`: none could be placed.
+    pub fn set_watch(&mut self, dir: DirId, generation: u64, failed: bool) {
+        let Some(dir) = self.dir_mut(dir) else { return };
+        dir.watch = generation;
+        let before = std::mem::replace(&mut dir.unwatched, failed);
+        self.n_unwatched += u64::from(failed);
+        self.n_unwatched -= u64::from(before);
+    }
+
+    /// How many directories have no watch although one was asked for.
+    pub fn n_unwatched(&self) -> u64 {
+        self.n_unwatched
+    }
+
+    pub fn watch(&self, dir: DirId) -> u64 {
+        self.dir(dir).map_or(0, |d| d.watch)
+    }
+
+    /// Forgets a name with everything below it.
+    pub fn forget(&mut self, dir: DirId, name: &[u8]) -> Dropped {
+        let hash = self.hash(name);
+        let slot = self
+            .dir(dir)
+            .and_then(|d| d.table.get(hash))
+            .and_then(Entry::dir_slot);
+        match slot {
+            Some(slot) => self.drop_dir(slot),
+            None => {
+                self.remove_name(dir, hash);
+                Dropped::default()
+            }
+        }
+    }
+
+    fn remove_name(&mut self, dir: DirId, hash: u64) {
+        let Some(node) = self.dir_mut(dir) else {
+            return;
+        };
+        let Some(entry) = node.table.remove(hash) else {
+            return;
+        };
+        if entry.kind() == EntryKind::File {
+            let owner = self.owner_at(dir.slot, hash);
+            self.uncount_entry(owner, &entry);
+        }
+    }
+
+    /// Forgets a directory with everything below it, the sessions in it included.
+    pub fn drop_dir(&mut self, slot: u32) -> Dropped {
+        let mut dropped = Dropped::default();
+        if slot == 0 || !self.dirs[slot as usize].live {
+            return dropped;
+        }
+        let (parent, hash) = (
+            self.dirs[slot as usize].parent,
+            self.dirs[slot as usize].hash,
+        );
+        let mut stack = vec![slot];
+        let mut leaving = Vec::new();
+        while let Some(at) = stack.pop() {
+            leaving.push(at);
+            dropped
+                .watches
+                .push((self.path_at(at), self.dirs[at as usize].watch));
+            stack.extend(
+                self.dirs[at as usize]
+                    .table
+                    .iter()
+                    .filter_map(Entry::dir_slot),
+            );
+        }
+        self.dirs[parent as usize].table.remove(hash);
+        // Parents come before their children in `leaving`; a session ends with its own
+        // directory, when all below it is uncounted.
+        for at in leaving.iter().rev() {
+            self.empty_dir(*at, &mut dropped);
+        }
+        dropped.watches.retain(|(_, generation)| *generation != 0);
+        dropped.slots = leaving;
+        dropped
+    }
+
+    fn empty_dir(&mut self, slot: u32, dropped: &mut Dropped) {
+        let table = std::mem::take(&mut self.dirs[slot as usize].table);
+        for entry in table.iter().filter(|e| e.kind() == EntryKind::File) {
+            let owner = self.owner_at(slot, entry.hash);
+            self.uncount_entry(owner, entry);
+            self.loose.remove(&(slot, entry.hash));
+        }
+        let dir = &mut self.dirs[slot as usize];
+        dir.live = false;
+        let ino = dir.ino;
+        self.n_unwatched -= u64::from(std::mem::take(&mut dir.unwatched));
+        if self.by_ino.get(&ino) == Some(&slot) {
+            self.by_ino.remove(&ino);
+        }
+        if let DirOwner::In(Owner::Session(session)) = self.dirs[slot as usize].owner
+            && self.sessions.at(session).dir == Some(slot)
+        {
+            dropped.sessions.push(self.end_session(session));
+        }
+        self.free_dirs.push(slot);
+    }
+
+    /// A listing begins: entries that it will not name can be told from the others after it.
+    pub fn begin_listing(&mut self, dir: DirId, scan: u64) {
+        if let Some(dir) = self.dir_mut(dir) {
+            dir.mark = !dir.mark;
+            dir.scan = scan;
+        }
+    }
+
+    /// The listing names an entry: its hash, and what the index has for it.
+    pub fn listed(&mut self, dir: DirId, name: &[u8]) -> (u64, Option<Known>) {
+        let hash = self.hash(name);
+        let Some(node) = self.dir_mut(dir) else {
+            return (hash, None);
+        };
+        let mark = node.mark;
+        let Some(entry) = node.table.get_mut(hash) else {
+            return (hash, None);
+        };
+        entry.set_mark(mark);
+        let entry = *entry;
+        (hash, Some(self.known(&entry)))
+    }
+
+    /// A listing ended: what it did not name, without what is in `newer`. Nothing where
+    /// another scan's listing of the directory began meanwhile: that one will tell.
+    pub fn end_listing(&mut self, dir: DirId, scan: u64, newer: impl Fn(u64) -> bool) -> Absent {
+        let mut absent = Absent::default();
+        let Some(node) = self.dir_mut(dir) else {
+            return absent;
+        };
+        node.listed = true;
+        node.table.shrink();
+        if node.scan != scan {
+            return absent;
+        }
+        let mark = node.mark;
+        for entry in node
+            .table
+            .iter()
+            .filter(|e| e.mark() != mark && !newer(e.hash))
+        {
+            match entry.dir_slot() {
+                Some(slot) => absent.slots.push(slot),
+                None => absent.names.push(entry.hash),
+            }
+        }
+        absent.dirs = absent
+            .slots
+            .drain(..)
+            .map(|slot| self.dir_id_of(slot))
+            .collect();
+        absent
+    }
+
+    /// Forgets a file (or symlink, or device) by the hash of its name.
+    pub fn forget_hash(&mut self, dir: DirId, hash: u64) {
+        let is_dir = |e: &Entry| e.kind() == EntryKind::Dir;
+        if self
+            .dir(dir)
+            .and_then(|d| d.table.get(hash))
+            .is_some_and(|e| !is_dir(e))
+        {
+            self.remove_name(dir, hash);
+        }
+    }
+
+    /// Who owns a name of a directory.
+    pub fn owner_of(&self, dir: DirId, name: &[u8]) -> Owner {
+        match self.dir(dir) {
+            Some(_) => self.owner_at(dir.slot, self.hash(name)),
+            None => Owner::Unowned,
+        }
+    }
+
+    /// The hash under which the index keeps a name; valid for this index only.
+    pub fn name_hash(&self, name: &[u8]) -> u64 {
+        self.hash(name)
+    }
+
+    /// Finds the other names of inodes that were seen with a second link, in one pass over
+    /// the index: no event tells the first name of a file that it got another.
+    pub fn settle_links(&mut self) {
+        if self.unsettled.is_empty() {
+            return;
+        }
+        self.unsettled.clear();
+        let mut found = Vec::new();
+        for (slot, dir) in self.dirs.iter().enumerate().filter(|(_, d)| d.live) {
+            for entry in dir.table.iter() {
+                if entry.kind() == EntryKind::File
+                    && !entry.is_linked()
+                    && self.links.get(entry.ino).is_some()
+                {
+                    found.push((slot as u32, *entry));
+                }
+            }
+        }
+        for (slot, mut entry) in found {
+            let owner = self.owner_at(slot, entry.hash);
+            self.uncount_entry(owner, &entry);
+            entry.set_linked();
+            let sizes = self.sizes(&entry);
+            self.count_entry(owner, &entry, sizes);
+            if let Some(place) = self.dirs[slot as usize].table.get_mut(entry.hash) {
+                *place = entry;
+            }
+        }
+    }
+
+    pub fn has_unsettled_links(&self) -> bool {
+        !self.unsettled.is_empty()
+    }
+
+    /// The bytes of everything below a directory, names of one inode each counted.
+    pub fn tally_below(&self, dir: DirId) -> Tally {
+        let mut tally = Tally::default();
+        self.each_below(dir, |_, entry, sizes| {
+            if entry.kind() == EntryKind::File {
+                tally.add(Tally::file(sizes.0, sizes.1));
+            }
+        });
+        tally
+    }
+
+    pub(super) fn each_below(&self, dir: DirId, mut visit: impl FnMut(u32, &Entry, (u64, u64))) {
+        if self.dir(dir).is_none() {
+            return;
+        }
+        let mut stack = vec![dir.slot];
+        while let Some(at) = stack.pop() {
+            for entry in self.dirs[at as usize].table.iter() {
+                visit(at, entry, self.sizes(entry));
+                stack.extend(entry.dir_slot());
+            }
+        }
+    }
+}
