@@ -1,5 +1,6 @@
 //! How a root's names map to sessions, and where a session's facts are read. Pure.
 
+pub mod presets;
 pub mod spec;
 
 use crate::model::path::RelPath;
