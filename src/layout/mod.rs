@@ -1,17 +1,41 @@
 //! How a root's names map to sessions, and where a session's facts are read. Pure.
+//!
+//! A [`Layout`] is a checked [`LayoutSpec`]. It answers for names what they are, and for bytes
+//! read elsewhere what they say. It never panics on what a disk holds, and what it does not
+//! understand is never a reason to remove something.
 
+pub mod catalog;
+mod check;
+mod created;
+mod facts;
+mod glob;
+mod moment;
+mod pattern;
+pub mod presets;
+mod record;
+mod roles;
 pub mod spec;
+mod template;
 
 use crate::model::path::RelPath;
 use crate::model::seen::{FileKind, Stat};
 use crate::model::session::{CatalogEntry, Document, Facts};
 use crate::model::time::Time;
-use spec::{Kind, LayoutSpec, SpecProblem};
+use check::{Checked, Lock};
+use glob::Glob;
+use pattern::Pattern;
+use spec::{Kind, LayoutSpec, Source, SpecProblem};
+use template::Template;
 
 /// A checked layout.
 #[derive(Debug)]
 pub struct Layout {
     spec: LayoutSpec,
+    glob: Glob,
+    pattern: Option<Pattern>,
+    blobs: Vec<Template>,
+    lock: Option<Lock>,
+    documents: Vec<Box<[u8]>>,
 }
 
 /// What a name is whose directory is the root or a [`Role::Container`].
@@ -27,6 +51,7 @@ pub enum Role {
     Catalogue,
     /// In the form of a blob: a session's where the catalogue claims it, else an orphan.
     Blob,
+    /// Nothing the layout recognises: reported, never touched.
     Unowned,
 }
 
@@ -42,58 +67,232 @@ pub enum LockAt {
 /// What a catalogue says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CatalogSeen {
-    /// The last of two entries with one id; both in `duplicates`.
+    /// One for each id; of two entries with one id the last.
     pub entries: Vec<CatalogEntry>,
+    /// The ids that are there more than once, each listed once, sorted.
     pub duplicates: Vec<Box<[u8]>>,
 }
 
 /// Why a catalogue says nothing: its sessions are unknown, never "none".
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CatalogFault {
+    /// Perhaps half written.
     #[error("the catalogue is no JSON: {0}")]
     Syntax(String),
+    /// A list, a text, a number.
     #[error("the catalogue is JSON but no object")]
     NotAnObject,
 }
 
 impl Layout {
+    /// Checks a spec and reports everything that is wrong with it.
     pub fn new(spec: LayoutSpec) -> Result<Self, Vec<SpecProblem>> {
-        Ok(Self { spec })
+        let Checked {
+            glob,
+            pattern,
+            blobs,
+            lock,
+        } = check::check(&spec)?;
+        let documents = documents(&spec);
+        Ok(Self {
+            spec,
+            glob,
+            pattern,
+            blobs,
+            lock,
+            documents,
+        })
     }
+
+    /// The words it was made from.
     pub fn spec(&self) -> &LayoutSpec {
         &self.spec
     }
+
+    /// How sessions lie in the root.
     pub fn kind(&self) -> Kind {
         self.spec.kind
     }
-    pub fn role(&self, _path: &[u8], _kind: FileKind) -> Role {
-        todo!()
+
+    /// What the name at `path` is (bytes below the root), given that its directory is the root
+    /// or a [`Role::Container`].
+    pub fn role(&self, path: &[u8], kind: FileKind) -> Role {
+        roles::role(self, path, kind)
     }
+
+    /// The files inside a session that facts are read from, metadata first.
+    /// Empty for a catalogue.
     pub fn documents(&self) -> &[Box<[u8]>] {
-        todo!()
+        &self.documents
     }
+
+    /// The name of the file in the root that lists all sessions.
     pub fn catalogue(&self) -> Option<&[u8]> {
-        todo!()
+        match self.spec.kind {
+            Kind::Directories => None,
+            Kind::Catalog => self.spec.metadata.as_ref().map(|name| name.as_bytes()),
+        }
     }
+
+    /// Whether a time of the session's own inode is among the sources.
     pub fn reads_inode(&self) -> bool {
-        todo!()
+        self.spec.created_at.iter().any(|source| match source {
+            Source::Birth | Source::Mtime => true,
+            Source::Key { .. } | Source::Name { .. } | Source::File { .. } => false,
+        })
     }
-    pub fn id<'a>(&self, _key: &'a [u8]) -> &'a [u8] {
-        todo!()
+
+    /// What people call the session of this key: the pattern's group `id`, else the last name;
+    /// in a catalogue the key.
+    pub fn id<'a>(&self, key: &'a [u8]) -> &'a [u8] {
+        match self.spec.kind {
+            Kind::Catalog => key,
+            Kind::Directories => {
+                let name = last_name(key);
+                self.pattern
+                    .as_ref()
+                    .and_then(|pattern| pattern.group(name, "id"))
+                    .unwrap_or(name)
+            }
+        }
     }
+
+    /// The facts of the session at `key`, from what was read of its [`Self::documents`].
+    /// A document that is not given counts as absent.
     pub fn facts(
         &self,
-        _key: &[u8],
-        _inode: Option<&Stat>,
-        _documents: &[Document],
-        _now: Time,
+        key: &[u8],
+        inode: Option<&Stat>,
+        documents: &[Document],
+        now: Time,
     ) -> Facts {
-        todo!()
+        facts::of_directory(self, key, inode, documents, now)
     }
-    pub fn catalog(&self, _text: &[u8], _now: Time) -> Result<CatalogSeen, CatalogFault> {
-        todo!()
+
+    /// What the text of a catalogue says.
+    pub fn catalog(&self, text: &[u8], now: Time) -> Result<CatalogSeen, CatalogFault> {
+        catalog::read(self, text, now)
     }
-    pub fn locks(&self, _path: &RelPath) -> Vec<LockAt> {
-        todo!()
+
+    /// The files whose BSD locks mean that the session at `path` is in use.
+    /// A template that gives no plain name here gives no lock.
+    pub fn locks(&self, path: &RelPath) -> Vec<LockAt> {
+        let (Some(lock), Some(stem)) = (&self.lock, path.name()) else {
+            return Vec::new();
+        };
+        let value = |word: &str| match word {
+            "stem" => Some(stem.to_vec()),
+            "id" => Some(self.id(path.as_bytes()).to_vec()),
+            group => Some(self.pattern.as_ref()?.group(stem, group)?.to_vec()),
+        };
+        match lock.name.name(value) {
+            Ok(name) if lock.is_inside => vec![LockAt::Inside(name)],
+            Ok(name) => vec![LockAt::Beside(name)],
+            Err(_no_name) => Vec::new(),
+        }
+    }
+}
+
+/// The names of a session's files that facts are read from, each once.
+fn documents(spec: &LayoutSpec) -> Vec<Box<[u8]>> {
+    match spec.kind {
+        Kind::Catalog => return Vec::new(),
+        Kind::Directories => {}
+    }
+    let files = spec.created_at.iter().filter_map(|source| match source {
+        Source::File { file, .. } => Some(file),
+        Source::Key { .. } | Source::Name { .. } | Source::Birth | Source::Mtime => None,
+    });
+    let mut names: Vec<Box<[u8]>> = Vec::new();
+    for name in spec.metadata.iter().chain(&spec.marker).chain(files) {
+        if !names.iter().any(|known| **known == *name.as_bytes()) {
+            names.push(name.as_bytes().into());
+        }
+    }
+    names
+}
+
+/// The part of a path after its last slash.
+fn last_name(path: &[u8]) -> &[u8] {
+    match path.iter().rposition(|b| *b == b'/') {
+        Some(at) => &path[at + 1..],
+        None => path,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layout(change: impl FnOnce(&mut LayoutSpec)) -> Layout {
+        let mut spec = LayoutSpec::default();
+        change(&mut spec);
+        Layout::new(spec).expect("a good spec")
+    }
+
+    #[test]
+    fn ids_come_from_the_pattern() {
+        let layout = layout(|s| s.pattern = Some(r"^(?<id>.*)_\d+$".to_owned()));
+        for (key, id) in [
+            (&b"x/a_b_1"[..], &b"a_b"[..]),
+            (b"_1", b"_1"),
+            (b"x/other", b"other"),
+            (b"\xFF_1", b"\xFF_1"),
+        ] {
+            assert_eq!(layout.id(key), id);
+        }
+    }
+
+    #[test]
+    fn locks_lie_beside_or_inside() {
+        let locks = |lock: &str, path: &[u8]| {
+            let layout = layout(|s| {
+                s.pattern = Some(r"^(?<id>.+?)_(?<rest>x*)$".to_owned());
+                s.lock = Some(lock.to_owned());
+            });
+            layout.locks(&RelPath::new(path).expect("a path"))
+        };
+        let beside = |name: &[u8]| vec![LockAt::Beside(name.into())];
+        assert_eq!(locks("{stem}.lock", b"d/a_x"), beside(b"a_x.lock"));
+        assert_eq!(locks(".{id}-{rest}", b"d/a_x"), beside(b".a-x"));
+        assert_eq!(
+            locks("./in_use", b"a_"),
+            vec![LockAt::Inside(b"in_use".as_slice().into())]
+        );
+        assert_eq!(locks("{rest}", b"a_"), vec![]);
+        assert_eq!(locks("{stem}.lock", b""), vec![]);
+        assert_eq!(locks("{stem}.lock", &[b'a'; 254]), vec![]);
+    }
+
+    #[test]
+    fn documents_are_read_once_each() {
+        let file = |file: &str| Source::File {
+            file: file.to_owned(),
+            format: spec::TimeFormat::Rfc3339,
+            zone: spec::Zone::Utc,
+        };
+        let names = |layout: &Layout| -> Vec<String> {
+            let documents = layout.documents().iter();
+            documents
+                .map(|name| String::from_utf8_lossy(name).into_owned())
+                .collect()
+        };
+        let all = layout(|s| {
+            s.marker = Some("startedat".to_owned());
+            s.created_at = vec![file("startedat"), file("other")];
+        });
+        assert_eq!(names(&all), ["metadata.json", "startedat", "other"]);
+        let none = layout(|s| {
+            s.metadata = None;
+            s.created_at = vec![Source::Birth];
+        });
+        assert_eq!(names(&none), [""; 0]);
+        let catalog = layout(|s| {
+            s.kind = Kind::Catalog;
+            s.blobs = vec!["{id}.{format}".to_owned()];
+        });
+        assert_eq!(names(&catalog), [""; 0]);
+        assert_eq!(catalog.catalogue(), Some(&b"metadata.json"[..]));
+        assert_eq!(all.catalogue(), None);
     }
 }

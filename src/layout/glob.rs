@@ -1,0 +1,296 @@
+//! The `sessions` glob, matched name by name.
+//!
+//! A glob is a list of components, each for one name of the path; `**` stands for any number of
+//! names. So one walk over the path answers both questions a scan has: is this a session, and
+//! may one lie below it. Names are bytes. Nothing is allocated while matching.
+
+use crate::model::path::is_name;
+use globset::{GlobBuilder, GlobSet};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// Longer globs are refused: nobody writes one by hand.
+const MAX_BYTES: usize = 1024;
+
+/// A state is one bit of a `u64`, and the end needs one too. More components are refused.
+const MAX_COMPONENTS: usize = 63;
+
+/// A checked glob.
+#[derive(Debug)]
+pub(super) struct Glob {
+    components: Vec<Component>,
+}
+
+#[derive(Debug)]
+enum Component {
+    /// `**`: any number of names, none of them hidden.
+    Deep,
+    /// `*`: one name that is not hidden. The common case, without a matcher.
+    Any,
+    /// No wildcards.
+    Literal(Box<[u8]>),
+    Wild {
+        matcher: GlobSet,
+        /// Begins with a dot that is written, so that it may match one.
+        writes_dot: bool,
+    },
+}
+
+/// How far a path gets through a glob.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Reach {
+    /// The glob matches the path.
+    pub(super) matches: bool,
+    /// The glob could match something below the path.
+    pub(super) continues: bool,
+}
+
+/// What is known of a path's last name besides the glob.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LastName {
+    /// Hidden names match only where the glob writes them.
+    Plain,
+    /// The pattern writes it, so wildcards of the glob match it though it is hidden.
+    WrittenByPattern,
+}
+
+/// Whether wildcards pass a name over: it begins with a dot or is `lost+found`.
+pub(super) fn is_hidden(name: &[u8]) -> bool {
+    name.first() == Some(&b'.') || name == b"lost+found"
+}
+
+impl Glob {
+    /// Checks a glob; the error says what to write instead.
+    pub(super) fn new(text: &str) -> Result<Self, String> {
+        if text.is_empty() {
+            return Err("is empty; write \"*\" for every directory of the root".to_owned());
+        }
+        if text.len() > MAX_BYTES {
+            return Err(format!("is longer than {MAX_BYTES} bytes; shorten it"));
+        }
+        if text.starts_with('/') {
+            return Err("begins with a slash; write it relative to the root's path".to_owned());
+        }
+        let mut components = Vec::new();
+        for part in text.split('/') {
+            let component = Component::new(part)?;
+            // `**/**` is `**`.
+            let doubled = matches!(component, Component::Deep)
+                && matches!(components.last(), Some(Component::Deep));
+            if !doubled {
+                components.push(component);
+            }
+        }
+        if components.len() > MAX_COMPONENTS {
+            return Err(format!(
+                "has more than {MAX_COMPONENTS} levels; use `**` for several"
+            ));
+        }
+        Ok(Self { components })
+    }
+
+    /// Walks `path` (bytes below the root, not empty) through the glob.
+    pub(super) fn reach(&self, path: &[u8], last: LastName) -> Reach {
+        let end = 1 << self.components.len();
+        let mut states = self.closed(1);
+        let mut names = path.split(|b| *b == b'/').peekable();
+        while let Some(name) = names.next() {
+            let before = states;
+            states = self.step(before, name, is_hidden(name));
+            if names.peek().is_none() && last == LastName::WrittenByPattern {
+                // It may be a session then, but wildcards still do not lead through it.
+                let excused = self.step(before, name, false);
+                return Reach {
+                    matches: excused & end != 0,
+                    continues: states & (end - 1) != 0,
+                };
+            }
+        }
+        Reach {
+            matches: states & end != 0,
+            continues: states & (end - 1) != 0,
+        }
+    }
+
+    /// The states after one more name. State `i`: the components before `i` are used up.
+    fn step(&self, states: u64, name: &[u8], hidden: bool) -> u64 {
+        if !is_name(name) {
+            return 0;
+        }
+        let n_components = self.components.len();
+        let mut next = 0;
+        for (at, component) in self.components.iter().enumerate() {
+            if states & (1 << at) == 0 || !component.matches(name, hidden) {
+                continue;
+            }
+            match component {
+                Component::Deep if at + 1 < n_components => next |= 1 << at,
+                // At the end `**` stands for one name or more.
+                Component::Deep => next |= (1 << at) | (1 << (at + 1)),
+                Component::Any | Component::Literal(_) | Component::Wild { .. } => {
+                    next |= 1 << (at + 1);
+                }
+            }
+        }
+        self.closed(next)
+    }
+
+    /// Adds the states reached by letting a `**` that is not at the end stand for nothing.
+    fn closed(&self, mut states: u64) -> u64 {
+        let n_inner = self.components.len().saturating_sub(1);
+        for (at, component) in self.components.iter().take(n_inner).enumerate() {
+            if matches!(component, Component::Deep) && states & (1 << at) != 0 {
+                states |= 1 << (at + 1);
+            }
+        }
+        states
+    }
+}
+
+impl Component {
+    fn new(text: &str) -> Result<Self, String> {
+        match text {
+            "" => return Err("has an empty level; remove the doubled or last slash".to_owned()),
+            "." | ".." => {
+                return Err(format!(
+                    "contains `{text}`; a glob cannot leave the root, write the names below it"
+                ));
+            }
+            "**" => return Ok(Self::Deep),
+            "*" => return Ok(Self::Any),
+            ".housekeeper" => {
+                return Err("names `.housekeeper`, which is the agent's own".to_owned());
+            }
+            _ => {}
+        }
+        if text.contains('\0') {
+            return Err("contains a NUL byte, which no name has".to_owned());
+        }
+        if text.contains("**") {
+            return Err("has `**` beside other letters; it must be a level of its own".to_owned());
+        }
+        if !text.contains(['*', '?', '[', ']', '{', '}', '\\']) {
+            return Ok(Self::Literal(text.as_bytes().into()));
+        }
+        let explain = |error: globset::Error| {
+            format!(
+                "is no glob at `{text}`: {}; brackets and braces cannot span a slash",
+                error.kind()
+            )
+        };
+        let glob = GlobBuilder::new(text)
+            .literal_separator(true)
+            .backslash_escape(true)
+            .build()
+            .map_err(explain)?;
+        let matcher = GlobSet::builder().add(glob).build().map_err(explain)?;
+        Ok(Self::Wild {
+            matcher,
+            writes_dot: text.starts_with('.') || text.starts_with("\\."),
+        })
+    }
+
+    fn matches(&self, name: &[u8], hidden: bool) -> bool {
+        match self {
+            Self::Deep | Self::Any => !hidden,
+            Self::Literal(text) => **text == *name,
+            Self::Wild {
+                matcher,
+                writes_dot,
+            } => {
+                let open = !hidden || (*writes_dot && name.first() == Some(&b'.'));
+                open && matcher.is_match(Path::new(OsStr::from_bytes(name)))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reach(glob: &str, path: &[u8]) -> (bool, bool) {
+        let reach = Glob::new(glob)
+            .expect("a good glob")
+            .reach(path, LastName::Plain);
+        (reach.matches, reach.continues)
+    }
+
+    #[test]
+    fn paths_get_as_far_as_the_glob_goes() {
+        for (glob, path, matches, continues) in [
+            ("*", "a", true, false),
+            ("*", "a/b", false, false),
+            ("*", ".a", false, false),
+            ("*", "lost+found", false, false),
+            (".*", ".a", true, false),
+            (".*", "lost+found", false, false),
+            ("\\.a*", ".ab", true, false),
+            ("[.]a", ".a", false, false),
+            ("?a", ".a", false, false),
+            ("lost+found", "lost+found", true, false),
+            ("l*", "lost+found", false, false),
+            ("*/*", "a", false, true),
+            ("*/*", "a/b", true, false),
+            ("*/*", ".a/b", false, false),
+            ("*/*", "a/.b", false, false),
+            (".x/*", ".x", false, true),
+            ("a/*/c", "b", false, false),
+            ("a/*/c", "a", false, true),
+            ("a/*/c", "a/b", false, true),
+            ("a/*/c", "a/b/c", true, false),
+            ("**", "a", true, true),
+            ("**", "a/b", true, true),
+            ("**", ".a", false, false),
+            ("**/s", "s", true, true),
+            ("**/s", "a", false, true),
+            ("**/s", "a/b/s", true, true),
+            ("**/s", "a/.b/s", false, false),
+            ("a/**", "a", false, true),
+            ("a/**", "a/b/c", true, true),
+            ("a/**/**/z", "a/z", true, true),
+            ("a/**/z", "a/b/c/z", true, true),
+            ("a/**/z", "b/z", false, false),
+            ("{x,y}-[0-9]", "y-3", true, false),
+            ("*", "", false, false),
+            (".*", "..", false, false),
+        ] {
+            assert_eq!(
+                reach(glob, path.as_bytes()),
+                (matches, continues),
+                "{glob} on {path}"
+            );
+        }
+    }
+
+    #[test]
+    fn names_need_not_be_text() {
+        assert_eq!(reach("*", b"a\xFF"), (true, false));
+        assert_eq!(reach("a*", b"a\xFF\xFE"), (true, false));
+        assert_eq!(reach("b*", b"a\xFF"), (false, false));
+    }
+
+    #[test]
+    fn bad_globs_are_refused() {
+        let deep = "a/".repeat(64) + "a";
+        for bad in [
+            "",
+            "/a",
+            "a/",
+            "a//b",
+            "../a",
+            "a/..",
+            "./a",
+            "{a/b,c}",
+            "[a",
+            "a**",
+            "a\0",
+            ".housekeeper/trash",
+            &deep,
+            &"a".repeat(2000),
+        ] {
+            assert!(Glob::new(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! Layouts of known programs, by name. Their texts are configuration, parsed as such.
+//!
+//! A preset is one TOML file with a `[layout]` table, its subtables and perhaps `[protect]`;
+//! to add one, write the file and a line in [`PRESETS`].
+
+/// Sorted by name.
+const PRESETS: [(&str, &str); 3] = [
+    ("directories", include_str!("presets/directories.toml")),
+    ("gofr-dig", include_str!("presets/gofr-dig.toml")),
+    ("habla", include_str!("presets/habla.toml")),
+];
+
+const NAMES: [&str; PRESETS.len()] = {
+    let mut names = [""; PRESETS.len()];
+    let mut at = 0;
+    while at < names.len() {
+        names[at] = PRESETS[at].0;
+        at += 1;
+    }
+    names
+};
+
+/// The TOML of the preset of this name.
+pub fn text(name: &str) -> Option<&'static str> {
+    PRESETS
+        .iter()
+        .find(|(known, _)| *known == name)
+        .map(|(_, text)| *text)
+}
+
+/// What a user can choose from, sorted.
+pub fn names() -> &'static [&'static str] {
+    &NAMES
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_preset_is_a_layout_and_nothing_unknown() {
+        assert!(names().is_sorted());
+        for name in names() {
+            let text = text(name).expect("a listed preset");
+            let table: toml::Table = text.parse().expect("TOML");
+            assert!(table.contains_key("layout"), "{name}");
+            for key in table.keys() {
+                assert!(
+                    matches!(key.as_str(), "layout" | "protect"),
+                    "{name}: {key}"
+                );
+            }
+        }
+        assert_eq!(text("nothing"), None);
+    }
+}
