@@ -310,8 +310,11 @@ impl Engine {
                 return None;
             }
         };
+        let claimed = self.index.session_of(self.index.owner_of(dir, name)).is_some();
         match self.rules.layout.role(path.as_bytes(), kind) {
             Role::Own => None,
+            // What a catalogue claims is judged by the claim, whatever lies there now.
+            _ if claimed => self.place_blob(dir, name, path, stat, kind, now, why, out),
             Role::Container => self.put_dir(dir, name, stat, DirOwner::Container, out),
             Role::Session if kind == FileKind::Dir => {
                 self.leave_old_place(stat, out);

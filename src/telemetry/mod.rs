@@ -1,0 +1,4 @@
+//! What happened, told to people and programs: log lines on stderr.
+
+pub mod logging;
+pub mod tell;
