@@ -1,7 +1,10 @@
 //! housekeeper keeps directories full of sessions under their limits.
 
+pub mod clock;
 pub mod config;
 pub mod disk;
 pub mod layout;
 pub mod model;
 pub mod policy;
+pub mod sched;
+pub mod watch;
