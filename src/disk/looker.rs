@@ -1,0 +1,119 @@
+//! One look at one name, as fast as it goes: `statx` relative to a directory kept open.
+//!
+//! The descriptors are kept by the directory's place in the index. Whoever learns that a
+//! directory was moved or replaced says so with [`Looker::forget`]; a name that is gone is
+//! always asked for again by path before it is called gone.
+
+use crate::disk::tree::{Tree, seen, stat_name};
+use crate::model::path::RelPath;
+use crate::model::seen::Seen;
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::io::Errno;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// How many directories are kept open. Beyond it the one not looked at for longest, roughly,
+/// is closed.
+pub const MAX_OPEN: usize = 1024;
+
+/// Looks at names. Belongs to one thread.
+#[derive(Debug)]
+pub struct Looker {
+    tree: Arc<Tree>,
+    places: HashMap<u32, usize>,
+    entries: Vec<Entry>,
+    hand: usize,
+}
+
+#[derive(Debug)]
+struct Entry {
+    slot: u32,
+    dir: OwnedFd,
+    used: bool,
+}
+
+impl Looker {
+    pub fn new(tree: Arc<Tree>) -> Self {
+        Self {
+            tree,
+            places: HashMap::with_capacity(MAX_OPEN),
+            entries: Vec::new(),
+            hand: 0,
+        }
+    }
+
+    /// Looks at `name` in the directory of that slot; its path is asked for only when it is
+    /// not open yet.
+    pub fn look(&mut self, dir_slot: u32, dir_path: impl FnOnce() -> RelPath, name: &[u8]) -> Seen {
+        if let Some(&at) = self.places.get(&dir_slot) {
+            let entry = &mut self.entries[at];
+            entry.used = true;
+            match stat_name(entry.dir.as_fd(), name) {
+                // Perhaps another directory has the path now.
+                Err(Errno::NOENT) => self.forget(dir_slot),
+                looked => return seen(looked),
+            }
+        }
+        match self.open(dir_slot, &dir_path()) {
+            Ok(at) => seen(stat_name(self.entries[at].dir.as_fd(), name)),
+            Err(errno) => seen(Err(errno)),
+        }
+    }
+
+    /// Closes what is kept for this slot.
+    pub fn forget(&mut self, dir_slot: u32) {
+        let Some(at) = self.places.remove(&dir_slot) else {
+            return;
+        };
+        self.entries.swap_remove(at);
+        if let Some(moved) = self.entries.get(at) {
+            self.places.insert(moved.slot, at);
+        }
+    }
+
+    /// Closes everything.
+    pub fn clear(&mut self) {
+        self.places.clear();
+        self.entries.clear();
+    }
+
+    fn open(&mut self, slot: u32, path: &RelPath) -> rustix::io::Result<usize> {
+        let dir = match self.tree.open_place(path) {
+            // Descriptors are short: give all of ours back, once.
+            Err(Errno::MFILE | Errno::NFILE) if !self.entries.is_empty() => {
+                self.clear();
+                self.tree.open_place(path)?
+            }
+            opened => opened?,
+        };
+        let entry = Entry {
+            slot,
+            dir,
+            used: true,
+        };
+        let at = if self.entries.len() < MAX_OPEN {
+            self.entries.push(entry);
+            self.entries.len() - 1
+        } else {
+            let at = self.oldest();
+            self.places.remove(&self.entries[at].slot);
+            self.entries[at] = entry;
+            at
+        };
+        self.places.insert(slot, at);
+        Ok(at)
+    }
+
+    /// The clock's next entry that was not used since the hand went by.
+    fn oldest(&mut self) -> usize {
+        loop {
+            let at = self.hand % self.entries.len();
+            self.hand = at + 1;
+            let entry = &mut self.entries[at];
+            if !entry.used {
+                return at;
+            }
+            entry.used = false;
+        }
+    }
+}

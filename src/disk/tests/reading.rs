@@ -1,0 +1,307 @@
+//! Looking, walking and reading never leave the root.
+
+use super::{Ground, bind, ground, mkfifo, rel};
+use crate::disk::document::{MAX_METADATA, read};
+use crate::disk::looker::{Looker, MAX_OPEN};
+use crate::disk::tree::{CONTROL, Tree};
+use crate::disk::walk::walk;
+use crate::model::disk::Disk;
+use crate::model::listing::{Listing, ScanId, ScanOrder, Unlisted, Walked, Watched};
+use crate::model::path::RelPath;
+use crate::model::seen::{FileId, FileKind, Seen};
+use crate::model::session::Content;
+use crate::model::watcher::{WatchError, Watcher};
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::symlink;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+fn walked(
+    tree: &Tree,
+    at: &RelPath,
+    watcher: Option<&dyn Watcher>,
+    n_threads: usize,
+) -> Vec<Walked> {
+    let order = ScanOrder {
+        id: ScanId(7),
+        at: at.clone(),
+    };
+    let all = Mutex::new(Vec::new());
+    let never = AtomicBool::new(false);
+    walk(tree, &order, watcher, n_threads, &never, &|walked| {
+        all.lock().expect("no panic").push(walked);
+        true
+    });
+    all.into_inner().expect("no panic")
+}
+
+fn names(walked: &[Walked]) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for walked in walked {
+        if let Walked::Chunk(chunk) = walked {
+            for (name, _) in chunk.entries() {
+                let path = chunk.dir.join(name).expect("a name");
+                assert!(names.insert(path.to_string()), "{path} twice");
+            }
+        }
+    }
+    names
+}
+
+/// Everything that holds for every walk.
+fn check_order(walked: &[Walked]) {
+    let mut known: BTreeSet<Vec<u8>> = BTreeSet::new();
+    let mut open: BTreeMap<Vec<u8>, bool> = BTreeMap::new();
+    for (n, one) in walked.iter().enumerate() {
+        let last = n + 1 == walked.len();
+        assert_eq!(
+            matches!(one, Walked::End { .. }),
+            last,
+            "one end, at the end"
+        );
+        if let Walked::Chunk(chunk) = one {
+            let dir = chunk.dir.as_bytes().to_vec();
+            assert!(
+                known.is_empty() || known.contains(&dir),
+                "a parent comes first"
+            );
+            assert!(chunk.len() <= Listing::MAX_ENTRIES);
+            assert_eq!(chunk.first, !open.contains_key(&dir), "first is first");
+            assert_eq!(
+                open.insert(dir, chunk.last),
+                (!chunk.first).then_some(false)
+            );
+            for (name, _) in chunk.entries() {
+                known.insert(chunk.dir.join(name).expect("a name").as_bytes().to_vec());
+            }
+        }
+    }
+    assert!(open.values().all(|last| *last), "every directory was ended");
+}
+
+#[test]
+fn a_walk_sees_everything_once_and_nothing_of_the_agents() {
+    let ground = ground();
+    for n in 0..2500 {
+        ground.write(&format!("wide/f{n}"), b"x");
+    }
+    for n in 0..30 {
+        ground.write(&format!("s{n}/a/b/data"), b"data");
+    }
+    ground.write(".housekeeper/trash/old/data", b"");
+    ground.write("s1/.housekeeper/data", b"");
+    ground.write(".hk-1/data", b"");
+    symlink(&ground.outside, ground.root.join("link")).expect("a symlink");
+    for n_threads in [1, 4] {
+        let walked = walked(&ground.tree, &RelPath::root(), None, n_threads);
+        check_order(&walked);
+        let names = names(&walked);
+        assert_eq!(names.len(), 1 + 2500 + 30 * 4 + 2 + 1);
+        assert!(names.contains("link") && names.contains("s1/.housekeeper/data"));
+        assert!(!names.iter().any(|name| name.contains("precious")));
+    }
+}
+
+#[test]
+fn a_walk_ends_once_also_when_stopped_or_unheard() {
+    let ground = ground();
+    for n in 0..50 {
+        ground.write(&format!("s{n}/data"), b"");
+    }
+    let order = ScanOrder {
+        id: ScanId(1),
+        at: RelPath::root(),
+    };
+    for (stop, heard) in [(true, true), (false, false)] {
+        let ends = Mutex::new(0);
+        let stop = AtomicBool::new(stop);
+        walk(&ground.tree, &order, None, 3, &stop, &|walked| {
+            if let Walked::End { .. } = walked {
+                *ends.lock().expect("no panic") += 1;
+            }
+            heard
+        });
+        assert_eq!(ends.into_inner().expect("no panic"), 1);
+    }
+}
+
+/// Replaces a directory at the moment its watch is placed.
+struct Swapping<'a>(&'a Ground, AtomicBool);
+
+impl Watcher for Swapping<'_> {
+    fn watch(&self, dir: &RelPath, _id: FileId) -> Result<u64, WatchError> {
+        if dir == &rel("s") {
+            let s = self.0.root.join("s");
+            std::fs::rename(&s, self.0.root.join("moved")).expect("a rename");
+            symlink(&self.0.outside, s).expect("a symlink");
+        }
+        Ok(3)
+    }
+    fn unwatch(&self, dir: &RelPath, generation: u64) {
+        assert_eq!((dir, generation), (&rel("s"), 3));
+        self.1.store(true, Ordering::Relaxed);
+    }
+    fn n_watches(&self) -> usize {
+        0
+    }
+}
+
+#[test]
+fn a_watch_on_another_directory_is_none() {
+    let ground = ground();
+    ground.write("s/data", b"");
+    let watcher = Swapping(&ground, AtomicBool::new(false));
+    let walked = walked(&ground.tree, &RelPath::root(), Some(&watcher), 1);
+    assert!(watcher.1.load(Ordering::Relaxed), "it was taken off again");
+    let watched = |dir: &str| {
+        walked.iter().find_map(|walked| match walked {
+            Walked::Chunk(chunk) if chunk.dir == RelPath::new(dir.as_bytes()).expect("a path") => {
+                Some(chunk.watched)
+            }
+            _ => None,
+        })
+    };
+    assert_eq!(watched(""), Some(Watched::Placed(3)));
+    assert_eq!(watched("s"), Some(Watched::Failed));
+    assert!(!names(&walked).iter().any(|name| name.contains("precious")));
+}
+
+#[test]
+fn a_bind_mount_is_named_and_not_entered() {
+    let ground = ground();
+    ground.write("s/data", b"");
+    std::fs::create_dir(ground.root.join("s/mnt")).expect("a directory");
+    let Some(_bound) = bind(&ground.outside, &ground.root.join("s/mnt")) else {
+        return;
+    };
+    let walked = walked(&ground.tree, &RelPath::root(), None, 2);
+    assert!(walked.contains(&Walked::Unlisted {
+        scan: ScanId(7),
+        dir: rel("s/mnt"),
+        why: Unlisted::ForeignMount
+    }));
+    assert!(!names(&walked).contains("s/mnt/precious"));
+    assert_eq!(ground.tree.look(&rel("s/mnt/precious")), Seen::Gone);
+}
+
+#[test]
+fn a_walk_that_begins_at_a_symlink_or_nothing_says_gone() {
+    let ground = ground();
+    symlink(&ground.outside, ground.root.join("link")).expect("a symlink");
+    for at in ["link", "nothing", "link/precious"] {
+        let walked = walked(&ground.tree, &rel(at), None, 1);
+        assert!(matches!(
+            &walked[0],
+            Walked::Unlisted {
+                why: Unlisted::Gone,
+                ..
+            }
+        ));
+    }
+}
+
+#[test]
+fn a_looker_follows_nothing_and_asks_again_before_it_says_gone() {
+    let ground = ground();
+    ground.write("s/data", b"12345");
+    symlink(&ground.outside, ground.root.join("link")).expect("a symlink");
+    let mut looker = Looker::new(ground.tree.clone());
+    let size = |seen: Seen| match seen {
+        Seen::There(stat) => Some(stat.apparent),
+        Seen::Gone | Seen::Unreadable(_) => None,
+    };
+    assert_eq!(size(looker.look(1, || rel("s"), b"data")), Some(5));
+    std::fs::rename(ground.root.join("s"), ground.root.join("t")).expect("a rename");
+    std::fs::remove_file(ground.root.join("t/data")).expect("a file");
+    ground.write("s/data", b"123");
+    assert_eq!(size(looker.look(1, || rel("s"), b"data")), Some(3));
+    assert_eq!(looker.look(2, || rel("link"), b"precious"), Seen::Gone);
+    let Seen::There(link) = looker.look(3, RelPath::root, b"link") else {
+        panic!("the symlink is there");
+    };
+    assert_eq!(link.kind, FileKind::Symlink);
+    for name in [&b".."[..], b"../outside", b"s/data", b""] {
+        assert_eq!(
+            looker.look(3, RelPath::root, name),
+            Seen::Unreadable(libc::EINVAL)
+        );
+    }
+}
+
+#[test]
+fn a_looker_keeps_a_bounded_number_of_directories() {
+    let ground = ground();
+    ground.write("s/data", b"1");
+    let mut looker = Looker::new(ground.tree.clone());
+    for slot in 0..(MAX_OPEN as u32 * 2) {
+        assert!(matches!(
+            looker.look(slot, || rel("s"), b"data"),
+            Seen::There(_)
+        ));
+    }
+    for slot in (0..(MAX_OPEN as u32 * 2)).step_by(3) {
+        looker.forget(slot);
+        assert!(matches!(
+            looker.look(slot, || rel("s"), b"data"),
+            Seen::There(_)
+        ));
+    }
+}
+
+#[test]
+fn documents_are_regular_files_inside_or_nothing() {
+    let ground = ground();
+    ground.write("s/good", b"{}");
+    ground.write("s/dir/x", b"");
+    mkfifo(&ground.root.join("s/fifo"));
+    symlink(ground.outside.join("precious"), ground.root.join("s/link")).expect("a symlink");
+    let sparse = std::fs::File::create(ground.root.join("s/sparse")).expect("a file");
+    sparse.set_len(10 << 30).expect("a sparse file");
+    let content = |name: &[u8]| read(&ground.tree, &rel("s"), name, MAX_METADATA).content;
+    assert_eq!(content(b"good"), Content::Text(b"{}".to_vec()));
+    assert_eq!(content(b"nothing"), Content::Absent);
+    for name in [&b"dir"[..], b"fifo", b"link"] {
+        assert_eq!(content(name), Content::NotAFile, "{name:?}");
+    }
+    assert_eq!(content(b"sparse"), Content::TooBig);
+    ground.write("s/edge", &vec![b'x'; MAX_METADATA as usize]);
+    assert!(matches!(content(b"edge"), Content::Text(text) if text.len() as u64 == MAX_METADATA));
+    ground.write("s/over", &vec![b'x'; MAX_METADATA as usize + 1]);
+    assert_eq!(content(b"over"), Content::TooBig);
+}
+
+#[test]
+fn nothing_is_made_by_looking_and_a_false_control_directory_is_refused() {
+    let ground = ground();
+    assert!(ground.tree.in_place().expect("a stat"));
+    assert!(ground.tree.existing_control().expect("no error").is_none());
+    assert!(!ground.root.join(CONTROL).exists());
+    symlink(&ground.outside, ground.root.join(CONTROL)).expect("a symlink");
+    assert!(ground.tree.control().is_err());
+    assert!(!ground.outside.join("trash").exists());
+}
+
+#[test]
+fn a_swapped_control_directory_is_noticed() {
+    let ground = ground();
+    let first = ground.tree.control().expect("it is made");
+    std::fs::rename(ground.root.join(CONTROL), ground.root.join("old")).expect("a rename");
+    assert!(ground.tree.in_place().expect("a stat"));
+    let second = ground.tree.control().expect("it is made again");
+    assert!(!std::sync::Arc::ptr_eq(&first, &second));
+}
+
+#[test]
+fn a_root_is_a_directory_and_stays_where_it_was() {
+    let ground = ground();
+    let link = ground.outside.join("link");
+    symlink(&ground.root, &link).expect("a symlink");
+    assert!(Tree::open(&link).is_err());
+    assert!(Tree::open(&link.join("")).is_err());
+    assert!(Tree::open(std::path::Path::new("root")).is_err());
+    let elsewhere = ground.outside.join("root");
+    std::fs::rename(&ground.root, &elsewhere).expect("a rename");
+    assert!(!ground.tree.in_place().expect("an answer"));
+    symlink(&elsewhere, &ground.root).expect("a symlink");
+    assert!(!ground.tree.in_place().expect("an answer"));
+}

@@ -1,0 +1,287 @@
+//! Scheduling of the threads on the latency path.
+//!
+//! With the default scheduler each hop between threads may wait for a tick, which makes the
+//! reaction forty times slower. So the hot threads ask for `SCHED_FIFO`, and take a short slice
+//! where that is refused. A real-time thread that is busy for long would starve the host: the
+//! [`Governor`] takes one that used more than half a core over a second down to the ordinary
+//! class for ten seconds.
+
+use rustix::time::{ClockId, clock_gettime};
+use std::time::Duration;
+
+/// The engine's priority: above the readers', so that a hint is acted on before the next is read.
+pub const ENGINE: Priority = Priority(20);
+/// The priority of threads that read events.
+pub const READER: Priority = Priority(10);
+
+const SLICE: Duration = Duration::from_micros(100);
+const WINDOW: Duration = Duration::from_secs(1);
+const TIME_OUT: Duration = Duration::from_secs(10);
+
+/// A `SCHED_FIFO` priority, of 1 to 99.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Priority(i32);
+
+/// How a thread is scheduled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// `SCHED_FIFO`.
+    Realtime,
+    /// The ordinary class with a slice of 100 µs.
+    ShortSlice,
+    Normal,
+}
+
+/// What a thread got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entered {
+    pub class: Class,
+    /// Why it is not what was wanted.
+    pub refused_errno: Option<i32>,
+}
+
+/// Puts the calling thread into the wanted class, or into the best that is allowed: real-time,
+/// else a short slice, else the ordinary one. Threads it starts begin in the ordinary class.
+pub fn enter(wanted: Class, priority: Priority) -> Entered {
+    let mut refused_errno = None;
+    if wanted == Class::Realtime {
+        match set_policy(libc::SCHED_FIFO, priority) {
+            Ok(()) => {
+                return Entered {
+                    class: Class::Realtime,
+                    refused_errno,
+                };
+            }
+            Err(errno) => refused_errno = Some(errno),
+        }
+    }
+    if wanted != Class::Normal {
+        match set_slice(SLICE) {
+            Ok(()) => {
+                return Entered {
+                    class: Class::ShortSlice,
+                    refused_errno,
+                };
+            }
+            Err(errno) => refused_errno = refused_errno.or(Some(errno)),
+        }
+    }
+    Entered {
+        class: Class::Normal,
+        refused_errno,
+    }
+}
+
+/// Puts the calling thread back into the ordinary class; the errno where even that is refused.
+///
+/// # Errors
+/// The kernel's number.
+pub fn leave() -> Result<(), i32> {
+    set_policy(libc::SCHED_OTHER, Priority(0))
+}
+
+/// What a governor did with its thread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// It used this much of the last window and is in the ordinary class for ten seconds.
+    SteppedDown {
+        used: Duration,
+        window: Duration,
+    },
+    SteppedBack(Entered),
+}
+
+/// Watches over the thread that made it. Costs one clock reading a call, two a second.
+#[derive(Debug)]
+pub struct Governor {
+    wanted: Class,
+    priority: Priority,
+    window: Window,
+}
+
+impl Governor {
+    /// Enters the class and watches from now on.
+    pub fn enter(wanted: Class, priority: Priority) -> (Self, Entered) {
+        let entered = enter(wanted, priority);
+        let window = Window::new(
+            entered.class == Class::Realtime,
+            read(ClockId::Monotonic),
+            read(ClockId::ThreadCPUTime),
+        );
+        let governor = Self {
+            wanted,
+            priority,
+            window,
+        };
+        (governor, entered)
+    }
+
+    /// To be called often, from the same thread.
+    pub fn attend(&mut self) -> Option<Turn> {
+        let verdict = self
+            .window
+            .turn(read(ClockId::Monotonic), || read(ClockId::ThreadCPUTime))?;
+        match verdict {
+            Verdict::Down { used, window } => {
+                // Refused, it stays real-time, and the next window asks again.
+                self.window.realtime = leave().is_err();
+                Some(Turn::SteppedDown { used, window })
+            }
+            Verdict::Back => {
+                let entered = enter(self.wanted, self.priority);
+                self.window.realtime = entered.class == Class::Realtime;
+                Some(Turn::SteppedBack(entered))
+            }
+        }
+    }
+}
+
+/// The judgement, without clocks.
+#[derive(Debug)]
+struct Window {
+    realtime: bool,
+    began: Duration,
+    cpu_then: Duration,
+    back_at: Option<Duration>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    Down { used: Duration, window: Duration },
+    Back,
+}
+
+impl Window {
+    fn new(realtime: bool, now: Duration, cpu: Duration) -> Self {
+        Self {
+            realtime,
+            began: now,
+            cpu_then: cpu,
+            back_at: None,
+        }
+    }
+
+    fn turn(&mut self, now: Duration, cpu: impl FnOnce() -> Duration) -> Option<Verdict> {
+        if let Some(back_at) = self.back_at {
+            if now < back_at {
+                return None;
+            }
+            (self.back_at, self.began, self.cpu_then) = (None, now, cpu());
+            return Some(Verdict::Back);
+        }
+        let window = now.saturating_sub(self.began);
+        if !self.realtime || window < WINDOW {
+            return None;
+        }
+        let cpu = cpu();
+        let used = cpu.saturating_sub(self.cpu_then);
+        (self.began, self.cpu_then) = (now, cpu);
+        if used <= window / 2 {
+            return None;
+        }
+        self.back_at = Some(now + TIME_OUT);
+        Some(Verdict::Down { used, window })
+    }
+}
+
+fn read(clock: ClockId) -> Duration {
+    let now = clock_gettime(clock);
+    Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs() as u32)
+}
+
+/// `SCHED_RESET_ON_FORK` is always set: once set, only a privileged thread may take it away,
+/// and no thread that a hot one starts should inherit its class.
+#[expect(unsafe_code, reason = "rustix has no sched_setscheduler")]
+fn set_policy(policy: libc::c_int, priority: Priority) -> Result<(), i32> {
+    let param = libc::sched_param {
+        sched_priority: priority.0,
+    };
+    // SAFETY: 0 is the calling thread, and `param` lives through the call, which only reads it.
+    let done = unsafe { libc::sched_setscheduler(0, policy | libc::SCHED_RESET_ON_FORK, &param) };
+    if done == 0 { Ok(()) } else { Err(errno()) }
+}
+
+/// `struct sched_attr` in its first version, of 48 bytes.
+#[repr(C)]
+struct SchedAttr {
+    size: u32,
+    policy: u32,
+    flags: u64,
+    nice: i32,
+    priority: u32,
+    runtime: u64,
+    deadline: u64,
+    period: u64,
+}
+
+#[expect(unsafe_code, reason = "neither rustix nor libc has sched_setattr")]
+fn set_slice(slice: Duration) -> Result<(), i32> {
+    let attr = SchedAttr {
+        size: size_of::<SchedAttr>() as u32,
+        policy: libc::SCHED_OTHER as u32,
+        flags: libc::SCHED_FLAG_RESET_ON_FORK as u64,
+        // Kept as it was given: without it the call would set it to 0.
+        nice: rustix::process::getpriority_process(None).unwrap_or(0),
+        priority: 0,
+        runtime: slice.as_nanos() as u64,
+        deadline: 0,
+        period: 0,
+    };
+    // SAFETY: 0 is the calling thread; `attr` says its size, lives through the call and is
+    // only read, but for its size where the kernel knows a smaller one.
+    let done = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attr, 0) };
+    if done == 0 { Ok(()) } else { Err(errno()) }
+}
+
+fn errno() -> i32 {
+    std::io::Error::last_os_error()
+        .raw_os_error()
+        .unwrap_or(libc::EPERM)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn a_greedy_thread_steps_down_for_ten_seconds() {
+        let mut window = Window::new(true, ms(0), ms(0));
+        assert_eq!(window.turn(ms(999), || ms(999)), None);
+        assert_eq!(window.turn(ms(1000), || ms(500)), None, "half is allowed");
+        let down = Verdict::Down {
+            used: ms(600),
+            window: ms(1000),
+        };
+        assert_eq!(window.turn(ms(2000), || ms(1100)), Some(down));
+        window.realtime = false;
+        assert_eq!(window.turn(ms(11_999), || ms(9000)), None);
+        assert_eq!(window.turn(ms(12_000), || ms(9000)), Some(Verdict::Back));
+        window.realtime = true;
+        assert_eq!(window.turn(ms(13_000), || ms(9100)), None);
+    }
+
+    #[test]
+    fn an_ordinary_thread_is_left_alone() {
+        let mut window = Window::new(false, ms(0), ms(0));
+        assert_eq!(window.turn(ms(5000), || ms(5000)), None);
+    }
+
+    #[test]
+    fn entering_says_what_was_got() {
+        std::thread::spawn(|| {
+            let entered = enter(Class::Realtime, READER);
+            assert_eq!(
+                entered.class == Class::Realtime,
+                entered.refused_errno.is_none()
+            );
+            assert_eq!(leave(), Ok(()));
+            assert_eq!(enter(Class::Normal, READER).class, Class::Normal);
+        })
+        .join()
+        .expect("no panic");
+    }
+}

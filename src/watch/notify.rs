@@ -1,0 +1,389 @@
+//! Hints from the `notify` crate: one non-recursive watch per directory, placed by the walker.
+//!
+//! Recursive watching loses files in new directories and goes blind after removals, so it is
+//! never used. Three instances, so that none watches a directory together with its parent:
+//! with both in one, every removed directory costs notify a pass over all its watches.
+//!
+//! notify names a watch by its path, the kernel by its inode. Where the two part, a watch dies
+//! in silence, so two things are done before a watch is placed:
+//! - the path was watched before: unwatch it first. Else the old directory's `DELETE_SELF`,
+//!   still in the queue, takes off the new directory's watch;
+//! - the inode is watched under another path (it was moved): unwatch that path first. Else both
+//!   paths share one kernel watch, and a later unwatch of the old one kills the new one.
+
+use crate::model::path::RelPath;
+use crate::model::seen::FileId;
+use crate::model::watcher::{WatchError, Watcher};
+use crate::watch::dirty::{Dirty, Drain};
+use crossbeam_channel::Sender;
+use notify::event::{AccessKind, AccessMode};
+use notify::{Config, ErrorKind, Event, EventKind, INotifyWatcher, RecursiveMode};
+use notify::{Error, Watcher as _};
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+const N_INSTANCES: usize = 3;
+
+/// Runs on a source's thread, before each event: sets its scheduling. Must be cheap and must
+/// not block.
+pub type Attend = Arc<dyn Fn() + Send + Sync>;
+
+/// Watches with `notify`. Placing and ending watches waits for notify's threads, so it is never
+/// called from the engine's.
+pub struct NotifyWatcher {
+    root: PathBuf,
+    book: Mutex<Book>,
+}
+
+impl std::fmt::Debug for NotifyWatcher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NotifyWatcher")
+            .field("root", &self.root)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What is watched, with the instances, under one lock: the steps of one `watch` belong together.
+struct Book {
+    instances: Vec<INotifyWatcher>,
+    by_path: HashMap<RelPath, Entry>,
+    by_id: HashMap<FileId, RelPath>,
+    generation: u64,
+}
+
+struct Entry {
+    generation: u64,
+    id: FileId,
+}
+
+impl NotifyWatcher {
+    /// Begins with no watch. Hints go to the [`Drain`], each followed by a poke of `wake`.
+    ///
+    /// # Errors
+    /// No inotify instance can be had (EMFILE, ENOSYS).
+    pub fn new(
+        root: &Path,
+        wake: &Sender<()>,
+        attend: &Attend,
+    ) -> Result<(Self, Drain), WatchError> {
+        let mut sets = Vec::new();
+        let mut instances = Vec::new();
+        for _ in 0..N_INSTANCES {
+            let dirty = Arc::new(Dirty::new(wake.clone()));
+            let handler = handler(root, dirty.clone(), attend.clone());
+            let config = Config::default().with_follow_symlinks(false);
+            instances.push(INotifyWatcher::new(handler, config).map_err(watch_error)?);
+            sets.push(dirty);
+        }
+        let book = Book {
+            instances,
+            by_path: HashMap::new(),
+            by_id: HashMap::new(),
+            generation: 0,
+        };
+        let watcher = Self {
+            root: root.into(),
+            book: Mutex::new(book),
+        };
+        Ok((watcher, Drain::new(sets)))
+    }
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn absolute(&self, dir: &RelPath) -> PathBuf {
+        if dir.is_root() {
+            return self.root.clone();
+        }
+        self.root.join(OsStr::from_bytes(dir.as_bytes()))
+    }
+
+    fn take_off(&self, book: &mut Book, dir: &RelPath) {
+        let Some(entry) = book.by_path.remove(dir) else {
+            return;
+        };
+        if book.by_id.get(&entry.id) == Some(dir) {
+            book.by_id.remove(&entry.id);
+        }
+        // Its only error is "not watched": the directory is gone, and notify saw that before us.
+        if let Err(error) = book.instances[instance(dir)].unwatch(&self.absolute(dir)) {
+            debug_assert!(matches!(error.kind, ErrorKind::WatchNotFound));
+        }
+    }
+}
+
+impl Watcher for NotifyWatcher {
+    fn watch(&self, dir: &RelPath, id: FileId) -> Result<u64, WatchError> {
+        let mut book = self.book();
+        self.take_off(&mut book, dir);
+        if let Some(old) = book.by_id.get(&id).cloned() {
+            self.take_off(&mut book, &old);
+        }
+        book.instances[instance(dir)]
+            .watch(&self.absolute(dir), RecursiveMode::NonRecursive)
+            .map_err(watch_error)?;
+        book.generation += 1;
+        let generation = book.generation;
+        book.by_path.insert(dir.clone(), Entry { generation, id });
+        book.by_id.insert(id, dir.clone());
+        Ok(generation)
+    }
+
+    fn unwatch(&self, dir: &RelPath, generation: u64) {
+        let mut book = self.book();
+        if book
+            .by_path
+            .get(dir)
+            .is_some_and(|entry| entry.generation == generation)
+        {
+            self.take_off(&mut book, dir);
+        }
+    }
+
+    fn n_watches(&self) -> usize {
+        self.book().by_path.len()
+    }
+}
+
+/// The root alone; the others by the parity of their depth.
+fn instance(dir: &RelPath) -> usize {
+    match dir.names().count() {
+        0 => 0,
+        depth => 1 + depth % 2,
+    }
+}
+
+/// Puts names into the set, nothing else: it must never block, look at the disk or log, since
+/// notify reads no event and places no watch meanwhile.
+fn handler(
+    root: &Path,
+    dirty: Arc<Dirty>,
+    attend: Attend,
+) -> impl Fn(notify::Result<Event>) + Send + 'static {
+    let root = root.to_path_buf();
+    move |event| {
+        attend();
+        match event {
+            // Asked first: such an event has no paths.
+            Ok(event) if event.need_rescan() => dirty.lose(),
+            Ok(event) if is_reading(event.kind) => {}
+            Ok(event) => {
+                if event.paths.iter().any(|path| below(&root, path).is_none()) {
+                    dirty.lose();
+                }
+                dirty.add(event.paths.iter().filter_map(|path| below(&root, path)));
+            }
+            Err(_) => dirty.lose(),
+        }
+    }
+}
+
+/// Events that a scan of our own would cause, too.
+fn is_reading(kind: EventKind) -> bool {
+    match kind {
+        EventKind::Access(access) => access != AccessKind::Close(AccessMode::Write),
+        EventKind::Any
+        | EventKind::Create(_)
+        | EventKind::Modify(_)
+        | EventKind::Remove(_)
+        | EventKind::Other => false,
+    }
+}
+
+fn below<'a>(root: &Path, path: &'a Path) -> Option<&'a [u8]> {
+    let rest = path
+        .as_os_str()
+        .as_bytes()
+        .strip_prefix(root.as_os_str().as_bytes())?;
+    match rest {
+        [] => Some(rest),
+        [b'/', name @ ..] => Some(name),
+        // Of the root "/sessions" nothing that begins with "/sessions2" is heard.
+        _ => None,
+    }
+}
+
+fn watch_error(error: Error) -> WatchError {
+    match error.kind {
+        ErrorKind::MaxFilesWatch => WatchError::Exhausted,
+        ErrorKind::PathNotFound => WatchError::Gone,
+        ErrorKind::Io(error) => match error.raw_os_error() {
+            Some(libc::ENOENT | libc::ENOTDIR) => WatchError::Gone,
+            _ => WatchError::Failed(error),
+        },
+        ErrorKind::Generic(_) | ErrorKind::WatchNotFound | ErrorKind::InvalidConfig(_) => {
+            WatchError::Failed(std::io::Error::other(error))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::watch::dirty::wake_channel;
+    use crossbeam_channel::Receiver;
+    use std::collections::BTreeSet;
+    use std::os::unix::fs::MetadataExt;
+    use std::time::Duration;
+
+    struct Watching {
+        _hold: tempfile::TempDir,
+        root: PathBuf,
+        watcher: NotifyWatcher,
+        drain: Drain,
+        woken: Receiver<()>,
+    }
+
+    fn watching() -> Watching {
+        let hold = tempfile::tempdir().expect("a temporary directory");
+        let root = hold.path().canonicalize().expect("it is there");
+        let (wake, woken) = wake_channel();
+        let attend: Attend = Arc::new(|| {});
+        let (watcher, drain) = NotifyWatcher::new(&root, &wake, &attend).expect("instances");
+        Watching {
+            _hold: hold,
+            root,
+            watcher,
+            drain,
+            woken,
+        }
+    }
+
+    fn rel(path: &str) -> RelPath {
+        RelPath::new(path.as_bytes()).expect("a path")
+    }
+
+    impl Watching {
+        fn watch(&self, dir: &str) -> u64 {
+            let meta = std::fs::metadata(self.root.join(dir)).expect("a directory");
+            let id = FileId {
+                dev: meta.dev(),
+                ino: meta.ino(),
+            };
+            self.watcher.watch(&rel(dir), id).expect("a watch")
+        }
+
+        fn make(&self, dir: &str) {
+            std::fs::create_dir_all(self.root.join(dir)).expect("a directory");
+        }
+
+        fn write(&self, file: &str) {
+            std::fs::write(self.root.join(file), b"x").expect("a file");
+        }
+
+        /// Waits until `name` was heard, and gives all that was heard meanwhile.
+        fn hear(&mut self, name: &str) -> BTreeSet<String> {
+            let mut heard = BTreeSet::new();
+            while !heard.contains(name) {
+                let woken = self.woken.recv_timeout(Duration::from_secs(10));
+                assert!(woken.is_ok(), "never heard of {name}, only {heard:?}");
+                let mut names = Vec::new();
+                assert!(!self.drain.drain(&mut names).lost);
+                heard.extend(names.iter().map(|name| crate::model::path::escape(name)));
+            }
+            heard
+        }
+    }
+
+    #[test]
+    fn writes_are_heard_and_readers_are_not() {
+        let mut w = watching();
+        w.make("s/a");
+        w.write("s/quiet");
+        for dir in ["", "s", "s/a"] {
+            w.watch(dir);
+        }
+        for entry in std::fs::read_dir(w.root.join("s")).expect("a directory") {
+            entry.expect("an entry");
+        }
+        std::fs::read(w.root.join("s/quiet")).expect("a file");
+        w.write("s/a/loud");
+        w.hear("s/a/loud");
+        w.write("s/loud");
+        let heard = w.hear("s/loud");
+        assert!(!heard.contains("s/quiet"), "{heard:?}");
+        assert_eq!(w.watcher.n_watches(), 3);
+    }
+
+    #[test]
+    fn a_new_directory_on_an_old_path_stays_watched() {
+        let mut w = watching();
+        w.make("s");
+        w.watch("s");
+        for n in 0..50 {
+            std::fs::remove_dir_all(w.root.join("s")).expect("a directory");
+            w.make("s");
+            w.watch("s");
+            let file = format!("s/f{n}");
+            w.write(&file);
+            w.hear(&file);
+            // The old one's DELETE_SELF is drained by now; the watch must have survived it.
+            w.write(&format!("{file}b"));
+            w.hear(&format!("{file}b"));
+        }
+    }
+
+    #[test]
+    fn a_moved_directory_is_heard_under_its_new_path_only() {
+        let mut w = watching();
+        w.make("old/sub");
+        let old = w.watch("old");
+        let sub = w.watch("old/sub");
+        std::fs::rename(w.root.join("old"), w.root.join("new")).expect("a rename");
+        w.watch("new");
+        w.watch("new/sub");
+        w.watcher.unwatch(&rel("old"), old);
+        w.watcher.unwatch(&rel("old/sub"), sub);
+        w.write("new/file");
+        w.hear("new/file");
+        w.write("new/sub/file");
+        w.hear("new/sub/file");
+        assert_eq!(w.watcher.n_watches(), 2);
+    }
+
+    #[test]
+    fn an_old_generation_ends_nothing() {
+        let mut w = watching();
+        w.make("s");
+        let first = w.watch("s");
+        let second = w.watch("s");
+        w.watcher.unwatch(&rel("s"), first);
+        w.write("s/file");
+        w.hear("s/file");
+        w.watcher.unwatch(&rel("s"), second);
+        assert_eq!(w.watcher.n_watches(), 0);
+    }
+
+    #[test]
+    fn what_is_gone_or_no_directory_says_so() {
+        let w = watching();
+        let id = FileId { dev: 1, ino: 1 };
+        for dir in ["nothing", "nothing/below"] {
+            let error = w.watcher.watch(&rel(dir), id);
+            assert!(matches!(error, Err(WatchError::Gone)), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn events_without_paths_and_errors_are_losses() {
+        let (wake, _woken) = wake_channel();
+        let dirty = Arc::new(Dirty::new(wake));
+        let mut drain = Drain::new(vec![dirty.clone()]);
+        let handle = handler(Path::new("/r"), dirty, Arc::new(|| {}));
+        let lost = |drain: &mut Drain| drain.drain(&mut Vec::new()).lost;
+        handle(Ok(
+            Event::new(EventKind::Other).set_flag(notify::event::Flag::Rescan)
+        ));
+        assert!(lost(&mut drain));
+        handle(Err(Error::generic("broken")));
+        assert!(lost(&mut drain));
+        handle(Ok(Event::new(EventKind::Any).add_path("/r2/x".into())));
+        assert!(lost(&mut drain));
+        handle(Ok(Event::new(EventKind::Any).add_path("/r/x".into())));
+        assert!(!lost(&mut drain));
+    }
+}
