@@ -2,6 +2,7 @@
 
 use crate::layout::Layout;
 use crate::policy::limits::{Limits, Protect};
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -70,28 +71,56 @@ pub enum FirstStart {
     Enforce,
 }
 
+/// Who named a root.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Origin {
+    /// A configured root is never made: absent, it is not ready and looked for.
+    #[default]
+    File,
+    /// `--root DIR`: `run` makes it when absent.
+    Flag,
+}
+
 /// `[[root]]`.
 #[derive(Debug, Clone)]
 pub struct Root {
     pub name: String,
+    /// Absolute, without `..` and symlinks at its end.
     pub path: PathBuf,
+    pub origin: Origin,
+    pub preset: Option<String>,
     pub backend: Backend,
     pub layout: Arc<Layout>,
     pub limits: Limits,
     pub protect: Protect,
     pub first_start: FirstStart,
-    /// Not empty: the root is watched, never pruned, not ready (promise 12).
+    /// Not empty: the root is watched, never pruned, not ready (promise 12). It has no limits then.
     pub problems: Vec<Problem>,
 }
 
 /// The whole configuration.
 #[derive(Debug, Clone)]
 pub struct Settings {
+    /// The file that was read, where one was.
+    pub file: Option<PathBuf>,
     pub agent: Agent,
     pub log: Log,
     pub roots: Vec<Root>,
     /// Bad values that took their default, and what else deserves a warning.
     pub warnings: Vec<Problem>,
+    /// Roots that are not looked after at all, with the reasons.
+    pub refused: Vec<Problem>,
+}
+
+impl Settings {
+    /// All that is wrong: more than nothing ends `check-config` and one-shot commands with 78.
+    pub fn strict_problems(&self) -> Vec<Problem> {
+        let roots = self.roots.iter().flat_map(|root| &root.problems);
+        let all = self.warnings.iter().chain(&self.refused).chain(roots);
+        let mut all: Vec<_> = all.cloned().collect();
+        Problem::sort(&mut all);
+        all
+    }
 }
 
 /// Something wrong with a configuration.
@@ -103,4 +132,20 @@ pub struct Problem {
     pub line: Option<usize>,
     /// A sentence that says what is wrong and what to write instead. Never the value of a secret.
     pub message: String,
+}
+
+impl Problem {
+    /// As the file has them; what has no line comes last.
+    pub fn sort(problems: &mut [Self]) {
+        problems.sort_by_key(|problem| (problem.line.is_none(), problem.line));
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.line {
+            Some(line) => write!(f, "line {line}: {}: {}", self.key, self.message),
+            None => write!(f, "{}: {}", self.key, self.message),
+        }
+    }
 }

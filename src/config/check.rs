@@ -1,0 +1,172 @@
+//! What `check-config` prints: every problem, and what the configuration comes to.
+
+use crate::config::file::show;
+use crate::config::request::Request;
+use crate::config::settings::{Problem, Root, Settings};
+use crate::config::word::Word;
+use crate::layout::spec::{LayoutSpec, Source, StateSpec, TimeFormat, Zone};
+use crate::model::bytes::Bytes;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// The answer of `check-config`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Check {
+    /// As the file has them. Not empty: exit code 78.
+    pub problems: Vec<Problem>,
+    /// What the agent would go on with; `None` where it would not start.
+    pub effective: Option<Value>,
+}
+
+/// Reads everything and says what it found.
+pub fn check(request: &Request) -> Check {
+    match crate::config::load(request) {
+        Ok(settings) => Check {
+            problems: settings.strict_problems(),
+            effective: Some(summary(&settings)),
+        },
+        Err(problems) => Check {
+            problems,
+            effective: None,
+        },
+    }
+}
+
+impl Check {
+    /// One document: `{"ok","problems":[{"key","line","message"}],"effective"}`.
+    pub fn to_json(&self) -> Value {
+        json!({
+            "ok": self.problems.is_empty(),
+            "problems": self.problems.iter().map(problem).collect::<Vec<_>>(),
+            "effective": self.effective,
+        })
+    }
+}
+
+fn problem(problem: &Problem) -> Value {
+    json!({
+        "key": problem.key,
+        "line": problem.line,
+        "message": problem.message,
+    })
+}
+
+/// Settings as one JSON value, with the names of the file.
+pub fn summary(settings: &Settings) -> Value {
+    let agent = &settings.agent;
+    json!({
+        "file": settings.file.as_deref().map(show),
+        "agent": {
+            "mode": agent.mode.word(),
+            "state_dir": show(&agent.state_dir),
+            "socket": show(&agent.socket),
+            "http": agent.http,
+            "rescan_interval": time(agent.rescan_interval),
+            "shutdown_grace": time(agent.shutdown_grace),
+            "scheduling": agent.scheduling.word(),
+        },
+        "log": {
+            "format": settings.log.format.word(),
+            "level": settings.log.level,
+        },
+        "roots": settings.roots.iter().map(root).collect::<Vec<_>>(),
+    })
+}
+
+fn root(root: &Root) -> Value {
+    let bytes = |size: Bytes| size.0;
+    json!({
+        "name": root.name,
+        "path": show(&root.path),
+        "preset": root.preset,
+        "backend": root.backend.word(),
+        "layout": layout(root.layout.spec()),
+        "limits": {
+            "max_size_bytes": root.limits.max_size.map(bytes),
+            "prune_to_bytes": root.limits.prune_to.or(root.limits.max_size).map(bytes),
+            "max_age": root.limits.max_age.map(time),
+            "max_count": root.limits.max_count,
+            "measure": root.limits.measure.word(),
+            "headroom_bytes": root.limits.headroom.0,
+        },
+        "protect": {
+            "active": root.protect.active,
+            "quiet": time(root.protect.quiet),
+            "keep": root.protect.keep_globs,
+        },
+        "guard": { "first_start": root.first_start.word() },
+        "pruned": root.problems.is_empty(),
+    })
+}
+
+fn layout(spec: &LayoutSpec) -> Value {
+    json!({
+        "kind": spec.kind.word(),
+        "sessions": spec.sessions,
+        "pattern": spec.pattern,
+        "metadata": spec.metadata,
+        "required": spec.required,
+        "marker": spec.marker,
+        "lock": spec.lock,
+        "blobs": spec.blobs,
+        "created_at": { "from": spec.created_at.iter().map(source).collect::<Vec<_>>() },
+        "state": spec.state.as_ref().map(state),
+        "group": spec.group,
+    })
+}
+
+fn state(state: &StateSpec) -> Value {
+    json!({
+        "key": state.key,
+        "active": state.active,
+        "complete": state.complete,
+        "failed": state.failed,
+    })
+}
+
+fn source(source: &Source) -> Value {
+    match source {
+        Source::Key { key, format, zone } => {
+            json!({"key": key, "as": written(format), "zone": zone_name(*zone)})
+        }
+        Source::Name {
+            group,
+            format,
+            zone,
+            radix,
+        } => json!({
+            "name": group,
+            "as": written(format),
+            "zone": zone_name(*zone),
+            "radix": radix,
+        }),
+        Source::File { file, format, zone } => {
+            json!({"file": file, "as": written(format), "zone": zone_name(*zone)})
+        }
+        Source::Birth => json!("birth"),
+        Source::Mtime => json!("mtime"),
+    }
+}
+
+fn written(format: &TimeFormat) -> &str {
+    match format {
+        TimeFormat::Rfc3339 => "rfc3339",
+        TimeFormat::EpochS => "epoch_s",
+        TimeFormat::EpochMs => "epoch_ms",
+        TimeFormat::EpochUs => "epoch_us",
+        TimeFormat::EpochNs => "epoch_ns",
+        TimeFormat::Strftime(words) => words,
+    }
+}
+
+fn zone_name(zone: Zone) -> &'static str {
+    match zone {
+        Zone::Utc => "utc",
+        Zone::Local => "local",
+        Zone::Iana(zone) => zone.name(),
+    }
+}
+
+fn time(time: Duration) -> String {
+    humantime::format_duration(time).to_string()
+}
