@@ -290,6 +290,14 @@ impl Engine {
         self.scanning.first_done() && self.scanning.is_quiet() && self.reading.is_idle()
     }
 
+    /// Whether nothing more is to be decided now: within the limits, or backed off.
+    pub fn is_resting(&self, now: Now) -> bool {
+        self.is_settled()
+            && !self.is_pruning()
+            && !self.is_unlisting()
+            && self.decision_due(now).is_none_or(|due| due > now.tick)
+    }
+
     /// Whether a plan is being carried out.
     pub fn is_pruning(&self) -> bool {
         self.deciding.is_busy()

@@ -1,0 +1,256 @@
+//! Work beside the engine: walking, reading, removing. Never on the engine's thread, never
+//! real-time.
+//!
+//! Two threads look (a scan spreads over further ones), two remove. Orders wait in channels
+//! without a bound of their own: the engine has at most one full scan, one read for each
+//! session, [`crate::engine`]'s bounded part scans and one removal for each victim under way.
+//! Answers wait in a bounded channel, and whoever sends one waits for room: that is what keeps
+//! a walk from filling the memory while the engine is busy.
+
+use crate::agent::documents;
+use crate::disk::catalogue_edit;
+use crate::disk::remove;
+use crate::disk::tree::Tree;
+use crate::disk::walk::walk;
+use crate::engine::{Input, ReadOrder};
+use crate::layout::{Layout, catalog};
+use crate::model::listing::ScanOrder;
+use crate::model::path::RelPath;
+use crate::model::plan::{Body, Victim};
+use crate::model::report::{AsideName, Removed, Unlist};
+use crate::model::session::Key;
+use crate::model::time::Clock;
+use crate::model::watcher::Watcher;
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+
+/// Answers that may wait for the engine.
+const MAX_ANSWERS: usize = 64;
+const N_LOOKERS: usize = 2;
+const N_REMOVERS: usize = 2;
+
+enum Looking {
+    Scan(ScanOrder),
+    Read(ReadOrder),
+}
+
+enum Removing {
+    Unwatch(Vec<(RelPath, u64)>),
+    Reap { aside: Vec<AsideName>, watches: Vec<(RelPath, u64)> },
+    InPlace(Box<Victim>),
+    Unlist(Vec<Key>),
+}
+
+/// What the threads of one root share.
+struct Shop {
+    tree: Arc<Tree>,
+    layout: Arc<Layout>,
+    clock: Arc<dyn Clock>,
+    watcher: Option<Arc<dyn Watcher>>,
+    stop: AtomicBool,
+    n_removing: AtomicUsize,
+    answers: Sender<Input>,
+}
+
+/// The threads of one root.
+pub struct Jobs {
+    shop: Arc<Shop>,
+    looking: Option<Sender<Looking>>,
+    removing: Option<Sender<Removing>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl std::fmt::Debug for Jobs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Jobs").field("threads", &self.threads.len()).finish_non_exhaustive()
+    }
+}
+
+impl Jobs {
+    /// Starts the threads. Their answers come through the receiver.
+    ///
+    /// # Errors
+    /// No thread can be started.
+    pub fn start(
+        tree: Arc<Tree>,
+        layout: Arc<Layout>,
+        clock: Arc<dyn Clock>,
+        watcher: Option<Arc<dyn Watcher>>,
+    ) -> std::io::Result<(Self, Receiver<Input>)> {
+        let (answers, answered) = bounded(MAX_ANSWERS);
+        let shop = Arc::new(Shop {
+            tree,
+            layout,
+            clock,
+            watcher,
+            stop: AtomicBool::new(false),
+            n_removing: AtomicUsize::new(0),
+            answers,
+        });
+        let (looking, look) = unbounded();
+        let (removing, remove) = unbounded();
+        let mut jobs =
+            Self { shop, looking: Some(looking), removing: Some(removing), threads: Vec::new() };
+        for _ in 0..N_LOOKERS {
+            let (shop, orders) = (jobs.shop.clone(), look.clone());
+            jobs.spawn("looker", move || orders.iter().for_each(|order| shop.look(order)))?;
+        }
+        for _ in 0..N_REMOVERS {
+            let (shop, orders) = (jobs.shop.clone(), remove.clone());
+            jobs.spawn("remover", move || orders.iter().for_each(|order| shop.remove(order)))?;
+        }
+        Ok((jobs, answered))
+    }
+
+    fn spawn(&mut self, name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(run)?;
+        self.threads.push(thread);
+        Ok(())
+    }
+
+    fn look(&self, order: Looking) {
+        if let Some(looking) = &self.looking {
+            // Fails only when the threads are gone, at the end of the root.
+            if looking.send(order).is_err() {
+                self.shop.stop.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn remove(&self, order: Removing) {
+        self.shop.n_removing.fetch_add(1, Ordering::AcqRel);
+        if self.removing.as_ref().is_none_or(|removing| removing.send(order).is_err()) {
+            self.shop.n_removing.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+
+    pub fn scan(&self, order: ScanOrder) {
+        self.look(Looking::Scan(order));
+    }
+
+    pub fn read(&self, order: ReadOrder) {
+        self.look(Looking::Read(order));
+    }
+
+    pub fn unwatch(&self, watches: Vec<(RelPath, u64)>) {
+        if self.shop.watcher.is_some() {
+            self.remove(Removing::Unwatch(watches));
+        }
+    }
+
+    pub fn reap(&self, aside: Vec<AsideName>, watches: Vec<(RelPath, u64)>) {
+        self.remove(Removing::Reap { aside, watches });
+    }
+
+    pub fn remove_in_place(&self, victim: Box<Victim>) {
+        self.remove(Removing::InPlace(victim));
+    }
+
+    pub fn unlist(&self, keys: Vec<Key>) {
+        self.remove(Removing::Unlist(keys));
+    }
+
+    /// How many removals wait or run.
+    pub fn n_removing(&self) -> usize {
+        self.shop.n_removing.load(Ordering::Acquire)
+    }
+
+    /// Ends walks under way; what is being removed goes on.
+    pub fn stop_looking(&self) {
+        self.shop.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Takes no more orders and waits for the threads. The receiver of answers must be
+    /// dropped or read meanwhile.
+    pub fn join(mut self) {
+        self.stop_looking();
+        self.looking = None;
+        self.removing = None;
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!(event = "thread.panicked", "a thread of a root panicked");
+            }
+        }
+    }
+}
+
+impl Shop {
+    /// `false`: nobody listens any more.
+    fn answer(&self, input: Input) -> bool {
+        self.answers.send(input).is_ok()
+    }
+
+    fn look(&self, order: Looking) {
+        match order {
+            Looking::Scan(order) => {
+                // A new directory is small; a whole root is spread over the cores.
+                let n_threads = if order.at.is_root() { N_LOOKERS } else { 1 };
+                let watcher = self.watcher.as_deref();
+                walk(&self.tree, &order, watcher, n_threads, &self.stop, &|walked| {
+                    self.answer(Input::Walked(walked))
+                });
+            }
+            Looking::Read(order) => {
+                self.answer(documents::read(&self.tree, &self.layout, &*self.clock, order));
+            }
+        }
+    }
+
+    fn remove(&self, order: Removing) {
+        match order {
+            Removing::Unwatch(watches) => self.unwatch(&watches),
+            Removing::Reap { aside, watches } => {
+                // Unwatched first: notify takes a pass over all watches for each directory
+                // that goes while it is watched.
+                self.unwatch(&watches);
+                for name in &aside {
+                    self.answer(Input::Removed(remove::remove_aside(&self.tree, name)));
+                }
+            }
+            Removing::InPlace(victim) => {
+                let removed = self.remove_in_place(&victim);
+                self.answer(Input::Removed(removed));
+            }
+            Removing::Unlist(keys) => {
+                let result = self.unlist(&keys);
+                self.answer(Input::Removed(Removed::Unlisted { keys, result }));
+            }
+        }
+        self.n_removing.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    fn unwatch(&self, watches: &[(RelPath, u64)]) {
+        if let Some(watcher) = &self.watcher {
+            for (dir, generation) in watches {
+                watcher.unwatch(dir, *generation);
+            }
+        }
+    }
+
+    fn remove_in_place(&self, victim: &Victim) -> Removed {
+        let (id, last) = match &victim.body {
+            Body::Tree { id, proofs } => (*id, proofs.iter().map(|p| p.name.clone()).collect()),
+            // Blobs are always renamed or refused.
+            Body::Blobs { .. } => {
+                return Removed::InPlace { key: victim.key.clone(), left: Vec::new() };
+            }
+        };
+        let last: Vec<Box<[u8]>> = last;
+        let left = remove::remove_in_place(&self.tree, &victim.path, id, &last);
+        Removed::InPlace { key: victim.key.clone(), left }
+    }
+
+    fn unlist(&self, keys: &[Key]) -> Unlist {
+        let Some(name) = self.layout.catalogue() else { return Unlist::Done };
+        let mut unparsable = false;
+        let result = catalogue_edit::edit_catalogue(&self.tree, name, &mut |text| {
+            catalog::without(text, keys).unwrap_or_else(|_| {
+                unparsable = true;
+                None
+            })
+        });
+        if unparsable { Unlist::Unparsable } else { result }
+    }
+}

@@ -1,0 +1,271 @@
+//! Carries out an engine's effects, in order, on the engine's own thread.
+//!
+//! Looks and removals happen here and now; scans, reads and what costs time go to [`Jobs`].
+//! What is to be told waits until the work at hand is done: nothing that can wait stands
+//! between a hint and the rename.
+
+use crate::agent::jobs::Jobs;
+use crate::agent::teller::Teller;
+use crate::disk::looker::Looker;
+use crate::disk::records::RecordDir;
+use crate::disk::removed::RemovedIds;
+use crate::disk::tree::Tree;
+use crate::engine::{Effect, Engine, Input};
+use crate::layout::LockAt;
+use crate::model::disk::Records;
+use crate::model::fact::Fact;
+use crate::model::path::RelPath;
+use crate::model::place::Look;
+use crate::model::plan::Victim;
+use crate::model::report::{LockTry, Outcome, Removed, Report, Skip};
+use crate::model::seen::Seen;
+use crate::model::session::Key;
+use crate::model::time::{Clock, Now};
+use crate::prune::executor::Executor;
+use crate::prune::lock::RootLock;
+use crate::store::state::RootState;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Where facts go.
+#[derive(Debug)]
+pub enum Ear {
+    Teller { teller: Teller, root: Arc<str> },
+    /// Kept for the caller, as a one-shot command does.
+    List(Vec<Fact>),
+}
+
+/// One root's hands.
+pub struct Shell {
+    pub engine: Engine,
+    pub jobs: Jobs,
+    pub ear: Ear,
+    tree: Arc<Tree>,
+    looker: Looker,
+    executor: Executor<Arc<Tree>, Arc<RecordDir>>,
+    records: Arc<RecordDir>,
+    removed: Option<RemovedIds>,
+    state: Option<RootState>,
+    lock: RootLock,
+    clock: Arc<dyn Clock>,
+    queue: VecDeque<Effect>,
+    out: Vec<Effect>,
+    told: Vec<Fact>,
+    intents: HashMap<Key, String>,
+    /// Reactions since they were last taken.
+    pub reactions: Vec<Duration>,
+    /// The root is not at its path any more.
+    pub moved: bool,
+}
+
+impl std::fmt::Debug for Shell {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shell").field("tree", &self.tree).finish_non_exhaustive()
+    }
+}
+
+/// What a shell works with on its root.
+#[derive(Debug)]
+pub struct Tools {
+    pub tree: Arc<Tree>,
+    pub records: Arc<RecordDir>,
+    /// Ids taken out of the catalogue; `None` where there is no catalogue.
+    pub removed: Option<RemovedIds>,
+    /// `None`: nothing is remembered (read-only commands).
+    pub state: Option<RootState>,
+    pub lock: RootLock,
+}
+
+/// Most reactions kept between two looks at them.
+const MAX_REACTIONS: usize = 4096;
+
+impl Shell {
+    pub fn new(engine: Engine, tools: Tools, jobs: Jobs, clock: Arc<dyn Clock>, ear: Ear) -> Self {
+        let Tools { tree, records, removed, state, lock } = tools;
+        Self {
+            engine,
+            jobs,
+            ear,
+            looker: Looker::new(tree.clone()),
+            executor: Executor::new(tree.clone(), records.clone()),
+            tree,
+            records,
+            removed,
+            state,
+            lock,
+            clock,
+            queue: VecDeque::new(),
+            out: Vec::new(),
+            told: Vec::new(),
+            intents: HashMap::new(),
+            reactions: Vec::new(),
+            moved: false,
+        }
+    }
+
+    pub fn now(&self) -> Now {
+        self.clock.now()
+    }
+
+    /// Gives the engine one input and does all that follows from it.
+    pub fn input(&mut self, now: Now, input: Input) {
+        if let Input::Removed(removed) = &input {
+            self.finish_intents(removed);
+        }
+        self.handle(now, input);
+        while let Some(effect) = self.queue.pop_front() {
+            self.carry_out(now, effect);
+        }
+    }
+
+    /// Tells what waits to be told.
+    pub fn speak(&mut self) {
+        for fact in self.told.drain(..) {
+            match &mut self.ear {
+                Ear::Teller { teller, root } => teller.tell(root, fact),
+                Ear::List(list) => list.push(fact),
+            }
+        }
+    }
+
+    fn handle(&mut self, now: Now, input: Input) {
+        self.engine.handle(now, input, &mut self.out);
+        self.queue.extend(self.out.drain(..));
+    }
+
+    fn carry_out(&mut self, now: Now, effect: Effect) {
+        match effect {
+            Effect::Look(look) => self.look(now, look),
+            Effect::Forget(slot) => self.looker.forget(slot),
+            Effect::Unwatch(watches) => self.jobs.unwatch(watches),
+            Effect::Scan(order) => self.jobs.scan(order),
+            Effect::Read(order) => self.jobs.read(order),
+            Effect::Lock => {
+                let answer = self.take_lock(now);
+                self.handle(now, Input::Lock(answer));
+            }
+            Effect::Unlock => self.release_lock(),
+            Effect::Remove(victim) => self.remove(victim),
+            Effect::Reap { aside, watches } => self.jobs.reap(aside, watches),
+            Effect::RemoveInPlace(victim) => self.jobs.remove_in_place(victim),
+            Effect::Unlist(keys) => {
+                self.note_removed(&keys);
+                self.jobs.unlist(keys);
+            }
+            Effect::Remember => self.remember(),
+            Effect::Tell(fact) => self.note(fact),
+        }
+    }
+
+    fn note(&mut self, fact: Fact) {
+        if let Fact::PruneDeleted { reaction: Some(reaction), .. } = &fact
+            && self.reactions.len() < MAX_REACTIONS
+        {
+            self.reactions.push(*reaction);
+        }
+        self.told.push(fact);
+    }
+
+    fn look(&mut self, now: Now, look: Look) {
+        let index = self.engine.index();
+        let seen = if index.has_dir(look.dir) {
+            let path = || index.path(look.dir).unwrap_or_else(RelPath::root);
+            self.looker.look(look.dir.slot, path, look.name())
+        } else {
+            Seen::Gone
+        };
+        self.handle(now, Input::Looked(look, seen));
+    }
+
+    pub(super) fn take_lock(&mut self, now: Now) -> LockTry {
+        let failed = |operation, errno| LockTry::Failed { operation, errno };
+        match self.tree.control() {
+            Err(error) => failed("open .housekeeper", error.errno()),
+            Ok(control) => match self.executor.in_place() {
+                Ok(true) => self.lock.try_take(control.dir(), now),
+                Ok(false) => {
+                    self.moved = true;
+                    failed("find the root at its path", libc::ESTALE)
+                }
+                Err(error) => {
+                    self.moved = true;
+                    failed("look at the root's path", error.raw_os_error().unwrap_or(libc::EIO))
+                }
+            },
+        }
+    }
+
+    pub(super) fn release_lock(&mut self) {
+        if let Err(error) = self.lock.release() {
+            let errno = error.raw_os_error().unwrap_or(libc::EIO);
+            self.told.push(Fact::LockFailed { operation: "release", errno });
+        }
+    }
+
+    fn remove(&mut self, victim: Box<Victim>) {
+        // Many victims take time: each is judged at its own moment, and the lock stays ours.
+        let now = self.clock.now();
+        let locks = self.locks_of(&victim);
+        let outcome = match self.lock.touch(now.tick) {
+            Err(error) => Outcome::Skipped(Skip::Refused {
+                operation: "touch the lock",
+                errno: error.raw_os_error().unwrap_or(libc::EIO),
+            }),
+            Ok(()) => {
+                let quiet = self.engine.rules().protect.quiet;
+                self.executor.remove(&victim, now, quiet, &locks)
+            }
+        };
+        if let Some((name, intent)) = self.executor.take_intent() {
+            self.intents.insert(intent.key, name);
+        }
+        let now = self.clock.now();
+        self.handle(now, Input::Report(Box::new(Report { victim: *victim, outcome })));
+    }
+
+    fn locks_of(&self, victim: &Victim) -> Vec<LockAt> {
+        self.engine.rules().layout.locks(&victim.path)
+    }
+
+    /// Discards the records of what is done now.
+    fn finish_intents(&mut self, removed: &Removed) {
+        let done: Vec<Key> = match removed {
+            Removed::InPlace { key, left } if left.is_empty() => vec![key.clone()],
+            // The ids are remembered among the removed ones: that is enough from here on.
+            Removed::Unlisted { keys, .. } => keys.clone(),
+            Removed::InPlace { .. } | Removed::Trash { .. } => return,
+        };
+        for key in done {
+            if let Some(name) = self.intents.remove(&key)
+                && let Err(error) = self.records.discard(&name)
+            {
+                // It names inodes that are gone: the next start finds nothing to do.
+                tracing::debug!(error = %error, "an intent record could not be discarded");
+            }
+        }
+    }
+
+    fn note_removed(&mut self, keys: &[Key]) {
+        let Some(removed) = &mut self.removed else { return };
+        let ids: Vec<&[u8]> = keys.iter().map(|key| &**key).collect();
+        if let Err(error) = removed.add(&ids) {
+            tracing::warn!(
+                event = "state.unwritten",
+                error = %error,
+                "ids taken out of a catalogue could not be written down"
+            );
+        }
+    }
+
+    fn remember(&mut self) {
+        let Some(state) = &self.state else { return };
+        if let Err(error) = state.remember() {
+            tracing::warn!(
+                event = "state.unwritten",
+                error = %error,
+                "a root's first start could not be written down: the next start may hold it again"
+            );
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! One look at a root without watching it: what `scan`, `plan` and `prune-size` are made of.
+
+use crate::agent::jobs::Jobs;
+use crate::agent::leftovers;
+use crate::agent::shell::{Ear, Shell, Tools};
+use crate::clock::SystemClock;
+use crate::config::settings::Root;
+use crate::disk::DiskError;
+use crate::disk::records::RecordDir;
+use crate::disk::removed::RemovedIds;
+use crate::disk::tree::Tree;
+use crate::engine::{Engine, Input, Rules};
+use crate::layout::spec::Kind;
+use crate::model::fact::Fact;
+use crate::model::report::LockTry;
+use crate::model::time::{Clock, Now};
+use crate::prune::lock::RootLock;
+use crate::store::state::{RootState, StateError};
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Why a root could not be surveyed.
+#[derive(Debug, thiserror::Error)]
+pub enum SurveyError {
+    #[error("the root {path} cannot be opened")]
+    Open { path: String, #[source] source: DiskError },
+    #[error("the root {path} could not be listed: {reason}")]
+    Unlisted { path: String, reason: String },
+    #[error("no thread could be started")]
+    Thread(#[source] std::io::Error),
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+/// How a root is surveyed.
+#[derive(Debug, Clone)]
+pub struct Manner {
+    /// Removes what the rules want. Else nothing on the disk changes.
+    pub enforce: bool,
+    pub group: Option<Arc<str>>,
+    pub lock_stale: Duration,
+    /// Where unfinished work is written when the root has no space.
+    pub state: Option<RootState>,
+}
+
+/// A root that was looked at once.
+#[derive(Debug)]
+pub struct Survey {
+    shell: Shell,
+    answers: Receiver<Input>,
+    pub duration: Duration,
+}
+
+/// The rules of a configured root.
+pub fn rules_of(root: &Root, rescan_interval: Duration) -> Rules {
+    Rules {
+        layout: root.layout.clone(),
+        limits: root.limits.clone(),
+        protect: root.protect.clone(),
+        enforce: false,
+        group: None,
+        rescan_interval,
+        first_start_enforce: root.first_start == crate::config::settings::FirstStart::Enforce,
+    }
+}
+
+/// Nothing is due by itself in a survey.
+const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// Looks at a root until all is known, and, where `manner` says so, removes until nothing more
+/// is to be removed now.
+///
+/// # Errors
+/// The root cannot be opened or listed.
+pub fn survey(root: &Root, manner: Manner) -> Result<Survey, SurveyError> {
+    let path = root.path.display().to_string();
+    let tree = Tree::open(&root.path)
+        .map(Arc::new)
+        .map_err(|source| SurveyError::Open { path, source })?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
+    let mut rules = rules_of(root, NEVER);
+    rules.enforce = manner.enforce;
+    rules.group = manner.group;
+    let catalog = root.layout.kind() == Kind::Catalog;
+    let removed = if catalog && manner.enforce { RemovedIds::load(tree.clone()).ok() } else { None };
+    let state_dir = manner.state.as_ref().map(|state| state.dir().to_owned());
+    let observed = state_dir.as_ref().map(|dir| dir.join("lock.observed"));
+    let tools = Tools {
+        records: Arc::new(RecordDir::new(tree.clone(), state_dir)),
+        removed,
+        state: manner.state,
+        lock: RootLock::new(manner.lock_stale, observed),
+        tree: tree.clone(),
+    };
+    let ids = tools.removed.as_ref().map(RemovedIds::ids).unwrap_or_default();
+    let records = tools.records.clone();
+    let engine = Engine::new(rules, true, ids);
+    let (jobs, answers) =
+        Jobs::start(tree.clone(), root.layout.clone(), clock.clone(), None).map_err(SurveyError::Thread)?;
+    let shell = Shell::new(engine, tools, jobs, clock, Ear::List(Vec::new()));
+    let begun = shell.now();
+    let mut survey = Survey { shell, answers, duration: Duration::ZERO };
+    if manner.enforce && survey.shell.is_free() {
+        let left = leftovers::finish(&tree, &records, &root.layout, begun);
+        survey.shell.jobs.reap(left.trash, Vec::new());
+    }
+    survey.shell.input(begun, Input::Wake);
+    survey.run_until(|shell, _| shell.engine.is_settled())?;
+    survey.duration = survey.shell.now().tick.since(begun.tick);
+    if manner.enforce {
+        survey.run_until(|shell, now| shell.engine.is_resting(now) && shell.jobs.n_removing() == 0)?;
+    }
+    Ok(survey)
+}
+
+impl Survey {
+    fn run_until(&mut self, done: impl Fn(&Shell, Now) -> bool) -> Result<(), SurveyError> {
+        loop {
+            self.shell.speak();
+            let now = self.shell.now();
+            if done(&self.shell, now) && self.answers.is_empty() || self.shell.moved {
+                return Ok(());
+            }
+            let due = self.shell.engine.wake_at(now).map(|at| at.since(now.tick));
+            // Removals end without an answer when nothing was there to remove.
+            let wait = due.unwrap_or(NEVER).min(Duration::from_millis(20));
+            let input = match self.answers.recv_timeout(wait) {
+                Ok(input) => input,
+                Err(RecvTimeoutError::Timeout) => Input::Wake,
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(SurveyError::Unlisted {
+                        path: String::new(),
+                        reason: "its threads ended".to_owned(),
+                    });
+                }
+            };
+            let now = self.shell.now();
+            self.shell.input(now, input);
+        }
+    }
+
+    pub fn engine(&self) -> &Engine {
+        &self.shell.engine
+    }
+
+    pub fn now(&self) -> Now {
+        self.shell.now()
+    }
+
+    /// What happened.
+    pub fn facts(&self) -> &[Fact] {
+        match &self.shell.ear {
+            Ear::List(facts) => facts,
+            Ear::Teller { .. } => &[],
+        }
+    }
+
+    /// Whether another pruner held the lock.
+    pub fn was_busy(&self) -> bool {
+        self.facts().iter().any(|fact| matches!(fact, Fact::LockBusy { .. }))
+    }
+
+    /// Waits for the threads.
+    pub fn end(self) {
+        let Self { shell, answers, .. } = self;
+        drop(answers);
+        shell.jobs.join();
+    }
+}
+
+impl Shell {
+    /// Whether the lock can be had just now: then what others left can be finished.
+    fn is_free(&mut self) -> bool {
+        let now = self.now();
+        match self.take_lock(now) {
+            LockTry::Taken | LockTry::TakenStale(_) => {
+                self.release_lock();
+                true
+            }
+            LockTry::Busy(_) | LockTry::Failed { .. } => false,
+        }
+    }
+}

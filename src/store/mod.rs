@@ -1,0 +1,3 @@
+//! What the agent keeps for itself, outside every root.
+
+pub mod state;

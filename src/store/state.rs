@@ -1,0 +1,208 @@
+//! The state directory: one agent's, with a corner for each root.
+//!
+//! ```text
+//! state_dir/agent.lock             held by the running agent
+//! state_dir/roots/<hash>/root.json the root passed its first start
+//! state_dir/roots/<hash>/intents/  decisions to finish, where the root had no space for them
+//! ```
+
+use fs2::FileExt;
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// Why state could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    #[error("cannot make the state directory {path}: give another one with --state-dir or [agent] state_dir")]
+    Make { path: String, #[source] source: io::Error },
+    #[error("another agent runs on the state directory {path}")]
+    Busy { path: String },
+    #[error("cannot {operation} {path}")]
+    File { operation: &'static str, path: String, #[source] source: io::Error },
+}
+
+fn file_error(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StateError {
+    let path = path.display().to_string();
+    move |source| StateError::File { operation, path, source }
+}
+
+/// A state directory that exists.
+#[derive(Debug, Clone)]
+pub struct StateDir(PathBuf);
+
+/// Held while an agent runs; the kernel frees it with the process.
+#[derive(Debug)]
+pub struct AgentLock(#[expect(dead_code, reason = "held for its lock")] File);
+
+impl StateDir {
+    /// Makes the directory (mode 0700) where it is absent.
+    ///
+    /// # Errors
+    /// It cannot be made, or something else has its name.
+    pub fn open(path: &Path) -> Result<Self, StateError> {
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+        made.map_err(|source| StateError::Make { path: path.display().to_string(), source })?;
+        Ok(Self(path.to_owned()))
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Makes this process the one agent of the directory.
+    ///
+    /// # Errors
+    /// Another one runs, or the lock file cannot be opened.
+    pub fn lock(&self) -> Result<AgentLock, StateError> {
+        let path = self.0.join("agent.lock");
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+            .open(&path)
+            .map_err(file_error("open", &path))?;
+        match file.try_lock_exclusive() {
+            Ok(()) => Ok(AgentLock(file)),
+            Err(error) if error.kind() == fs2::lock_contended_error().kind() => {
+                Err(StateError::Busy { path: self.0.display().to_string() })
+            }
+            Err(error) => Err(file_error("lock", &path)(error)),
+        }
+    }
+
+    /// The corner of the root at this path.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn root(&self, root: &Path) -> Result<RootState, StateError> {
+        let dir = self.0.join("roots").join(format!("{:016x}", fnv1a(root.as_os_str().as_bytes())));
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&dir);
+        made.map_err(file_error("make", &dir))?;
+        Ok(RootState { dir, root: root.to_owned() })
+    }
+}
+
+/// The FNV-1a hash of a path: the same in every version of this program.
+fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+/// What is kept of one root.
+#[derive(Debug, Clone)]
+pub struct RootState {
+    dir: PathBuf,
+    root: PathBuf,
+}
+
+impl RootState {
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Whether a root of this path passed its first start.
+    pub fn is_known(&self) -> bool {
+        std::fs::read(self.dir.join("root.json")).is_ok_and(|text| {
+            serde_json::from_slice::<serde_json::Value>(&text).is_ok_and(|value| {
+                value["path"].as_str() == Some(&*escaped(&self.root))
+            })
+        })
+    }
+
+    /// Writes down that the root passed its first start.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn remember(&self) -> Result<(), StateError> {
+        let path = self.dir.join("root.json");
+        let temporary = self.dir.join("root.json.new");
+        let text = serde_json::json!({ "path": escaped(&self.root) }).to_string();
+        let write = || -> io::Result<()> {
+            let mut file = OpenOptions::new()
+                .create(true)
+                .truncate(true)
+                .write(true)
+                .mode(0o600)
+                .custom_flags(libc::O_NOFOLLOW)
+                .open(&temporary)?;
+            file.write_all(text.as_bytes())?;
+            file.sync_all()?;
+            std::fs::rename(&temporary, &path)
+        };
+        write().map_err(file_error("write", &path))
+    }
+}
+
+fn escaped(path: &Path) -> String {
+    crate::model::path::escape(path.as_os_str().as_bytes())
+}
+
+/// Makes room for a socket: its directory (mode 0755 when made), and no stale socket of a dead agent
+/// in its place. Anything but a socket is left alone.
+///
+/// # Errors
+/// The directory cannot be made, or something that is no socket has the name.
+pub fn prepare_socket(path: &Path) -> Result<(), StateError> {
+    if let Some(dir) = path.parent() {
+        let made = DirBuilder::new().recursive(true).mode(0o755).create(dir);
+        made.map_err(file_error("make", dir))?;
+    }
+    use std::os::unix::fs::FileTypeExt;
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if found.file_type().is_socket() => match std::fs::remove_file(path) {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(file_error("replace the socket", path)(error)),
+        },
+        Ok(_) => {
+            let error = io::Error::new(io::ErrorKind::AlreadyExists, "it is no socket");
+            Err(file_error("use", path)(error))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(file_error("look at", path)(error)),
+    }
+}
+
+/// Takes the socket away at the end.
+///
+/// # Errors
+/// It is there and cannot be removed.
+pub fn remove_socket(path: &Path) -> Result<(), StateError> {
+    match std::fs::remove_file(path) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(file_error("remove the socket", path)(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_root_is_known_by_its_path_only() {
+        let scratch = tempfile::tempdir().expect("a scratch directory");
+        let state = StateDir::open(&scratch.path().join("a/b")).expect("made");
+        let root = state.root(Path::new("/srv/x")).expect("made");
+        assert!(!root.is_known());
+        root.remember().expect("written");
+        assert!(root.is_known());
+        assert!(!state.root(Path::new("/srv/y")).expect("made").is_known());
+    }
+
+    #[test]
+    fn a_second_agent_is_refused() {
+        let scratch = tempfile::tempdir().expect("a scratch directory");
+        let state = StateDir::open(scratch.path()).expect("made");
+        let first = state.lock().expect("free");
+        assert!(matches!(state.lock(), Err(StateError::Busy { .. })));
+        drop(first);
+        assert!(state.lock().is_ok());
+    }
+}
