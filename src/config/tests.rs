@@ -407,6 +407,22 @@ fn a_file_that_cannot_be_read_says_why() {
 }
 
 #[test]
+fn a_file_without_roots_says_how_to_write_one() {
+    for (text, part) in [
+        ("", "no root is configured; add a [[root]]"),
+        ("[root]\npath = \"@/x\"\n", "begin each root with [[root]]"),
+        ("root = [1]\n", "begin each root with [[root]]"),
+        ("[[rooot]]\n", "did you mean `root`?"),
+    ] {
+        let problems = case(text).fail();
+        assert!(
+            problems.iter().any(|p| p.message.contains(part)),
+            "{problems:?}"
+        );
+    }
+}
+
+#[test]
 fn every_syntax_error_has_its_line() {
     let problems = case("a = \nb = 1\nc = [1\n").fail();
     assert!(problems.len() > 1, "{problems:?}");
