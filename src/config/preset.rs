@@ -33,8 +33,8 @@ impl Presets {
 /// The text of a preset: the keys of a root, as below `[[root]]`.
 fn preset_text(name: &str) -> Option<&'static str> {
     match name {
-        // gofr's store: one metadata.json for all sessions, naive times in UTC.
-        "gofr" => Some("[layout]\nkind = \"catalog\"\n"),
+        // gofr-dig's store: one metadata.json for all sessions, naive times in UTC.
+        "gofr-dig" => Some("[layout]\nkind = \"catalog\"\n"),
         _ => None,
     }
 }

@@ -337,10 +337,10 @@ fn other_wrong_keys_hold_a_root_too() {
 
 #[test]
 fn a_preset_lies_under_the_root() {
-    let settings = case(&format!("{PLAIN}preset = \"gofr\"\n")).load();
+    let settings = case(&format!("{PLAIN}preset = \"gofr-dig\"\n")).load();
     assert_eq!(settings.strict_problems(), []);
     assert_eq!(settings.roots[0].layout.kind(), Kind::Catalog);
-    let text = format!("{PLAIN}preset = \"gofr\"\n[root.layout]\nblobs = [\"{{id}}.bin\"]\n");
+    let text = format!("{PLAIN}preset = \"gofr-dig\"\n[root.layout]\nblobs = [\"{{id}}.bin\"]\n");
     let settings = case(&text).load();
     let layout = settings.roots[0].layout.spec();
     assert_eq!((layout.kind, layout.blobs.len()), (Kind::Catalog, 1));
