@@ -5,6 +5,7 @@
 //! between a hint and the rename.
 
 use crate::agent::jobs::Jobs;
+use crate::agent::leftovers::Leftovers;
 use crate::agent::teller::Teller;
 use crate::disk::looker::Looker;
 use crate::disk::records::RecordDir;
@@ -222,6 +223,29 @@ impl Shell {
         }
         let now = self.clock.now();
         self.handle(now, Input::Report(Box::new(Report { victim: *victim, outcome })));
+    }
+
+    /// Looks whether the root still is at its path.
+    pub fn check_place(&mut self) {
+        self.moved |= !matches!(self.executor.in_place(), Ok(true));
+    }
+
+    /// Finishes, under the lock, what an earlier run left; not while another prunes: that one
+    /// finishes it, or the next start.
+    pub fn finish_leftovers(&mut self, finish: impl FnOnce(Now) -> Leftovers) {
+        let now = self.now();
+        match self.take_lock(now) {
+            LockTry::Taken | LockTry::TakenStale(_) => {
+                let Leftovers { trash, unlist } = finish(now);
+                self.release_lock();
+                self.jobs.reap(trash, Vec::new());
+                if !unlist.is_empty() {
+                    self.note_removed(&unlist);
+                    self.jobs.unlist(unlist);
+                }
+            }
+            LockTry::Busy(_) | LockTry::Failed { .. } => {}
+        }
     }
 
     fn locks_of(&self, victim: &Victim) -> Vec<LockAt> {

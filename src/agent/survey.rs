@@ -12,7 +12,6 @@ use crate::disk::tree::Tree;
 use crate::engine::{Engine, Input, Rules};
 use crate::layout::spec::Kind;
 use crate::model::fact::Fact;
-use crate::model::report::LockTry;
 use crate::model::time::{Clock, Now};
 use crate::prune::lock::RootLock;
 use crate::store::state::{RootState, StateError};
@@ -101,9 +100,8 @@ pub fn survey(root: &Root, manner: Manner) -> Result<Survey, SurveyError> {
     let shell = Shell::new(engine, tools, jobs, clock, Ear::List(Vec::new()));
     let begun = shell.now();
     let mut survey = Survey { shell, answers, duration: Duration::ZERO };
-    if manner.enforce && survey.shell.is_free() {
-        let left = leftovers::finish(&tree, &records, &root.layout, begun);
-        survey.shell.jobs.reap(left.trash, Vec::new());
+    if manner.enforce {
+        survey.shell.finish_leftovers(|now| leftovers::finish(&tree, &records, &root.layout, now));
     }
     survey.shell.input(begun, Input::Wake);
     survey.run_until(|shell, _| shell.engine.is_settled())?;
@@ -166,19 +164,5 @@ impl Survey {
         let Self { shell, answers, .. } = self;
         drop(answers);
         shell.jobs.join();
-    }
-}
-
-impl Shell {
-    /// Whether the lock can be had just now: then what others left can be finished.
-    fn is_free(&mut self) -> bool {
-        let now = self.now();
-        match self.take_lock(now) {
-            LockTry::Taken | LockTry::TakenStale(_) => {
-                self.release_lock();
-                true
-            }
-            LockTry::Busy(_) | LockTry::Failed { .. } => false,
-        }
     }
 }

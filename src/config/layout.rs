@@ -15,11 +15,13 @@ pub(super) fn read(table: &mut Reader<'_>) -> (LayoutSpec, Option<Layout>) {
     let layout = match Layout::new(spec.clone()) {
         Ok(layout) => Some(layout),
         Err(problems) => {
-            for problem in problems {
-                // What could not be read has its problem already; the rest follows from it.
-                if !table.has_problem(problem.key) {
-                    table.problem(problem.key, &problem.message);
-                }
+            // What could not be read has its problem already; the rest follows from it.
+            let news: Vec<_> = problems
+                .into_iter()
+                .filter(|problem| !table.has_problem(problem.key))
+                .collect();
+            for problem in news {
+                table.problem(problem.key, &problem.message);
             }
             None
         }
@@ -93,17 +95,6 @@ fn state(table: &mut Reader<'_>) -> Option<StateSpec> {
         complete: state.texts("complete").unwrap_or_default(),
         failed: state.texts("failed").unwrap_or_default(),
     };
-    let all: Vec<_> = [&spec.active, &spec.complete, &spec.failed]
-        .into_iter()
-        .flatten()
-        .collect();
-    if let Some((_, twice)) = all
-        .iter()
-        .enumerate()
-        .find(|(at, word)| all[..*at].contains(word))
-    {
-        state.problem("", format!("`{twice}` is in the lists twice"));
-    }
     table.absorb(state);
     Some(spec)
 }

@@ -124,7 +124,10 @@ impl Place {
         if is(Path::new("/")) {
             return Some("is the whole file system".to_owned());
         }
-        let in_tree = |tree: &str| self.real.starts_with(tree) || self.written.starts_with(tree);
+        // Memory that every program may use, below a system tree.
+        let shared = |path: &Path| path.starts_with("/dev/shm") && path != Path::new("/dev/shm");
+        let below = |path: &Path, tree: &str| path.starts_with(tree) && !shared(path);
+        let in_tree = |tree: &str| below(&self.real, tree) || below(&self.written, tree);
         if let Some(tree) = SYSTEM_TREES.iter().find(|tree| in_tree(tree)) {
             return Some(format!("lies in {tree}, which belongs to the system"));
         }
@@ -186,6 +189,8 @@ pub(super) fn homes(home: Option<PathBuf>) -> Vec<PathBuf> {
 fn homes_of(passwd: &[u8]) -> impl Iterator<Item = PathBuf> {
     passwd
         .split(|b| *b == b'\n')
+        // Who cannot log in is a service, and its "home" the data it keeps.
+        .filter(|line| !line.ends_with(b"/nologin") && !line.ends_with(b"/false"))
         .filter_map(|line| line.split(|b| *b == b':').nth(5))
         .map(|home| tidy(Path::new(OsStr::from_bytes(home))))
         .filter(|home| home.is_absolute())

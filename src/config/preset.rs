@@ -1,5 +1,6 @@
 //! Presets: the keys of a root under a name. What the root itself says comes first.
 
+use crate::layout::presets;
 use std::collections::BTreeMap;
 use toml::de::DeTable;
 
@@ -11,7 +12,7 @@ impl Presets {
     /// Parses those of these names that there are.
     pub(super) fn named<'n>(names: impl IntoIterator<Item = &'n str>) -> Self {
         let parsed = names.into_iter().filter_map(|name| {
-            let table = DeTable::parse(preset_text(name)?);
+            let table = DeTable::parse(presets::text(name)?);
             let table = table
                 .map(toml::Spanned::into_inner)
                 .map_err(|why| why.message().to_owned());
@@ -30,11 +31,3 @@ impl Presets {
     }
 }
 
-/// The text of a preset: the keys of a root, as below `[[root]]`.
-fn preset_text(name: &str) -> Option<&'static str> {
-    match name {
-        // gofr's store: one metadata.json for all sessions, naive times in UTC.
-        "gofr" => Some("[layout]\nkind = \"catalog\"\n"),
-        _ => None,
-    }
-}

@@ -23,7 +23,7 @@ pub(super) struct Roots {
 /// Reads `[[root]]` and `--root`. With `--root`, the roots it does not name are compared with
 /// those it does, and else left alone.
 pub(super) fn read(request: &Request, table: &mut Reader<'_>, agent: &Agent) -> Roots {
-    let items = table.items("root").unwrap_or_default();
+    let items = items(table);
     let names = items.iter().filter_map(preset_name);
     let presets = Presets::named(names.chain(request.root.preset.as_deref()));
     let mut refused = Vec::new();
@@ -57,6 +57,16 @@ pub(super) fn read(request: &Request, table: &mut Reader<'_>, agent: &Agent) -> 
     }
     Problem::sort(&mut refused);
     Roots { kept, refused }
+}
+
+fn items<'t>(table: &mut Reader<'t>) -> Vec<Found<'t>> {
+    match table.find("root") {
+        Some(found) if found.value.as_table().is_some() => {
+            table.problem("root", "is a single table; begin each root with [[root]]");
+            Vec::new()
+        }
+        Some(_) | None => table.items("root").unwrap_or_default(),
+    }
 }
 
 fn preset_name<'t>(item: &Found<'t>) -> Option<&'t str> {

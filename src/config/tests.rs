@@ -337,10 +337,10 @@ fn other_wrong_keys_hold_a_root_too() {
 
 #[test]
 fn a_preset_lies_under_the_root() {
-    let settings = case(&format!("{PLAIN}preset = \"gofr\"\n")).load();
+    let settings = case(&format!("{PLAIN}preset = \"gofr-dig\"\n")).load();
     assert_eq!(settings.strict_problems(), []);
     assert_eq!(settings.roots[0].layout.kind(), Kind::Catalog);
-    let text = format!("{PLAIN}preset = \"gofr\"\n[root.layout]\nblobs = [\"{{id}}.bin\"]\n");
+    let text = format!("{PLAIN}preset = \"gofr-dig\"\n[root.layout]\nblobs = [\"{{id}}.bin\"]\n");
     let settings = case(&text).load();
     let layout = settings.roots[0].layout.spec();
     assert_eq!((layout.kind, layout.blobs.len()), (Kind::Catalog, 1));
@@ -404,6 +404,22 @@ fn a_file_that_cannot_be_read_says_why() {
     }
     case.request.file = None;
     assert!(case.fail()[0].message.contains("--root DIR"));
+}
+
+#[test]
+fn a_file_without_roots_says_how_to_write_one() {
+    for (text, part) in [
+        ("", "no root is configured; add a [[root]]"),
+        ("[root]\npath = \"@/x\"\n", "begin each root with [[root]]"),
+        ("root = [1]\n", "begin each root with [[root]]"),
+        ("[[rooot]]\n", "did you mean `root`?"),
+    ] {
+        let problems = case(text).fail();
+        assert!(
+            problems.iter().any(|p| p.message.contains(part)),
+            "{problems:?}"
+        );
+    }
 }
 
 #[test]

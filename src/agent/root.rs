@@ -1,0 +1,493 @@
+//! One root's thread: wait for hints, answers and orders; let the engine think; carry it out.
+//!
+//! The thread waits for the root to be at its path, runs an engine on it, and begins anew when
+//! the path leads elsewhere. Hints come before everything else.
+
+use crate::agent::jobs::Jobs;
+use crate::agent::leftovers;
+use crate::agent::published::{Published, View, Watching};
+use crate::agent::shell::{Ear, Shell, Tools};
+use crate::agent::survey::rules_of;
+use crate::agent::teller::Teller;
+use crate::clock::SystemClock;
+use crate::config::settings::{Agent, Mode, Root, Scheduling};
+use crate::disk::records::RecordDir;
+use crate::disk::removed::RemovedIds;
+use crate::disk::tree::Tree;
+use crate::engine::{Command, Engine, Input, Rules};
+use crate::layout::spec::Kind;
+use crate::model::fact::Fact;
+use crate::model::hint::Hint;
+use crate::model::time::{Clock, Now};
+use crate::model::watcher::Watcher;
+use crate::prune::lock::RootLock;
+use crate::sched::{self, Class, Governor, Turn};
+use crate::store::state::{RootState, StateDir};
+use crate::watch::dirty::{Drain, wake_channel};
+use crate::watch::notify::{Attend, NotifyWatcher};
+use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, select};
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// Orders that may wait for a root's thread.
+const MAX_ORDERS: usize = 64;
+/// An absent root is looked for that often.
+const LOOK_FOR: Duration = Duration::from_secs(1);
+/// Answers handled before hints are looked for again.
+const ANSWERS_A_TURN: usize = 4;
+/// So often the root's own path is looked at when nothing else happens.
+const CHECK_PLACE: Duration = Duration::from_secs(30);
+/// While nothing ends, what is published is at most this old.
+const PUBLISH: Duration = Duration::from_millis(50);
+/// Reactions that the percentiles are made from.
+const N_REACTIONS: usize = 4096;
+/// After how long an untouched lock of another host is stale.
+pub const LOCK_STALE: Duration = Duration::from_secs(3600);
+
+/// What a root's thread may be told.
+#[derive(Debug)]
+pub enum Order {
+    Engine(Command),
+    /// Finish the rename in hand and end.
+    Stop,
+}
+
+/// A root that is looked after.
+#[derive(Debug)]
+pub struct Handle {
+    pub root: Root,
+    pub published: Arc<Published>,
+    pub watches: Arc<AtomicUsize>,
+    orders: Sender<Order>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What every root's thread needs.
+#[derive(Debug, Clone)]
+pub struct Surroundings {
+    pub state: StateDir,
+    pub teller: Teller,
+    pub agent: Agent,
+}
+
+impl Handle {
+    /// Starts the thread of a root.
+    ///
+    /// # Errors
+    /// No thread can be started.
+    pub fn start(root: Root, around: &Surroundings) -> std::io::Result<Self> {
+        let (orders, ordered) = bounded(MAX_ORDERS);
+        let published = Arc::new(Published::default());
+        let watches = Arc::new(AtomicUsize::new(0));
+        let keeper = Keeper {
+            name: Arc::from(root.name.as_str()),
+            root: root.clone(),
+            around: around.clone(),
+            published: published.clone(),
+            watches: watches.clone(),
+            orders: ordered,
+            class: Class::Normal,
+        };
+        let thread = std::thread::Builder::new()
+            .name(format!("root-{}", root.name))
+            .spawn(move || keeper.run())?;
+        Ok(Self { root, published, watches, orders, thread: Some(thread) })
+    }
+
+    /// Sends an order; `false` when the thread is busy with too many or gone.
+    pub fn order(&self, order: Order) -> bool {
+        self.orders.try_send(order).is_ok()
+    }
+
+    /// Tells the thread to end. It finishes the rename in hand.
+    pub fn stop(&self) {
+        if self.orders.send_timeout(Order::Stop, Duration::from_secs(1)).is_err() {
+            tracing::debug!(root = %self.root.name, "the thread of a root is gone already");
+        }
+    }
+
+    /// Waits until the thread has ended, at most until `deadline`.
+    pub fn join_until(&mut self, deadline: Instant) -> bool {
+        let Some(thread) = self.thread.take() else { return true };
+        while !thread.is_finished() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        if thread.is_finished() {
+            if thread.join().is_err() {
+                tracing::error!(event = "thread.panicked", root = %self.root.name, "the thread of a root panicked");
+            }
+            return true;
+        }
+        false
+    }
+}
+
+/// How a root's rules follow from its configuration.
+pub fn rules(root: &Root, agent: &Agent) -> Rules {
+    let mut rules = rules_of(root, agent.rescan_interval);
+    rules.enforce = agent.mode == Mode::Enforce && root.problems.is_empty();
+    rules
+}
+
+enum Ended {
+    Stopped,
+    Moved,
+}
+
+struct Keeper {
+    name: Arc<str>,
+    root: Root,
+    around: Surroundings,
+    published: Arc<Published>,
+    watches: Arc<AtomicUsize>,
+    orders: Receiver<Order>,
+    class: Class,
+}
+
+impl Keeper {
+    fn run(mut self) {
+        self.class = match self.around.agent.scheduling {
+            Scheduling::Auto | Scheduling::Realtime => Class::Realtime,
+            Scheduling::Normal => Class::Normal,
+        };
+        let mut told_absent = false;
+        loop {
+            match Tree::open(&self.root.path) {
+                Ok(tree) => {
+                    if std::mem::take(&mut told_absent) {
+                        self.around.teller.tell(&self.name, Fact::RootBack);
+                    }
+                    match self.look_after(Arc::new(tree)) {
+                        Ok(Ended::Stopped) => break,
+                        Ok(Ended::Moved) => {}
+                        Err(error) => {
+                            tracing::error!(event = "root.failed", root = %self.name, error = %error, "a root cannot be looked after now");
+                        }
+                    }
+                }
+                Err(error) => {
+                    tracing::debug!(root = %self.name, error = %error, "a root cannot be opened");
+                }
+            }
+            if !std::mem::replace(&mut told_absent, true) {
+                self.around.teller.tell(&self.name, Fact::RootMoved);
+            }
+            self.publish_state(Watching::Absent);
+            if self.wait_for_root() {
+                break;
+            }
+        }
+        self.publish_state(Watching::Stopped);
+    }
+
+    fn publish_state(&self, watching: Watching) {
+        let view = View { watching, scheduling: "-", ..View::default() };
+        self.watches.store(0, Ordering::Relaxed);
+        while !self.published.put(&view) {
+            std::thread::yield_now();
+        }
+    }
+
+    /// Waits a while; `true`: it is time to stop.
+    fn wait_for_root(&mut self) -> bool {
+        let until = Instant::now() + LOOK_FOR;
+        loop {
+            match self.orders.recv_deadline(until) {
+                Ok(Order::Stop) => return true,
+                Ok(Order::Engine(Command::SetRules(rules))) => {
+                    self.root.limits = rules.limits;
+                    self.root.protect = rules.protect;
+                }
+                Ok(Order::Engine(Command::Accept)) => self.accept_absent(),
+                Ok(Order::Engine(_)) => {}
+                Err(crossbeam_channel::RecvTimeoutError::Timeout) => return false,
+                Err(crossbeam_channel::RecvTimeoutError::Disconnected) => return true,
+            }
+        }
+    }
+
+    fn accept_absent(&self) {
+        let remembered = self.around.state.root(&self.root.path).and_then(|s| s.remember());
+        if let Err(error) = remembered {
+            tracing::warn!(event = "state.unwritten", root = %self.name, error = %error, "an acceptance could not be written down");
+        }
+    }
+
+    /// Runs an engine on the root until it ends or the path leads elsewhere.
+    fn look_after(&mut self, tree: Arc<Tree>) -> Result<Ended, Box<dyn std::error::Error>> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
+        let state = self.around.state.root(&self.root.path)?;
+        let rules = rules(&self.root, &self.around.agent);
+        let enforce = rules.enforce;
+        let (wake, woken) = wake_channel();
+        let (watcher, drain) = NotifyWatcher::new(&self.root.path, &wake, &attend(self.class))?;
+        let watcher: Arc<dyn Watcher> = Arc::new(watcher);
+        let tools = self.tools(&tree, state.clone(), enforce);
+        let removed = tools.removed.as_ref().map(RemovedIds::ids).unwrap_or_default();
+        let records = tools.records.clone();
+        let engine = Engine::new(rules, state.is_known(), removed);
+        let (jobs, answers) =
+            Jobs::start(tree.clone(), self.root.layout.clone(), clock.clone(), Some(watcher.clone()))?;
+        let ear = Ear::Teller { teller: self.around.teller.clone(), root: self.name.clone() };
+        let mut shell = Shell::new(engine, tools, jobs, clock, ear);
+        if enforce {
+            shell.finish_leftovers(|now| leftovers::finish(&tree, &records, &self.root.layout, now));
+        }
+        let (governor, entered) = Governor::enter(self.class, sched::ENGINE);
+        let mut round = Round {
+            keeper: self,
+            shell,
+            answers,
+            woken,
+            drain,
+            names: Vec::new(),
+            watcher,
+            governor,
+            view: View { scheduling: class_name(entered.class), ..View::default() },
+            reactions: Vec::new(),
+            unpublished: true,
+            place_checked: Instant::now(),
+            stopping: false,
+        };
+        let ended = round.run();
+        let Round { shell, answers, .. } = round;
+        if let Err(errno) = sched::leave() {
+            tracing::debug!(errno, "the ordinary scheduling class was refused");
+        }
+        drop(answers);
+        shell.jobs.join();
+        Ok(ended)
+    }
+
+    fn tools(&self, tree: &Arc<Tree>, state: RootState, enforce: bool) -> Tools {
+        let catalog = self.root.layout.kind() == Kind::Catalog && enforce;
+        let removed = catalog.then(|| RemovedIds::load(tree.clone())).and_then(|loaded| match loaded {
+            Ok(removed) => Some(removed),
+            Err(error) => {
+                tracing::warn!(event = "state.unread", root = %self.name, error = %error, "ids taken out of the catalogue earlier are not known");
+                None
+            }
+        });
+        Tools {
+            tree: tree.clone(),
+            records: Arc::new(RecordDir::new(tree.clone(), Some(state.dir().join("intents")))),
+            removed,
+            lock: RootLock::new(LOCK_STALE, Some(state.dir().join("lock.observed"))),
+            state: Some(state),
+        }
+    }
+}
+
+fn class_name(class: Class) -> &'static str {
+    match class {
+        Class::Realtime => "realtime",
+        Class::ShortSlice => "short-slice",
+        Class::Normal => "normal",
+    }
+}
+
+/// Puts a source's thread into its class at its first event, and watches over it.
+fn attend(class: Class) -> Attend {
+    thread_local! {
+        static GOVERNOR: RefCell<Option<Governor>> = const { RefCell::new(None) };
+    }
+    Arc::new(move || {
+        GOVERNOR.with_borrow_mut(|governor| match governor {
+            Some(governor) => {
+                governor.attend();
+            }
+            None => *governor = Some(Governor::enter(class, sched::READER).0),
+        });
+    })
+}
+
+/// One engine at work.
+struct Round<'a> {
+    keeper: &'a mut Keeper,
+    shell: Shell,
+    answers: Receiver<Input>,
+    woken: Receiver<()>,
+    drain: Drain,
+    names: Vec<Box<[u8]>>,
+    watcher: Arc<dyn Watcher>,
+    governor: Governor,
+    view: View,
+    reactions: Vec<Duration>,
+    unpublished: bool,
+    place_checked: Instant,
+    stopping: bool,
+}
+
+impl Round<'_> {
+    fn run(&mut self) -> Ended {
+        let now = self.shell.now();
+        self.shell.input(now, Input::Wake);
+        loop {
+            if self.shell.moved {
+                return Ended::Moved;
+            }
+            if let Some(turn) = self.governor.attend() {
+                self.note_turn(&turn);
+            }
+            if self.take_hints() {
+                continue;
+            }
+            self.shell.speak();
+            match self.take_order() {
+                Some(Order::Stop) => {
+                    let now = self.shell.now();
+                    self.shell.input(now, Input::Command(Command::Stop));
+                    self.shell.speak();
+                    return Ended::Stopped;
+                }
+                Some(Order::Engine(command)) => {
+                    let now = self.shell.now();
+                    self.shell.input(now, Input::Command(command));
+                    continue;
+                }
+                None => {}
+            }
+            if self.take_answers() {
+                continue;
+            }
+            self.wait();
+        }
+    }
+
+    /// Handles all hints at hand; `false`: there are none.
+    fn take_hints(&mut self) -> bool {
+        let drained = self.drain.drain(&mut self.names);
+        let Some(first_at) = drained.first_at else { return false };
+        self.unpublished = true;
+        let now = self.shell.now();
+        let since = now.tick.0.saturating_sub(first_at.elapsed());
+        self.shell.engine.note_batch(crate::model::time::Tick(since));
+        let mut names = std::mem::take(&mut self.names);
+        for name in names.drain(..) {
+            self.shell.input(now, Input::Hint(Hint::Name(name)));
+        }
+        self.names = names;
+        if drained.lost {
+            self.shell.input(now, Input::Hint(Hint::Lost));
+        }
+        self.shell.input(now, Input::Drained);
+        true
+    }
+
+    fn take_order(&mut self) -> Option<Order> {
+        if self.stopping {
+            return Some(Order::Stop);
+        }
+        match self.keeper.orders.try_recv() {
+            Ok(order) => Some(order),
+            Err(TryRecvError::Empty) => None,
+            Err(TryRecvError::Disconnected) => Some(Order::Stop),
+        }
+    }
+
+    fn take_answers(&mut self) -> bool {
+        let mut any = false;
+        for _ in 0..ANSWERS_A_TURN {
+            let Ok(input) = self.answers.try_recv() else { break };
+            let now = self.shell.now();
+            self.shell.input(now, input);
+            any = true;
+        }
+        self.unpublished |= any;
+        any
+    }
+
+    /// Publishes, then sleeps until something happens or is due.
+    fn wait(&mut self) {
+        let now = self.shell.now();
+        if self.place_checked.elapsed() >= CHECK_PLACE {
+            self.place_checked = Instant::now();
+            self.shell.check_place();
+        }
+        if self.unpublished {
+            self.publish(now);
+        }
+        let due = self.shell.engine.wake_at(now).map(|at| at.since(now.tick));
+        let checked = CHECK_PLACE.saturating_sub(self.place_checked.elapsed());
+        let mut wait = due.unwrap_or(checked).min(checked);
+        if self.unpublished {
+            wait = wait.min(PUBLISH);
+        }
+        let (woken, answers, orders) = (&self.woken, &self.answers, &self.keeper.orders);
+        let mut ready = None;
+        select! {
+            recv(woken) -> _ => {}
+            recv(answers) -> answer => ready = answer.ok(),
+            recv(orders) -> order => {
+                let now = self.shell.now();
+                match order {
+                    Ok(Order::Engine(command)) => self.shell.input(now, Input::Command(command)),
+                    Ok(Order::Stop) | Err(_) => self.stopping = true,
+                }
+            }
+            default(wait) => ready = Some(Input::Wake),
+        }
+        if let Some(input) = ready {
+            let now = self.shell.now();
+            self.unpublished = true;
+            self.shell.input(now, input);
+        }
+    }
+
+    fn note_turn(&mut self, turn: &Turn) {
+        self.unpublished = true;
+        match turn {
+            Turn::SteppedDown { used, window } => {
+                self.view.scheduling = "normal (busy)";
+                tracing::warn!(
+                    event = "scheduling.stepped_down",
+                    root = %self.keeper.name,
+                    used_ms = used.as_millis() as u64,
+                    window_ms = window.as_millis() as u64,
+                    "the engine's thread was busy for long: it runs with ordinary scheduling for a while"
+                );
+            }
+            Turn::SteppedBack(entered) => self.view.scheduling = class_name(entered.class),
+        }
+    }
+
+    fn publish(&mut self, now: Now) {
+        let figures = self.shell.engine.figures();
+        let wall = |at: crate::model::time::Tick| {
+            if at >= now.tick { now.wall + at.since(now.tick) } else { now.wall - now.tick.since(at) }
+        };
+        self.take_reactions();
+        let view = &mut self.view;
+        if view.figures.scan_ended != figures.scan_ended {
+            view.n_scans += 1;
+            view.scan_ended = figures.scan_ended.map(wall);
+        }
+        if view.figures.scan_next != figures.scan_next || view.scan_next.is_none() {
+            view.scan_next = figures.scan_next.map(wall);
+        }
+        view.figures = figures;
+        view.watching = match (figures.scanned, figures.suspect) {
+            (false, _) => Watching::Starting,
+            (true, true) => Watching::Suspect,
+            (true, false) => Watching::Watching,
+        };
+        self.keeper.watches.store(self.watcher.n_watches(), Ordering::Relaxed);
+        self.unpublished = !self.keeper.published.put(&self.view);
+    }
+
+    fn take_reactions(&mut self) {
+        if self.shell.reactions.is_empty() {
+            return;
+        }
+        self.reactions.append(&mut self.shell.reactions);
+        let excess = self.reactions.len().saturating_sub(N_REACTIONS);
+        self.reactions.drain(..excess);
+        let mut sorted = self.reactions.clone();
+        sorted.sort_unstable();
+        let at = |percent: usize| sorted[(sorted.len() - 1) * percent / 100];
+        self.view.reaction = Some((at(50), at(99)));
+    }
+}

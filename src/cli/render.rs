@@ -1,0 +1,495 @@
+//! Answers for people: the JSON documents of the outside contract as tables.
+//!
+//! Pure: text out of values. What a document lacks is shown as `-`. Names come from disks that
+//! anybody may write to, so no control character of theirs reaches a terminal.
+
+use crate::config::check::Check;
+use crate::model::bytes::Bytes;
+use chrono::{DateTime, Utc};
+use comfy_table::presets::NOTHING;
+use comfy_table::{CellAlignment, Table};
+use serde_json::Value;
+
+/// More rows than this nobody reads; how many were left out is said below them.
+const MAX_ROWS: usize = 1000;
+const BAR_WIDTH: u64 = 20;
+const MISSING: &str = "-";
+
+/// The answer of `scan`.
+pub fn scan(document: &Value) -> String {
+    each_root(document, |root, out| {
+        line(
+            out,
+            &format!(
+                "{}  {}  ({})",
+                text(&root["name"]),
+                text(&root["path"]),
+                text(&root["layout"])
+            ),
+        );
+        line(
+            out,
+            &format!(
+                "  {} in {} files, {} sessions; unowned: {} in {} entries; took {} ms",
+                size(&root["bytes"]),
+                text(&root["files"]),
+                text(&root["session_count"]),
+                size(&root["unowned"]["bytes"]),
+                text(&root["unowned"]["entries"]),
+                text(&root["duration_ms"]),
+            ),
+        );
+        let header = [
+            "ID",
+            "CREATED",
+            "STATE",
+            "GROUP",
+            "SIZE",
+            "FILES",
+            "ANOMALIES",
+        ];
+        table(
+            out,
+            &header,
+            &["SIZE", "FILES"],
+            &root["sessions"],
+            |session| {
+                vec![
+                    text(&session["id"]),
+                    time(&session["created_at"]),
+                    text(&session["state"]),
+                    text(&session["group"]),
+                    size(&session["bytes"]),
+                    text(&session["files"]),
+                    words(&session["anomalies"]),
+                ]
+            },
+        );
+        table(
+            out,
+            &["ANOMALY", "PATH", "SIZE"],
+            &["SIZE"],
+            &root["anomalies"],
+            |anomaly| {
+                vec![
+                    text(&anomaly["kind"]),
+                    text(&anomaly["path"]),
+                    size(&anomaly["bytes"]),
+                ]
+            },
+        );
+    })
+}
+
+/// The answer of `plan`.
+pub fn plan(document: &Value) -> String {
+    each_root(document, |root, out| {
+        usage(root, out);
+        if is_empty(&root["victims"]) {
+            line(out, "  nothing would go");
+        }
+        victims(&root["victims"], out);
+        held_back(root, out);
+    })
+}
+
+/// The answer of `prune-size`: of one root, or of several.
+pub fn prune_size(document: &Value) -> String {
+    each_root(document, |root, out| {
+        usage(root, out);
+        let removed = &root["removed"];
+        if is_empty(removed) {
+            line(out, "  nothing was removed");
+            if !is_empty(&root["victims"]) {
+                line(out, "  planned:");
+                victims(&root["victims"], out);
+            }
+        } else {
+            victims(removed, out);
+            line(
+                out,
+                &format!(
+                    "  removed {} sessions, {} freed, {} left",
+                    count(removed),
+                    size(&root["freed_bytes"]),
+                    size(&root["left_bytes"])
+                ),
+            );
+        }
+        held_back(root, out);
+    })
+}
+
+/// The answer of `status`.
+pub fn status(document: &Value) -> String {
+    let mut out = format!(
+        "housekeeper {}, process {}, mode {}, since {}\n",
+        text(&document["version"]),
+        text(&document["pid"]),
+        text(&document["mode"]),
+        time(&document["started_at"]),
+    );
+    let header = [
+        "ROOT",
+        "USAGE",
+        "LIMIT",
+        "",
+        "SESSIONS",
+        "PRUNED",
+        "FREED",
+        "TRASH",
+        "WATCH",
+        "NEXT SCAN",
+        "READY",
+    ];
+    let right = ["USAGE", "LIMIT", "SESSIONS", "PRUNED", "FREED", "TRASH"];
+    table(&mut out, &header, &right, &document["roots"], |root| {
+        vec![
+            text(&root["name"]),
+            size(&root["bytes"]),
+            limit(&root["limit_bytes"]),
+            bar(&root["bytes"], &root["limit_bytes"]),
+            text(&root["session_count"]),
+            text(&root["pruned"]["sessions"]),
+            size(&root["pruned"]["bytes"]),
+            size(&root["trash_bytes"]),
+            watch(&root["watch"]),
+            time(&root["rescan"]["next_at"]),
+            ready(root),
+        ]
+    });
+    let roots = document["roots"].as_array();
+    for root in roots.into_iter().flatten().filter(|root| is_held(root)) {
+        let name = text(&root["name"]);
+        line(
+            &mut out,
+            &format!(
+                "{name} is held: `housekeeper plan --root {name}` shows what would go, `housekeeper accept {name}` lets it"
+            ),
+        );
+    }
+    out
+}
+
+/// The answer of `check-config`.
+pub fn check(check: &Check) -> String {
+    let mut out = String::new();
+    for problem in &check.problems {
+        line(&mut out, &clean(&problem.to_string()));
+    }
+    let verdict = match (check.problems.len(), &check.effective) {
+        (0, _) => "the configuration is good".to_owned(),
+        (n, Some(_)) => format!("{n} problems; the agent would start and leave out what is wrong"),
+        (n, None) => format!("{n} problems; the agent would not start"),
+    };
+    line(&mut out, &verdict);
+    out
+}
+
+/// The roots of a document one by one, or the document itself where it is one root.
+fn each_root(document: &Value, mut render: impl FnMut(&Value, &mut String)) -> String {
+    let mut out = String::new();
+    match document["roots"].as_array() {
+        Some(roots) => {
+            for (at, root) in roots.iter().enumerate() {
+                if at > 0 {
+                    out.push('\n');
+                }
+                render(root, &mut out);
+            }
+        }
+        None => render(document, &mut out),
+    }
+    out
+}
+
+fn usage(root: &Value, out: &mut String) {
+    let bar = bar(&root["bytes"], &root["limit_bytes"]);
+    let text = format!(
+        "{}  {} of {}  {bar}",
+        text(&root["name"]),
+        size(&root["bytes"]),
+        limit(&root["limit_bytes"]),
+    );
+    line(out, text.trim_end());
+}
+
+fn victims(victims: &Value, out: &mut String) {
+    let header = ["ID", "CREATED", "SIZE", "RULE", "BECAUSE"];
+    table(out, &header, &["SIZE"], victims, |victim| {
+        vec![
+            text(&victim["id"]),
+            time(&victim["created_at"]),
+            size(&victim["bytes"]),
+            text(&victim["rule"]),
+            text(&victim["because"]),
+        ]
+    });
+}
+
+fn held_back(root: &Value, out: &mut String) {
+    for blocked in root["blocked"].as_array().into_iter().flatten() {
+        line(
+            out,
+            &format!(
+                "  {}: {} sessions stay, {}",
+                text(&blocked["reason"]),
+                text(&blocked["sessions"]),
+                size(&blocked["bytes"])
+            ),
+        );
+    }
+    if root["still_over_bytes"]
+        .as_u64()
+        .is_some_and(|bytes| bytes > 0)
+    {
+        let over = size(&root["still_over_bytes"]);
+        line(out, &format!("  still {over} over the limit then"));
+    }
+}
+
+fn watch(watch: &Value) -> String {
+    if watch.is_null() {
+        return MISSING.to_owned();
+    }
+    format!("{} {}", text(&watch["backend"]), text(&watch["state"]))
+}
+
+fn ready(root: &Value) -> String {
+    if is_held(root) {
+        return "held".to_owned();
+    }
+    match root["ready"].as_bool() {
+        Some(true) => "yes".to_owned(),
+        Some(false) => "no".to_owned(),
+        None => text(&root["ready"]),
+    }
+}
+
+fn is_held(root: &Value) -> bool {
+    root["held"] == true || root["state"] == "held"
+}
+
+/// A table of the items of a list; nothing for an empty one.
+fn table(
+    out: &mut String,
+    header: &[&str],
+    right: &[&str],
+    items: &Value,
+    row: impl Fn(&Value) -> Vec<String>,
+) {
+    let Some(items) = items.as_array().filter(|items| !items.is_empty()) else {
+        return;
+    };
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_header(header);
+    table.add_rows(items.iter().take(MAX_ROWS).map(row));
+    for (at, name) in header.iter().enumerate() {
+        if let Some(column) = table.column_mut(at) {
+            column.set_padding((2, 0));
+            if right.contains(name) {
+                column.set_cell_alignment(CellAlignment::Right);
+            }
+        }
+    }
+    line(out, &table.trim_fmt());
+    if let Some(more) = items.len().checked_sub(MAX_ROWS).filter(|more| *more > 0) {
+        line(out, &format!("  and {more} more; --json shows all"));
+    }
+}
+
+fn line(out: &mut String, text: &str) {
+    out.push_str(text);
+    out.push('\n');
+}
+
+/// How full, as `[#####---------------]  25%`. Nothing where there is no limit.
+pub fn bar(bytes: &Value, limit: &Value) -> String {
+    let (Some(bytes), Some(limit)) = (bytes.as_u64(), limit.as_u64().filter(|limit| *limit > 0))
+    else {
+        return String::new();
+    };
+    let part = |whole: u64| u128::from(bytes) * u128::from(whole) / u128::from(limit);
+    let full = part(BAR_WIDTH).min(u128::from(BAR_WIDTH));
+    // At most BAR_WIDTH: it fits.
+    let full = usize::try_from(full).unwrap_or_default();
+    let rest = BAR_WIDTH as usize - full;
+    format!(
+        "[{}{}] {:>3}%",
+        "#".repeat(full),
+        "-".repeat(rest),
+        part(100)
+    )
+}
+
+fn size(value: &Value) -> String {
+    value
+        .as_u64()
+        .map_or_else(|| text(value), |bytes| Bytes(bytes).to_string())
+}
+
+fn limit(value: &Value) -> String {
+    if value.is_null() {
+        return "no limit".to_owned();
+    }
+    size(value)
+}
+
+/// RFC 3339 in UTC, without what nobody reads.
+fn time(value: &Value) -> String {
+    value
+        .as_str()
+        .and_then(|text| text.parse::<DateTime<Utc>>().ok())
+        .map_or_else(
+            || text(value),
+            |time| time.format("%Y-%m-%d %H:%M:%SZ").to_string(),
+        )
+}
+
+fn text(value: &Value) -> String {
+    match value {
+        Value::Null => MISSING.to_owned(),
+        Value::String(text) => clean(text),
+        Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+            clean(&value.to_string())
+        }
+    }
+}
+
+fn words(value: &Value) -> String {
+    match value.as_array() {
+        Some(list) if list.is_empty() => MISSING.to_owned(),
+        Some(list) => list.iter().map(text).collect::<Vec<_>>().join(" "),
+        None => text(value),
+    }
+}
+
+fn count(value: &Value) -> String {
+    value
+        .as_array()
+        .map_or_else(|| text(value), |list| list.len().to_string())
+}
+
+fn is_empty(value: &Value) -> bool {
+    value.as_array().is_none_or(Vec::is_empty)
+}
+
+/// Control characters, and those that turn the direction of writing, as `\xNN` of their bytes.
+fn clean(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        let turns = matches!(c, '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}');
+        if !c.is_control() && !turns {
+            out.push(c);
+            continue;
+        }
+        for byte in c.encode_utf8(&mut [0; 4]).bytes() {
+            out.push_str(&format!("\\x{byte:02X}"));
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{bar, plan, prune_size, scan, status};
+    use serde_json::{Value, json};
+
+    fn victim() -> Value {
+        json!({"id": "tape-1", "path": "tape-1", "bytes": 2048, "created_at": "2026-02-10T12:00:00.5Z",
+            "rule": "max_size", "because": "the oldest"})
+    }
+
+    fn planned() -> Value {
+        json!({"name": "tapes", "bytes": 3072, "limit_bytes": 2048, "victims": [victim()],
+            "blocked": [{"reason": "active", "sessions": 1, "bytes": 1024}], "still_over_bytes": 512})
+    }
+
+    #[test]
+    fn a_plan_for_people() {
+        assert_eq!(
+            plan(&json!({"roots": [planned()]})),
+            "\
+tapes  3.0 KiB of 2.0 KiB  [####################] 150%
+  ID      CREATED                  SIZE  RULE      BECAUSE
+  tape-1  2026-02-10 12:00:00Z  2.0 KiB  max_size  the oldest
+  active: 1 sessions stay, 1.0 KiB
+  still 512 B over the limit then
+"
+        );
+        let calm = json!({"roots": [{"name": "a", "bytes": 0, "limit_bytes": null, "victims": [],
+            "blocked": [], "still_over_bytes": 0}]});
+        assert_eq!(plan(&calm), "a  0 B of no limit\n  nothing would go\n");
+    }
+
+    #[test]
+    fn a_prune_for_people() {
+        let mut root = planned();
+        root["removed"] = json!([victim()]);
+        root["freed_bytes"] = json!(2048);
+        root["left_bytes"] = json!(1024);
+        let text = prune_size(&root);
+        assert!(
+            text.contains("  removed 1 sessions, 2.0 KiB freed, 1.0 KiB left\n"),
+            "{text}"
+        );
+        root["removed"] = json!([]);
+        let text = prune_size(&json!({"roots": [root, planned()]}));
+        assert_eq!(text.matches("nothing was removed").count(), 2, "{text}");
+    }
+
+    #[test]
+    fn a_scan_for_people() {
+        let document = json!({"roots": [{"name": "tapes", "path": "/srv/tapes", "layout": "directories",
+            "bytes": 3072, "files": 3, "session_count": 1, "sessions": [
+                {"id": "a\u{1b}[31m\n", "path": "a", "bytes": 3072, "files": 3, "created_at": null,
+                 "state": null, "group": "g", "anomalies": ["metadata_missing", "symlink"]}],
+            "anomalies": [{"kind": "unowned", "path": "x", "bytes": 5}],
+            "unowned": {"entries": 1, "bytes": 5}, "duration_ms": 7}]});
+        assert_eq!(
+            scan(&document),
+            "\
+tapes  /srv/tapes  (directories)
+  3.0 KiB in 3 files, 1 sessions; unowned: 5 B in 1 entries; took 7 ms
+  ID             CREATED  STATE  GROUP     SIZE  FILES  ANOMALIES
+  a\\x1B[31m\\x0A  -        -      g      3.0 KiB      3  metadata_missing symlink
+  ANOMALY  PATH  SIZE
+  unowned  x      5 B
+"
+        );
+    }
+
+    #[test]
+    fn a_status_for_people() {
+        let document = json!({"version": "0.1.0", "pid": 7, "started_at": "2026-02-10T12:00:00Z",
+            "mode": "enforce", "roots": [{"name": "tapes", "path": "/srv/tapes", "bytes": 512,
+            "limit_bytes": 2048, "session_count": 4, "files": 9, "unowned": {"entries": 0, "bytes": 0},
+            "watch": {"backend": "notify", "state": "live", "watches": 4, "lost": 0, "coverage": 1.0},
+            "rescan": {"next_at": "2026-02-10T13:00:00Z"}, "pruned": {"sessions": 2, "bytes": 1024},
+            "trash_bytes": 0, "anomalies": 0, "ready": true}, {"name": "new", "held": true}]});
+        let text = status(&document);
+        assert!(text.starts_with(
+            "housekeeper 0.1.0, process 7, mode enforce, since 2026-02-10 12:00:00Z\n"
+        ));
+        assert!(text.contains("[#####---------------]  25%"), "{text}");
+        assert!(text.contains("notify live"), "{text}");
+        assert!(text.contains("`housekeeper accept new`"), "{text}");
+        for odd in [
+            json!(null),
+            json!([]),
+            json!({"roots": 5}),
+            json!({"roots": [1, null, "x"]}),
+        ] {
+            for render in [status, scan, plan, prune_size] {
+                render(&odd);
+            }
+        }
+    }
+
+    #[test]
+    fn a_bar_fits() {
+        assert_eq!(bar(&json!(u64::MAX), &json!(1)).matches('#').count(), 20);
+        assert_eq!(bar(&json!(0), &json!(1)), "[--------------------]   0%");
+        assert_eq!(bar(&json!(5), &json!(0)), "");
+    }
+}
