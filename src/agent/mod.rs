@@ -1,10 +1,13 @@
 //! The loops and the wiring.
 
+pub mod control;
 pub mod documents;
 pub mod jobs;
 pub mod leftovers;
 pub mod published;
+pub mod report;
 pub mod root;
+pub mod service;
 pub mod shell;
 pub mod survey;
 pub mod teller;

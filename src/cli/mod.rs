@@ -1,4 +1,174 @@
-//! The command line: what may be written, and how answers look to people.
+//! The command line: what was asked for, done, and printed. Standard output carries the
+//! asked-for document and nothing else.
 
 pub mod args;
+pub mod ask;
+pub mod demo;
+pub mod one_shot;
 pub mod render;
+
+use crate::agent::service::Service;
+use crate::agent::teller::Teller;
+use crate::config;
+use crate::config::check::check;
+use crate::config::request::{Request, environment};
+use crate::config::settings::{LogFormat, Problem, Settings};
+use crate::store::state::StateDir;
+use crate::telemetry::logging::{self, Format};
+use anyhow::Context;
+use args::{Args, Command, PruneSize};
+use clap::CommandFactory;
+use serde_json::Value;
+use std::ffi::OsString;
+use std::io::Write;
+
+/// Done.
+pub const DONE: u8 = 0;
+/// Failed, or the goal was not met.
+pub const FAILED: u8 = 1;
+/// Another pruner holds the lock.
+pub const BUSY: u8 = 2;
+/// The configuration is wrong.
+pub const WRONG_CONFIG: u8 = 78;
+
+/// Runs one command. The number is the exit code.
+///
+/// # Errors
+/// What ended the command; exit code 1.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Result<u8> {
+    let args = match args::parse(arguments) {
+        Ok(args) => args,
+        Err(error) => {
+            error.print().context("cannot write to the terminal")?;
+            return Ok(args::exit_code(&error));
+        }
+    };
+    let request = args.request(environment());
+    match &args.command {
+        Command::Run(_) => run(request),
+        Command::Demo(demo) => demo::run(demo),
+        Command::Scan(look) => one_shot::scan(&args, request, look.json),
+        Command::Plan(look) => one_shot::plan(&args, request, look.json),
+        Command::PruneSize(prune) => one_shot::prune_size(&args, request, prune),
+        Command::Status(_) | Command::Rescan(_) | Command::Accept(_) => ask::ask(&args, &request),
+        Command::CheckConfig(wanted) => check_config(&request, wanted.json),
+        Command::Completions(wanted) => completions(wanted.shell),
+    }
+}
+
+fn completions(shell: clap_complete::Shell) -> anyhow::Result<u8> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Args::command(), "housekeeper", &mut script);
+    print(&script)?;
+    Ok(DONE)
+}
+
+/// Writes the asked-for document. A reader that went away is no failure.
+fn print(bytes: &[u8]) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(error).context("cannot write to standard output")
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Prints a document as JSON, or as `render` shows it to people.
+fn print_document(
+    document: &Value,
+    json: bool,
+    render: impl FnOnce(&Value) -> String,
+) -> anyhow::Result<()> {
+    let mut text = if json { document.to_string() } else { render(document) };
+    if !text.ends_with('\n') {
+        text.push('\n');
+    }
+    print(text.as_bytes())
+}
+
+/// Says on standard error what is wrong, a line each.
+fn complain(problems: &[Problem]) -> anyhow::Result<()> {
+    let mut err = std::io::stderr().lock();
+    for problem in problems {
+        writeln!(err, "housekeeper: {problem}").context("cannot write to standard error")?;
+    }
+    Ok(())
+}
+
+fn begin_logging(settings: &Settings, quietest: Option<&str>) -> anyhow::Result<()> {
+    let format = match settings.log.format {
+        LogFormat::Json | LogFormat::Clef => Format::Json,
+        LogFormat::Text => Format::Text,
+    };
+    logging::begin(format, quietest.unwrap_or(&settings.log.level)).context("cannot begin to log")
+}
+
+fn check_config(request: &Request, json: bool) -> anyhow::Result<u8> {
+    let checked = check(request);
+    if json {
+        print(format!("{}\n", checked.to_json()).as_bytes())?;
+    } else {
+        print(render::check(&checked).as_bytes())?;
+    }
+    Ok(if checked.problems.is_empty() { DONE } else { WRONG_CONFIG })
+}
+
+/// The agent, in the foreground.
+fn run(request: Request) -> anyhow::Result<u8> {
+    let settings = match config::load(&request) {
+        Ok(settings) if settings.roots.is_empty() && settings.file.is_none() => {
+            complain(&[Problem {
+                key: "root".to_owned(),
+                line: None,
+                message: "there is nothing to look after: give --root DIR --max-size SIZE, or a configuration with --config FILE".to_owned(),
+            }])?;
+            return Ok(WRONG_CONFIG);
+        }
+        Ok(settings) => settings,
+        Err(problems) => {
+            complain(&problems)?;
+            return Ok(WRONG_CONFIG);
+        }
+    };
+    begin_logging(&settings, None)?;
+    for problem in settings.strict_problems() {
+        tracing::warn!(
+            event = "config.invalid_value",
+            key = %problem.key,
+            line = problem.line,
+            "{}", problem.message
+        );
+    }
+    let state = StateDir::open(&settings.agent.state_dir)?;
+    let _lock = state.lock()?;
+    let (teller, thread) = Teller::start();
+    let service = Service::start(settings, request, teller)?;
+    let ended = service.run();
+    // A root that did not end in time still holds a teller: then nothing more is waited for.
+    drop(thread);
+    ended?;
+    Ok(DONE)
+}
+
+fn settings_for(args: &Args, request: &Request) -> anyhow::Result<Result<Settings, u8>> {
+    let settings = match config::load(request) {
+        Ok(settings) => settings,
+        Err(problems) => {
+            complain(&problems)?;
+            return Ok(Err(WRONG_CONFIG));
+        }
+    };
+    let problems = settings.strict_problems();
+    if !problems.is_empty() {
+        complain(&problems)?;
+        return Ok(Err(WRONG_CONFIG));
+    }
+    let quietest = match &args.command {
+        Command::PruneSize(PruneSize { verbose: true, .. }) => None,
+        _ if args.log.log_level.is_some() => None,
+        _ => Some("warn"),
+    };
+    begin_logging(&settings, quietest)?;
+    Ok(Ok(settings))
+}

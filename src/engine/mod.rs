@@ -298,6 +298,11 @@ impl Engine {
             && self.decision_due(now).is_none_or(|due| due > now.tick)
     }
 
+    /// Whether there is a catalogue that says nothing: missing, unreadable or corrupt.
+    pub fn has_catalogue_trouble(&self) -> bool {
+        self.reading.catalogue_trouble().is_some()
+    }
+
     /// Whether a plan is being carried out.
     pub fn is_pruning(&self) -> bool {
         self.deciding.is_busy()

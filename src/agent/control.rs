@@ -1,0 +1,139 @@
+//! The agent's socket: one JSON line in, one JSON line out.
+//!
+//! `{"command":"status"}`, `{"command":"rescan","root":NAME?}`, `{"command":"accept","root":NAME}`.
+//! The answer is the document, or `{"error": "…"}`. Who may connect is the socket's file mode.
+//!
+//! Bounds: a request has at most 64 KiB and must come within ten seconds; connections beyond
+//! what the kernel queues wait there.
+
+use crate::agent::service::Service;
+use serde_json::{Value, json};
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
+use tokio::sync::{mpsc, oneshot};
+
+const MAX_REQUEST: u64 = 64 << 10;
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The longest a rescan is waited for.
+const RESCAN: Duration = Duration::from_secs(3600);
+
+/// What a client wants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wish {
+    Status,
+    Rescan { root: Option<String> },
+    Accept { root: String },
+}
+
+/// A wish with the way back.
+#[derive(Debug)]
+pub struct Request {
+    wish: Wish,
+    answer: oneshot::Sender<Value>,
+}
+
+fn parse(line: &[u8]) -> Result<Wish, String> {
+    let value: Value = serde_json::from_slice(line).map_err(|e| format!("the request is no JSON: {e}"))?;
+    let root = match &value["root"] {
+        Value::Null => None,
+        Value::String(root) => Some(root.clone()),
+        _ => return Err("`root` must be text".to_owned()),
+    };
+    match value["command"].as_str() {
+        Some("status") => Ok(Wish::Status),
+        Some("rescan") => Ok(Wish::Rescan { root }),
+        Some("accept") => {
+            root.map(|root| Wish::Accept { root }).ok_or_else(|| "`accept` needs a `root`".to_owned())
+        }
+        _ => Err("`command` must be status, rescan or accept".to_owned()),
+    }
+}
+
+/// Serves one connection beside the others.
+pub fn attend(stream: UnixStream, requests: mpsc::Sender<Request>) {
+    tokio::spawn(async move {
+        if let Err(error) = converse(stream, requests).await {
+            tracing::debug!(error = %error, "a client went away");
+        }
+    });
+}
+
+async fn converse(mut stream: UnixStream, requests: mpsc::Sender<Request>) -> std::io::Result<()> {
+    let (reader, mut writer) = stream.split();
+    let mut lines = BufReader::new(reader.take(MAX_REQUEST));
+    loop {
+        let mut line = Vec::new();
+        let read = tokio::time::timeout(PATIENCE, lines.read_until(b'\n', &mut line)).await;
+        if !matches!(read, Ok(Ok(n)) if n > 0) {
+            return Ok(());
+        }
+        lines.get_mut().set_limit(MAX_REQUEST);
+        let answer = match parse(&line) {
+            Err(error) => json!({ "error": error }),
+            Ok(wish) => ask(wish, &requests).await,
+        };
+        let mut text = answer.to_string();
+        text.push('\n');
+        writer.write_all(text.as_bytes()).await?;
+    }
+}
+
+async fn ask(wish: Wish, requests: &mpsc::Sender<Request>) -> Value {
+    let Wish::Rescan { root } = &wish else { return ask_once(wish, requests).await };
+    let counts = |status: &Value| -> Vec<(String, u64)> {
+        let roots = status["roots"].as_array().cloned().unwrap_or_default();
+        roots
+            .iter()
+            .filter(|r| root.as_ref().is_none_or(|w| r["name"] == **w || r["path"] == **w))
+            .filter(|r| r["watch"]["state"] != "absent")
+            .map(|r| (r["name"].to_string(), r["rescan"]["count"].as_u64().unwrap_or(0)))
+            .collect()
+    };
+    let before = counts(&ask_once(Wish::Status, requests).await);
+    let asked = ask_once(wish.clone(), requests).await;
+    if asked.get("error").is_some() {
+        return asked;
+    }
+    let deadline = tokio::time::Instant::now() + RESCAN;
+    loop {
+        let status = ask_once(Wish::Status, requests).await;
+        let now = counts(&status);
+        let done = before.iter().all(|(name, count)| {
+            now.iter().find(|(n, _)| n == name).is_none_or(|(_, c)| c > count)
+        });
+        if done {
+            return status;
+        }
+        if tokio::time::Instant::now() > deadline {
+            return json!({ "error": "the rescan takes longer than an hour; ask for status" });
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+async fn ask_once(wish: Wish, requests: &mpsc::Sender<Request>) -> Value {
+    let (answer, answered) = oneshot::channel();
+    let gone = || json!({ "error": "the agent is stopping" });
+    if requests.send(Request { wish, answer }).await.is_err() {
+        return gone();
+    }
+    answered.await.unwrap_or_else(|_| gone())
+}
+
+/// Does what a client wants; answers at once.
+pub fn answer(service: &Service, request: Request) {
+    let Request { wish, answer } = request;
+    let done = |result: Result<(), String>| match result {
+        Ok(()) => json!({ "ok": true }),
+        Err(error) => json!({ "error": error }),
+    };
+    let value = match wish {
+        Wish::Status => service.status(),
+        Wish::Rescan { root } => done(service.rescan(root.as_deref())),
+        Wish::Accept { root } => done(service.accept(&root)),
+    };
+    if answer.send(value).is_err() {
+        tracing::debug!("a client did not wait for its answer");
+    }
+}

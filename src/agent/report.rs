@@ -1,0 +1,204 @@
+//! The JSON documents that commands print. Their shapes are an outside contract: extend, never
+//! rename. What has no value is null.
+
+use crate::agent::published::{View, Watching};
+use crate::agent::survey::Survey;
+use crate::config::settings::{Agent, Mode, Root};
+use crate::engine::{AnomalyRow, SessionRow};
+use crate::layout::spec::Kind;
+use crate::model::bytes::Bytes;
+use crate::model::fact::Fact;
+use crate::model::path::escape;
+use crate::model::plan::{Blocker, Held, Victim};
+use crate::model::time::Time;
+use crate::telemetry::tell::{rfc3339, skip_reason};
+use serde_json::{Value, json};
+use std::os::unix::ffi::OsStrExt;
+
+fn time(time: Option<Time>) -> Value {
+    time.map_or(Value::Null, |time| Value::from(rfc3339(time)))
+}
+
+fn path_text(root: &Root) -> String {
+    escape(root.path.as_os_str().as_bytes())
+}
+
+fn kind_name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Directories => "directories",
+        Kind::Catalog => "catalog",
+    }
+}
+
+/// One root of `scan`.
+pub fn scan(root: &Root, survey: &Survey) -> Value {
+    let engine = survey.engine();
+    let figures = engine.figures();
+    let sessions = engine.session_rows();
+    json!({
+        "name": root.name,
+        "path": path_text(root),
+        "layout": kind_name(root.layout.kind()),
+        "bytes": figures.bytes.0,
+        "apparent_bytes": figures.apparent.0,
+        "allocated_bytes": figures.allocated.0,
+        "files": figures.n_files,
+        "session_count": sessions.len(),
+        "sessions": sessions.iter().map(session).collect::<Vec<_>>(),
+        "anomalies": engine.anomaly_rows().iter().map(anomaly).collect::<Vec<_>>(),
+        "unowned": { "entries": figures.unowned_entries, "bytes": figures.unowned_bytes.0 },
+        "duration_ms": survey.duration.as_millis() as u64,
+    })
+}
+
+fn session(row: &SessionRow) -> Value {
+    json!({
+        "id": escape(&row.id),
+        "path": row.path.as_ref().map(ToString::to_string),
+        "bytes": row.bytes.0,
+        "files": row.n_files,
+        "created_at": time(row.created),
+        "state": row.state.as_deref(),
+        "group": row.group.as_deref(),
+        "anomalies": row.anomalies.iter().map(|kind| kind.name()).collect::<Vec<_>>(),
+    })
+}
+
+fn anomaly(row: &AnomalyRow) -> Value {
+    json!({ "kind": row.kind.name(), "path": row.path.to_string(), "bytes": row.bytes.0 })
+}
+
+fn blocked(blocked: &[(Blocker, Held)]) -> Vec<Value> {
+    blocked
+        .iter()
+        .map(|(by, held)| {
+            json!({ "reason": by.name(), "sessions": held.n_sessions, "bytes": held.bytes.0 })
+        })
+        .collect()
+}
+
+fn victim(survey: &Survey, victim: &Victim) -> Value {
+    let engine = survey.engine();
+    let path = match engine.index().session_path(victim.session) {
+        path if path.is_root() => victim.path.clone(),
+        path => path,
+    };
+    json!({
+        "id": escape(engine.rules().layout.id(&victim.key)),
+        "path": path.to_string(),
+        "bytes": victim.freed.0,
+        "created_at": time(victim.created),
+        "rule": victim.because.rule().name(),
+        "because": victim.because.to_string(),
+    })
+}
+
+/// One root of `plan`.
+pub fn plan(root: &Root, survey: &Survey) -> Value {
+    let engine = survey.engine();
+    let plan = engine.plan(survey.now());
+    json!({
+        "name": root.name,
+        "bytes": engine.usage().bytes.0,
+        "limit_bytes": root.limits.max_size.map(|bytes| bytes.0),
+        "victims": plan.victims.iter().map(|v| victim(survey, v)).collect::<Vec<_>>(),
+        "blocked": blocked(&plan.blocked),
+        "still_over_bytes": plan.still_over.0,
+    })
+}
+
+/// What `prune-size` did to one root.
+pub fn pruned(root: &Root, survey: &Survey, exit_code: u8) -> Value {
+    let mut document = plan(root, survey);
+    let layout = &survey.engine().rules().layout;
+    let mut freed = Bytes::ZERO;
+    let mut removed = Vec::new();
+    let mut skipped = Vec::new();
+    for fact in survey.facts() {
+        match fact {
+            Fact::PruneDeleted { key, path, freed: bytes, created, because, .. } => {
+                freed = freed.saturating_add(*bytes);
+                removed.push(json!({
+                    "id": escape(layout.id(key)),
+                    "path": path.to_string(),
+                    "bytes": bytes.0,
+                    "created_at": time(*created),
+                    "rule": because.rule().name(),
+                    "because": because.to_string(),
+                }));
+            }
+            Fact::PruneSkipped { key, path, why } => {
+                let (reason, errno) = skip_reason(why);
+                skipped.push(json!({
+                    "id": escape(layout.id(key)),
+                    "path": path.to_string(),
+                    "reason": reason,
+                    "errno": errno,
+                }));
+            }
+            _ => {}
+        }
+    }
+    document["removed"] = removed.into();
+    document["skipped"] = skipped.into();
+    document["freed_bytes"] = freed.0.into();
+    document["left_bytes"] = survey.engine().usage().bytes.0.into();
+    document["exit_code"] = exit_code.into();
+    document
+}
+
+/// Whether a root does what it is for.
+pub fn is_ready(root: &Root, view: &View) -> bool {
+    let figures = &view.figures;
+    root.problems.is_empty()
+        && view.watching == Watching::Watching
+        && !figures.held
+        && !figures.unmet
+        && figures.n_unwatched == 0
+}
+
+/// One root of `status`.
+pub fn status_root(root: &Root, agent: &Agent, view: &View, n_watches: usize) -> Value {
+    let figures = &view.figures;
+    let dirs = figures.n_dirs.max(1) as f64;
+    let coverage = (dirs - figures.n_unwatched as f64) / dirs;
+    json!({
+        "name": root.name,
+        "path": path_text(root),
+        "bytes": figures.bytes.0,
+        "limit_bytes": root.limits.max_size.map(|bytes| bytes.0),
+        "apparent_bytes": figures.apparent.0,
+        "allocated_bytes": figures.allocated.0,
+        "peak_bytes": figures.peak.0,
+        "session_count": figures.n_sessions,
+        "files": figures.n_files,
+        "unowned": { "entries": figures.unowned_entries, "bytes": figures.unowned_bytes.0 },
+        "watch": {
+            "backend": "notify",
+            "state": view.watching.name(),
+            "watches": n_watches,
+            "lost": figures.n_losses,
+            "coverage": coverage,
+        },
+        "rescan": {
+            "finished_at": time(view.scan_ended),
+            "duration_ms": figures.scan_ended.map(|_| figures.scan_duration.as_millis() as u64),
+            "drift_bytes": figures.scan_ended.map(|_| figures.scan_drift.0),
+            "next_at": time(view.scan_next),
+            "count": view.n_scans,
+        },
+        "pruned": { "sessions": figures.pruned_sessions, "bytes": figures.pruned_bytes.0 },
+        "trash_bytes": figures.trash_bytes.0,
+        "anomalies": figures.n_anomalies,
+        "ready": is_ready(root, view),
+        "held": figures.held,
+        "unmet": figures.unmet,
+        "enforcing": agent.mode == Mode::Enforce && root.problems.is_empty(),
+        "problems": root.problems.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "scheduling": view.scheduling,
+        "reaction": view.reaction.map(|(p50, p99)| json!({
+            "p50_us": p50.as_micros() as u64,
+            "p99_us": p99.as_micros() as u64,
+        })),
+    })
+}

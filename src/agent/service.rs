@@ -1,0 +1,344 @@
+//! The agent in the foreground: its roots, signals and the socket.
+
+use crate::agent::control;
+use crate::agent::published::View;
+use crate::agent::report;
+use crate::agent::root::{Handle, Order, Surroundings, rules};
+use crate::agent::teller::Teller;
+use crate::config;
+use crate::config::request::Request;
+use crate::config::settings::{Backend, Mode, Origin, Problem, Root, Settings};
+use crate::engine::Command;
+use crate::store::state::{StateDir, StateError, prepare_socket, remove_socket};
+use chrono::{DateTime, Utc};
+use serde_json::{Value, json};
+use std::path::Path;
+use std::time::{Duration, Instant};
+use tokio::net::UnixListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// Why an agent does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    #[error(transparent)]
+    State(#[from] StateError),
+    #[error("the directory {path} of a root cannot be made")]
+    MakeRoot { path: String, #[source] source: std::io::Error },
+    #[error("cannot listen on the socket {path}: give another one with --socket or [agent] socket")]
+    Socket { path: String, #[source] source: std::io::Error },
+    #[error("cannot {what}")]
+    Start { what: &'static str, #[source] source: std::io::Error },
+}
+
+/// An agent that runs.
+#[derive(Debug)]
+pub struct Service {
+    settings: Settings,
+    request: Request,
+    around: Surroundings,
+    roots: Vec<Handle>,
+    started: DateTime<Utc>,
+}
+
+impl Service {
+    /// Starts the threads of all roots.
+    ///
+    /// # Errors
+    /// The state directory cannot be used, or a thread cannot be started.
+    pub fn start(settings: Settings, request: Request, teller: Teller) -> Result<Self, ServiceError> {
+        for root in settings.roots.iter().filter(|root| root.origin == Origin::Flag) {
+            make_root(&root.path)?;
+        }
+        let state = StateDir::open(&settings.agent.state_dir)?;
+        let around = Surroundings { state, teller, agent: settings.agent.clone() };
+        let mut service = Self {
+            roots: Vec::new(),
+            started: Utc::now(),
+            request,
+            around,
+            settings,
+        };
+        for root in service.settings.roots.clone() {
+            service.start_root(root)?;
+        }
+        Ok(service)
+    }
+
+    fn start_root(&mut self, root: Root) -> Result<(), ServiceError> {
+        if !matches!(root.backend, Backend::Auto | Backend::Notify) {
+            tracing::warn!(
+                event = "watch.degraded",
+                root = %root.name,
+                reason = "this version has the backend `notify` only",
+                "the wanted backend is not there: notify is used"
+            );
+        }
+        tracing::info!(
+            event = "root.started",
+            root = %root.name,
+            path = %root.path.display(),
+            limit_bytes = root.limits.max_size.map(|b| b.0),
+            enforce = rules(&root, &self.around.agent).enforce,
+            "a root is looked after"
+        );
+        let started = Handle::start(root, &self.around);
+        let what = "start the thread of a root";
+        self.roots.push(started.map_err(|source| ServiceError::Start { what, source })?);
+        Ok(())
+    }
+
+    fn find(&self, wanted: &str) -> Option<&Handle> {
+        let path = std::path::absolute(wanted).unwrap_or_default();
+        self.roots.iter().find(|h| h.root.name == wanted || h.root.path == path)
+    }
+
+    /// The document that `status` prints.
+    pub fn status(&self) -> Value {
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "pid": std::process::id(),
+            "started_at": crate::telemetry::tell::rfc3339(self.started),
+            "mode": mode_name(self.settings.agent.mode),
+            "roots": self.roots.iter().map(|h| self.status_of(h)).collect::<Vec<_>>(),
+        })
+    }
+
+    fn status_of(&self, handle: &Handle) -> Value {
+        let n_watches = handle.watches.load(std::sync::atomic::Ordering::Relaxed);
+        report::status_root(&handle.root, &self.settings.agent, &handle.published.view(), n_watches)
+    }
+
+    /// What is published of each root.
+    pub fn views(&self) -> Vec<View> {
+        self.roots.iter().map(|handle| handle.published.view()).collect()
+    }
+
+    /// Asks roots for a full scan, all of them where none is named. `Err` says why not.
+    pub fn rescan(&self, wanted: Option<&str>) -> Result<(), String> {
+        let roots: Vec<&Handle> = match wanted {
+            Some(wanted) => vec![self.find(wanted).ok_or_else(|| self.unknown(wanted))?],
+            None => self.roots.iter().collect(),
+        };
+        for handle in roots {
+            if !handle.order(Order::Engine(Command::Rescan)) {
+                return Err(format!("the root {} is too busy to take an order", handle.root.name));
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets a held root be pruned.
+    pub fn accept(&self, wanted: &str) -> Result<(), String> {
+        let handle = self.find(wanted).ok_or_else(|| self.unknown(wanted))?;
+        if handle.order(Order::Engine(Command::Accept)) {
+            return Ok(());
+        }
+        Err(format!("the root {} is too busy to take an order", handle.root.name))
+    }
+
+    fn unknown(&self, wanted: &str) -> String {
+        let names: Vec<&str> = self.roots.iter().map(|h| h.root.name.as_str()).collect();
+        format!("there is no root `{wanted}`; there are: {}", names.join(", "))
+    }
+
+    /// Reads the configuration again: all of it, or nothing where anything in it is wrong.
+    fn reload(&mut self) {
+        let refused = |problems: &[Problem]| {
+            for problem in problems {
+                tracing::error!(
+                    event = "config.invalid_value",
+                    key = %problem.key,
+                    line = problem.line,
+                    "{}", problem.message
+                );
+            }
+            tracing::error!(event = "config.refused", "the configuration stays as it was");
+        };
+        match config::load(&self.request) {
+            Err(problems) => refused(&problems),
+            Ok(settings) => match settings.strict_problems() {
+                problems if !problems.is_empty() => refused(&problems),
+                _ => self.take_over(settings),
+            },
+        }
+    }
+
+    fn take_over(&mut self, settings: Settings) {
+        if settings.agent.state_dir != self.settings.agent.state_dir
+            || settings.agent.socket != self.settings.agent.socket
+        {
+            tracing::warn!(event = "config.restart_needed", "state_dir and socket change with the next start only");
+        }
+        self.around.agent = settings.agent.clone();
+        let grace = Instant::now() + settings.agent.shutdown_grace;
+        let mut old = std::mem::take(&mut self.roots);
+        for root in &settings.roots {
+            let same = |handle: &Handle| is_same_place(&handle.root, root);
+            match old.iter().position(same) {
+                Some(at) => {
+                    let mut handle = old.swap_remove(at);
+                    let rules = rules(root, &settings.agent);
+                    handle.root = root.clone();
+                    if !handle.order(Order::Engine(Command::SetRules(Box::new(rules)))) {
+                        tracing::error!(event = "config.refused", root = %root.name, "a root is too busy to take its new rules: reload again");
+                    }
+                    self.roots.push(handle);
+                }
+                None => {
+                    stop_all(old.extract_if(.., |handle| handle.root.path == root.path), grace);
+                    if let Err(error) = self.start_root(root.clone()) {
+                        tracing::error!(event = "root.failed", root = %root.name, error = %error, "a root could not be started");
+                    }
+                }
+            }
+        }
+        stop_all(old.into_iter(), grace);
+        self.settings = settings;
+        tracing::info!(event = "config.reloaded", roots = self.roots.len(), "the configuration was read again");
+    }
+
+    /// Runs until a signal ends it.
+    ///
+    /// # Errors
+    /// The socket cannot be listened on, or signals cannot be had.
+    pub fn run(mut self) -> Result<(), ServiceError> {
+        let what = "start the control loop";
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|source| ServiceError::Start { what, source })?;
+        let socket = self.settings.agent.socket.clone();
+        let ended = runtime.block_on(self.serve(&socket));
+        runtime.shutdown_background();
+        if let Err(error) = remove_socket(&socket) {
+            tracing::warn!(event = "socket.left", error = %error, "the socket stays");
+        }
+        ended
+    }
+
+    async fn serve(&mut self, socket: &Path) -> Result<(), ServiceError> {
+        let listener = listen(socket)?;
+        let mut signals = Signals::new()?;
+        tracing::info!(
+            event = "housekeeper.started",
+            version = env!("CARGO_PKG_VERSION"),
+            pid = std::process::id(),
+            roots = self.roots.len(),
+            mode = mode_name(self.settings.agent.mode),
+            socket = %socket.display(),
+            state_dir = %self.settings.agent.state_dir.display(),
+            "housekeeper looks after its roots"
+        );
+        let (requests, mut requested) = tokio::sync::mpsc::channel(16);
+        loop {
+            tokio::select! {
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, _)) => control::attend(stream, requests.clone()),
+                    Err(error) => {
+                        tracing::warn!(event = "socket.failed", error = %error, "a connection could not be taken");
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                    }
+                },
+                Some(request) = requested.recv() => control::answer(self, request),
+                caught = signals.next() => match caught {
+                    Caught::Rescan => {
+                        if let Err(why) = self.rescan(None) {
+                            tracing::warn!(event = "rescan.refused", "{why}");
+                        }
+                    }
+                    Caught::Reload => self.reload(),
+                    Caught::Stop => break,
+                },
+            }
+        }
+        tracing::info!(event = "housekeeper.stopping", "housekeeper finishes what it has in hand");
+        let grace = Instant::now() + self.settings.agent.shutdown_grace;
+        let roots = std::mem::take(&mut self.roots);
+        let stopping = tokio::task::spawn_blocking(move || stop_all(roots.into_iter(), grace));
+        tokio::select! {
+            _ = stopping => {}
+            () = signals.stop() => {
+                tracing::warn!(event = "housekeeper.hurried", "a second signal: what is left is finished by the next start");
+            }
+        }
+        tracing::info!(event = "housekeeper.stopped", "housekeeper has stopped");
+        Ok(())
+    }
+}
+
+fn is_same_place(a: &Root, b: &Root) -> bool {
+    a.name == b.name
+        && a.path == b.path
+        && a.backend == b.backend
+        && a.layout.spec() == b.layout.spec()
+}
+
+fn stop_all(roots: impl Iterator<Item = Handle>, grace: Instant) {
+    let mut roots: Vec<Handle> = roots.collect();
+    roots.iter().for_each(Handle::stop);
+    for handle in &mut roots {
+        if !handle.join_until(grace) {
+            tracing::warn!(event = "root.abandoned", root = %handle.root.name, "a root did not end in time: the next start finishes its removals");
+        }
+    }
+}
+
+fn mode_name(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Enforce => "enforce",
+        Mode::Observe => "observe",
+    }
+}
+
+fn listen(socket: &Path) -> Result<UnixListener, ServiceError> {
+    prepare_socket(socket)?;
+    let path = socket.display().to_string();
+    let failed = |source| ServiceError::Socket { path: path.clone(), source };
+    // Nobody else may connect, not even between the binding and a chmod.
+    let before = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
+    let bound = UnixListener::bind(socket);
+    rustix::process::umask(before);
+    bound.map_err(failed)
+}
+
+enum Caught {
+    Rescan,
+    Reload,
+    Stop,
+}
+
+struct Signals {
+    usr1: Signal,
+    hup: Signal,
+    term: Signal,
+    int: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, ServiceError> {
+        let what = "listen for signals";
+        let on = |kind| signal(kind).map_err(|source| ServiceError::Start { what, source });
+        Ok(Self {
+            usr1: on(SignalKind::user_defined1())?,
+            hup: on(SignalKind::hangup())?,
+            term: on(SignalKind::terminate())?,
+            int: on(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn stop(&mut self) {
+        tokio::select! {
+            _ = self.term.recv() => {}
+            _ = self.int.recv() => {}
+        }
+    }
+
+    async fn next(&mut self) -> Caught {
+        tokio::select! {
+            _ = self.usr1.recv() => Caught::Rescan,
+            _ = self.hup.recv() => Caught::Reload,
+            _ = self.term.recv() => Caught::Stop,
+            _ = self.int.recv() => Caught::Stop,
+        }
+    }
+}

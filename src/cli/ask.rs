@@ -1,0 +1,95 @@
+//! `status`, `rescan` and `accept`: questions to the running agent.
+
+use super::args::{Args, Command};
+use super::{DONE, FAILED, WRONG_CONFIG, complain, print_document, render};
+use crate::config;
+use crate::config::request::Request;
+use crate::store::state::StateDir;
+use anyhow::{Context, bail};
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader, ErrorKind, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+/// Asks, and prints the answer.
+pub fn ask(args: &Args, request: &Request) -> anyhow::Result<u8> {
+    let settings = match config::load_agent(request) {
+        Ok(settings) => settings,
+        Err(problems) => {
+            complain(&problems)?;
+            return Ok(WRONG_CONFIG);
+        }
+    };
+    let socket = &settings.agent.socket;
+    let (question, json) = match &args.command {
+        Command::Rescan(rescan) => {
+            let root = rescan.root.as_ref().map(|root| root.to_string_lossy().into_owned());
+            (json!({ "command": "rescan", "root": root }), rescan.ask.json)
+        }
+        Command::Accept(accept) => {
+            let root = accept.root.to_string_lossy().into_owned();
+            return accept_root(request, socket, &root, accept.ask.json);
+        }
+        Command::Status(ask) => (json!({ "command": "status" }), ask.json),
+        _ => bail!("this command asks no agent"),
+    };
+    let answer = send(socket, &question)?
+        .with_context(|| format!("no agent listens on {}: start one with `housekeeper run`, or name its socket with --socket", socket.display()))?;
+    finish(&answer, json)
+}
+
+fn finish(answer: &Value, json: bool) -> anyhow::Result<u8> {
+    if let Some(error) = answer["error"].as_str() {
+        bail!("{error}");
+    }
+    print_document(answer, json, render::status)?;
+    Ok(DONE)
+}
+
+/// One question. `None`: no agent listens.
+fn send(socket: &Path, question: &Value) -> anyhow::Result<Option<Value>> {
+    let mut stream = match UnixStream::connect(socket) {
+        Ok(stream) => stream,
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
+            return Ok(None);
+        }
+        Err(error) => {
+            return Err(error).with_context(|| format!("cannot reach the agent at {}", socket.display()));
+        }
+    };
+    // A full rescan of a big root takes its time.
+    stream.set_read_timeout(Some(Duration::from_secs(3700))).context("cannot set a time limit")?;
+    let mut line = question.to_string();
+    line.push('\n');
+    stream.write_all(line.as_bytes()).context("cannot ask the agent")?;
+    let mut answer = String::new();
+    BufReader::new(stream).read_line(&mut answer).context("the agent did not answer")?;
+    serde_json::from_str(&answer).map(Some).context("the agent's answer is no JSON")
+}
+
+/// With an agent, through it; without one, in the state it will find.
+fn accept_root(request: &Request, socket: &Path, root: &str, json: bool) -> anyhow::Result<u8> {
+    let question = json!({ "command": "accept", "root": root });
+    if let Some(answer) = send(socket, &question)? {
+        if let Some(error) = answer["error"].as_str() {
+            bail!("{error}");
+        }
+        print_document(&json!({ "accepted": root }), json, |_| format!("{root} is pruned from now on.\n"))?;
+        return Ok(DONE);
+    }
+    let wanted = Request { roots: vec![root.into()], ..request.clone() };
+    let settings = match config::load(&wanted) {
+        Ok(settings) => settings,
+        Err(problems) => {
+            complain(&problems)?;
+            return Ok(WRONG_CONFIG);
+        }
+    };
+    let Some(root) = settings.roots.first() else { return Ok(FAILED) };
+    StateDir::open(&settings.agent.state_dir)?.root(&root.path)?.remember()?;
+    print_document(&json!({ "accepted": root.name }), json, |_| {
+        format!("No agent runs; {} will be pruned when one starts.\n", root.name)
+    })?;
+    Ok(DONE)
+}

@@ -1,0 +1,125 @@
+//! `scan`, `plan` and `prune-size`: one look at each root, without an agent.
+
+use super::args::{Args, PruneSize};
+use super::{BUSY, DONE, FAILED, print_document, render, settings_for};
+use crate::agent::report;
+use crate::agent::survey::{Manner, Survey, survey};
+use crate::config::request::Request;
+use crate::config::settings::{Mode, Root, Settings};
+use crate::model::bytes::Bytes;
+use crate::policy::limits::Limits;
+use crate::store::state::StateDir;
+use crate::telemetry::tell::tell;
+use anyhow::Context;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::Duration;
+
+const LOOK: Manner = Manner { enforce: false, group: None, lock_stale: Duration::MAX, state: None };
+
+/// Looks at each root and spells it out. A root that cannot be looked at is said on standard
+/// error and makes the command fail; the others are printed all the same.
+fn each(
+    settings: &Settings,
+    mut spell: impl FnMut(&Root) -> anyhow::Result<Value>,
+) -> anyhow::Result<(Value, bool)> {
+    let mut roots = Vec::new();
+    let mut whole = true;
+    for root in &settings.roots {
+        match spell(root) {
+            Ok(value) => roots.push(value),
+            Err(error) => {
+                tracing::error!(event = "root.failed", root = %root.name, "{error:#}");
+                whole = false;
+            }
+        }
+    }
+    Ok((json!({ "roots": roots }), whole))
+}
+
+fn look_at(root: &Root) -> anyhow::Result<Survey> {
+    survey(root, LOOK).with_context(|| format!("the root {} cannot be looked at", root.name))
+}
+
+/// What is there.
+pub fn scan(args: &Args, request: Request, json: bool) -> anyhow::Result<u8> {
+    let settings = match settings_for(args, &request)? {
+        Ok(settings) => settings,
+        Err(code) => return Ok(code),
+    };
+    let (document, whole) = each(&settings, |root| {
+        let survey = look_at(root)?;
+        let value = report::scan(root, &survey);
+        survey.end();
+        Ok(value)
+    })?;
+    print_document(&document, json, render::scan)?;
+    Ok(if whole { DONE } else { FAILED })
+}
+
+/// What would go, and why.
+pub fn plan(args: &Args, request: Request, json: bool) -> anyhow::Result<u8> {
+    let settings = match settings_for(args, &request)? {
+        Ok(settings) => settings,
+        Err(code) => return Ok(code),
+    };
+    let (document, whole) = each(&settings, |root| {
+        let survey = look_at(root)?;
+        let value = report::plan(root, &survey);
+        survey.end();
+        Ok(value)
+    })?;
+    print_document(&document, json, render::plan)?;
+    Ok(if whole { DONE } else { FAILED })
+}
+
+/// Brings each root to a size. The exit code is 1 before 2 before 0.
+pub fn prune_size(args: &Args, request: Request, wanted: &PruneSize) -> anyhow::Result<u8> {
+    let settings = match settings_for(args, &request)? {
+        Ok(settings) => settings,
+        Err(code) => return Ok(code),
+    };
+    let enforce = !wanted.dry_run && settings.agent.mode == Mode::Enforce;
+    let state = if enforce { StateDir::open(&settings.agent.state_dir).ok() } else { None };
+    let mut codes = Vec::new();
+    let (document, whole) = each(&settings, |root| {
+        let mut root = root.clone();
+        let measure = root.limits.measure;
+        root.limits = Limits { max_size: Some(wanted.max_mb), measure, ..Limits::default() };
+        let manner = Manner {
+            enforce,
+            group: wanted.group.as_deref().map(Arc::from),
+            lock_stale: wanted.lock_stale_seconds,
+            state: state.as_ref().and_then(|state| state.root(&root.path).ok()),
+        };
+        let survey = survey(&root, manner)
+            .with_context(|| format!("the root {} cannot be pruned", root.name))?;
+        let code = exit_code(&survey, enforce);
+        survey.facts().iter().for_each(|fact| tell(&root.name, fact));
+        codes.push(code);
+        let value = report::pruned(&root, &survey, code);
+        survey.end();
+        Ok(value)
+    })?;
+    print_document(&document, wanted.json, render::prune_size)?;
+    Ok(match () {
+        () if !whole || codes.contains(&FAILED) => FAILED,
+        () if codes.contains(&BUSY) => BUSY,
+        () => DONE,
+    })
+}
+
+fn exit_code(survey: &Survey, enforce: bool) -> u8 {
+    let engine = survey.engine();
+    let plan = engine.plan(survey.now());
+    let over = engine.rules().limits.is_over(engine.usage().bytes);
+    let unknown = engine.has_catalogue_trouble() && engine.usage().bytes > Bytes::ZERO;
+    match (enforce, over) {
+        // A catalogue that says nothing is never "empty".
+        _ if unknown => FAILED,
+        (true, true) if survey.was_busy() => BUSY,
+        (true, true) => FAILED,
+        (false, true) if !plan.meets_limits() => FAILED,
+        (_, _) => DONE,
+    }
+}
