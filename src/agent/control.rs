@@ -34,7 +34,8 @@ pub struct Request {
 }
 
 fn parse(line: &[u8]) -> Result<Wish, String> {
-    let value: Value = serde_json::from_slice(line).map_err(|e| format!("the request is no JSON: {e}"))?;
+    let value: Value =
+        serde_json::from_slice(line).map_err(|e| format!("the request is no JSON: {e}"))?;
     let root = match &value["root"] {
         Value::Null => None,
         Value::String(root) => Some(root.clone()),
@@ -43,9 +44,9 @@ fn parse(line: &[u8]) -> Result<Wish, String> {
     match value["command"].as_str() {
         Some("status") => Ok(Wish::Status),
         Some("rescan") => Ok(Wish::Rescan { root }),
-        Some("accept") => {
-            root.map(|root| Wish::Accept { root }).ok_or_else(|| "`accept` needs a `root`".to_owned())
-        }
+        Some("accept") => root
+            .map(|root| Wish::Accept { root })
+            .ok_or_else(|| "`accept` needs a `root`".to_owned()),
         _ => Err("`command` must be status, rescan or accept".to_owned()),
     }
 }
@@ -80,14 +81,24 @@ async fn converse(mut stream: UnixStream, requests: mpsc::Sender<Request>) -> st
 }
 
 async fn ask(wish: Wish, requests: &mpsc::Sender<Request>) -> Value {
-    let Wish::Rescan { root } = &wish else { return ask_once(wish, requests).await };
+    let Wish::Rescan { root } = &wish else {
+        return ask_once(wish, requests).await;
+    };
     let counts = |status: &Value| -> Vec<(String, u64)> {
         let roots = status["roots"].as_array().cloned().unwrap_or_default();
         roots
             .iter()
-            .filter(|r| root.as_ref().is_none_or(|w| r["name"] == **w || r["path"] == **w))
+            .filter(|r| {
+                root.as_ref()
+                    .is_none_or(|w| r["name"] == **w || r["path"] == **w)
+            })
             .filter(|r| r["watch"]["state"] != "absent")
-            .map(|r| (r["name"].to_string(), r["rescan"]["count"].as_u64().unwrap_or(0)))
+            .map(|r| {
+                (
+                    r["name"].to_string(),
+                    r["rescan"]["count"].as_u64().unwrap_or(0),
+                )
+            })
             .collect()
     };
     let before = counts(&ask_once(Wish::Status, requests).await);
@@ -100,7 +111,9 @@ async fn ask(wish: Wish, requests: &mpsc::Sender<Request>) -> Value {
         let status = ask_once(Wish::Status, requests).await;
         let now = counts(&status);
         let done = before.iter().all(|(name, count)| {
-            now.iter().find(|(n, _)| n == name).is_none_or(|(_, c)| c > count)
+            now.iter()
+                .find(|(n, _)| n == name)
+                .is_none_or(|(_, c)| c > count)
         });
         if done {
             return status;

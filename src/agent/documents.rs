@@ -4,6 +4,7 @@ use crate::disk::document;
 use crate::disk::tree::Tree;
 use crate::engine::{CatalogTrouble, Input, ReadOf, ReadOrder};
 use crate::layout::Layout;
+use crate::model::disk::Disk;
 use crate::model::path::RelPath;
 use crate::model::plan::Proof;
 use crate::model::seen::Seen;
@@ -34,9 +35,16 @@ pub fn read(tree: &Tree, layout: &Layout, clock: &dyn Clock, order: ReadOrder) -
             let facts = layout.facts(key, stat, &documents, clock.now().wall);
             let proofs = documents
                 .into_iter()
-                .map(|d| Proof { name: d.name, signature: d.signature })
+                .map(|d| Proof {
+                    name: d.name,
+                    signature: d.signature,
+                })
                 .collect();
-            ReadOf::Session { session: *session, facts, proofs }
+            ReadOf::Session {
+                session: *session,
+                facts,
+                proofs,
+            }
         }
     };
     Input::Read { seq, of }
@@ -44,7 +52,10 @@ pub fn read(tree: &Tree, layout: &Layout, clock: &dyn Clock, order: ReadOrder) -
 
 fn catalogue(tree: &Tree, layout: &Layout, clock: &dyn Clock) -> ReadOf {
     let Some(name) = layout.catalogue() else {
-        return ReadOf::Catalogue { signature: None, seen: Err(CatalogTrouble::Absent) };
+        return ReadOf::Catalogue {
+            signature: None,
+            seen: Err(CatalogTrouble::Absent),
+        };
     };
     let document = document::read(tree, &RelPath::root(), name, MAX_CATALOGUE);
     let seen = match document.content {
@@ -56,5 +67,8 @@ fn catalogue(tree: &Tree, layout: &Layout, clock: &dyn Clock) -> ReadOf {
             .catalog(&text, clock.now().wall)
             .map_err(|fault| CatalogTrouble::Corrupt(fault.to_string())),
     };
-    ReadOf::Catalogue { signature: document.signature, seen }
+    ReadOf::Catalogue {
+        signature: document.signature,
+        seen,
+    }
 }

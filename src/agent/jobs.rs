@@ -16,11 +16,11 @@ use crate::engine::{Input, ReadOrder};
 use crate::layout::{Layout, catalog};
 use crate::model::listing::ScanOrder;
 use crate::model::path::RelPath;
-use crate::model::plan::{Body, Victim};
 use crate::model::report::{AsideName, Removed, Unlist};
 use crate::model::session::Key;
 use crate::model::time::Clock;
 use crate::model::watcher::Watcher;
+use crate::prune::intent::{Intent, Work};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -38,8 +38,11 @@ enum Looking {
 
 enum Removing {
     Unwatch(Vec<(RelPath, u64)>),
-    Reap { aside: Vec<AsideName>, watches: Vec<(RelPath, u64)> },
-    InPlace(Box<Victim>),
+    Reap {
+        aside: Vec<AsideName>,
+        watches: Vec<(RelPath, u64)>,
+    },
+    InPlace(Box<Intent>),
     Unlist(Vec<Key>),
 }
 
@@ -64,7 +67,9 @@ pub struct Jobs {
 
 impl std::fmt::Debug for Jobs {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Jobs").field("threads", &self.threads.len()).finish_non_exhaustive()
+        f.debug_struct("Jobs")
+            .field("threads", &self.threads.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -91,21 +96,31 @@ impl Jobs {
         });
         let (looking, look) = unbounded();
         let (removing, remove) = unbounded();
-        let mut jobs =
-            Self { shop, looking: Some(looking), removing: Some(removing), threads: Vec::new() };
+        let mut jobs = Self {
+            shop,
+            looking: Some(looking),
+            removing: Some(removing),
+            threads: Vec::new(),
+        };
         for _ in 0..N_LOOKERS {
             let (shop, orders) = (jobs.shop.clone(), look.clone());
-            jobs.spawn("looker", move || orders.iter().for_each(|order| shop.look(order)))?;
+            jobs.spawn("looker", move || {
+                orders.iter().for_each(|order| shop.look(order))
+            })?;
         }
         for _ in 0..N_REMOVERS {
             let (shop, orders) = (jobs.shop.clone(), remove.clone());
-            jobs.spawn("remover", move || orders.iter().for_each(|order| shop.remove(order)))?;
+            jobs.spawn("remover", move || {
+                orders.iter().for_each(|order| shop.remove(order))
+            })?;
         }
         Ok((jobs, answered))
     }
 
     fn spawn(&mut self, name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
-        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(run)?;
+        let thread = std::thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(run)?;
         self.threads.push(thread);
         Ok(())
     }
@@ -121,7 +136,11 @@ impl Jobs {
 
     fn remove(&self, order: Removing) {
         self.shop.n_removing.fetch_add(1, Ordering::AcqRel);
-        if self.removing.as_ref().is_none_or(|removing| removing.send(order).is_err()) {
+        if self
+            .removing
+            .as_ref()
+            .is_none_or(|removing| removing.send(order).is_err())
+        {
             self.shop.n_removing.fetch_sub(1, Ordering::AcqRel);
         }
     }
@@ -144,8 +163,8 @@ impl Jobs {
         self.remove(Removing::Reap { aside, watches });
     }
 
-    pub fn remove_in_place(&self, victim: Box<Victim>) {
-        self.remove(Removing::InPlace(victim));
+    pub fn remove_in_place(&self, intent: Intent) {
+        self.remove(Removing::InPlace(Box::new(intent)));
     }
 
     pub fn unlist(&self, keys: Vec<Key>) {
@@ -188,12 +207,22 @@ impl Shop {
                 // A new directory is small; a whole root is spread over the cores.
                 let n_threads = if order.at.is_root() { N_LOOKERS } else { 1 };
                 let watcher = self.watcher.as_deref();
-                walk(&self.tree, &order, watcher, n_threads, &self.stop, &|walked| {
-                    self.answer(Input::Walked(walked))
-                });
+                walk(
+                    &self.tree,
+                    &order,
+                    watcher,
+                    n_threads,
+                    &self.stop,
+                    &|walked| self.answer(Input::Walked(walked)),
+                );
             }
             Looking::Read(order) => {
-                self.answer(documents::read(&self.tree, &self.layout, &*self.clock, order));
+                self.answer(documents::read(
+                    &self.tree,
+                    &self.layout,
+                    &*self.clock,
+                    order,
+                ));
             }
         }
     }
@@ -209,9 +238,10 @@ impl Shop {
                     self.answer(Input::Removed(remove::remove_aside(&self.tree, name)));
                 }
             }
-            Removing::InPlace(victim) => {
-                let removed = self.remove_in_place(&victim);
-                self.answer(Input::Removed(removed));
+            Removing::InPlace(intent) => {
+                let left = finish_in_place(&self.tree, &intent);
+                let key = intent.key.clone();
+                self.answer(Input::Removed(Removed::InPlace { key, left }));
             }
             Removing::Unlist(keys) => {
                 let result = self.unlist(&keys);
@@ -229,21 +259,10 @@ impl Shop {
         }
     }
 
-    fn remove_in_place(&self, victim: &Victim) -> Removed {
-        let (id, last) = match &victim.body {
-            Body::Tree { id, proofs } => (*id, proofs.iter().map(|p| p.name.clone()).collect()),
-            // Blobs are always renamed or refused.
-            Body::Blobs { .. } => {
-                return Removed::InPlace { key: victim.key.clone(), left: Vec::new() };
-            }
-        };
-        let last: Vec<Box<[u8]>> = last;
-        let left = remove::remove_in_place(&self.tree, &victim.path, id, &last);
-        Removed::InPlace { key: victim.key.clone(), left }
-    }
-
     fn unlist(&self, keys: &[Key]) -> Unlist {
-        let Some(name) = self.layout.catalogue() else { return Unlist::Done };
+        let Some(name) = self.layout.catalogue() else {
+            return Unlist::Done;
+        };
         let mut unparsable = false;
         let result = catalogue_edit::edit_catalogue(&self.tree, name, &mut |text| {
             catalog::without(text, keys).unwrap_or_else(|_| {
@@ -251,6 +270,18 @@ impl Shop {
                 None
             })
         });
-        if unparsable { Unlist::Unparsable } else { result }
+        if unparsable {
+            Unlist::Unparsable
+        } else {
+            result
+        }
+    }
+}
+
+/// Removes what an intent names where it lies. Answers what is left, with the errno.
+pub(super) fn finish_in_place(tree: &Tree, intent: &Intent) -> Vec<(String, i32)> {
+    match &intent.work {
+        Work::Blobs(blobs) => remove::remove_files_in_place(tree, &intent.path, blobs),
+        Work::InPlace { inode, last } => remove::remove_in_place(tree, &intent.path, *inode, last),
     }
 }

@@ -1,5 +1,6 @@
 //! What an earlier run decided and did not finish, finished at start and under the lock.
 
+use crate::agent::jobs::finish_in_place;
 use crate::disk::catalogue_edit;
 use crate::disk::records::RecordDir;
 use crate::disk::remove;
@@ -29,7 +30,12 @@ pub fn finish(tree: &Arc<Tree>, records: &Arc<RecordDir>, layout: &Layout, now: 
     if let Some(name) = layout.catalogue()
         && let Err((operation, errno)) = catalogue_edit::recover(tree, name)
     {
-        tracing::warn!(event = "start.leftover", operation, errno, "an unfinished catalogue edit is left as it is");
+        tracing::warn!(
+            event = "start.leftover",
+            operation,
+            errno,
+            "an unfinished catalogue edit is left as it is"
+        );
     }
     match unfinished(records) {
         Err(error) => {
@@ -43,12 +49,14 @@ pub fn finish(tree: &Arc<Tree>, records: &Arc<RecordDir>, layout: &Layout, now: 
                         leftovers.unlist.push(intent.key.clone());
                         left.len()
                     }
-                    Work::InPlace { id, last } => {
-                        remove::remove_in_place(tree, &intent.path, *id, last).len()
-                    }
+                    Work::InPlace { .. } => finish_in_place(tree, &intent).len(),
                 };
                 if left > 0 {
-                    tracing::warn!(event = "start.leftover", left, "a decided removal could not be finished");
+                    tracing::warn!(
+                        event = "start.leftover",
+                        left,
+                        "a decided removal could not be finished"
+                    );
                 } else if let Err(error) = records.discard(&name) {
                     tracing::debug!(error = %error, "an intent record could not be discarded");
                 }
@@ -56,7 +64,17 @@ pub fn finish(tree: &Arc<Tree>, records: &Arc<RecordDir>, layout: &Layout, now: 
         }
     }
     match remove::leftovers(tree) {
-        Ok(trash) => leftovers.trash = trash,
+        Ok(found) => {
+            if !found.strangers.is_empty() {
+                tracing::warn!(
+                    event = "trash.left",
+                    entries = found.strangers.len(),
+                    first = found.strangers.first(),
+                    "what is not ours stays in the trash: look at it and move it where it belongs"
+                );
+            }
+            leftovers.trash = found.asides;
+        }
         Err(error) => {
             tracing::warn!(event = "start.leftover", error = %error, "the trash cannot be listed");
         }

@@ -116,7 +116,14 @@ pub fn pruned(root: &Root, survey: &Survey, exit_code: u8) -> Value {
     let mut skipped = Vec::new();
     for fact in survey.facts() {
         match fact {
-            Fact::PruneDeleted { key, path, freed: bytes, created, because, .. } => {
+            Fact::PruneDeleted {
+                key,
+                path,
+                freed: bytes,
+                created,
+                because,
+                ..
+            } => {
                 freed = freed.saturating_add(*bytes);
                 removed.push(json!({
                     "id": escape(layout.id(key)),

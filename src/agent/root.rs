@@ -94,7 +94,13 @@ impl Handle {
         let thread = std::thread::Builder::new()
             .name(format!("root-{}", root.name))
             .spawn(move || keeper.run())?;
-        Ok(Self { root, published, watches, orders, thread: Some(thread) })
+        Ok(Self {
+            root,
+            published,
+            watches,
+            orders,
+            thread: Some(thread),
+        })
     }
 
     /// Sends an order; `false` when the thread is busy with too many or gone.
@@ -104,14 +110,20 @@ impl Handle {
 
     /// Tells the thread to end. It finishes the rename in hand.
     pub fn stop(&self) {
-        if self.orders.send_timeout(Order::Stop, Duration::from_secs(1)).is_err() {
+        if self
+            .orders
+            .send_timeout(Order::Stop, Duration::from_secs(1))
+            .is_err()
+        {
             tracing::debug!(root = %self.root.name, "the thread of a root is gone already");
         }
     }
 
     /// Waits until the thread has ended, at most until `deadline`.
     pub fn join_until(&mut self, deadline: Instant) -> bool {
-        let Some(thread) = self.thread.take() else { return true };
+        let Some(thread) = self.thread.take() else {
+            return true;
+        };
         while !thread.is_finished() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(2));
         }
@@ -184,7 +196,11 @@ impl Keeper {
     }
 
     fn publish_state(&self, watching: Watching) {
-        let view = View { watching, scheduling: "-", ..View::default() };
+        let view = View {
+            watching,
+            scheduling: "-",
+            ..View::default()
+        };
         self.watches.store(0, Ordering::Relaxed);
         while !self.published.put(&view) {
             std::thread::yield_now();
@@ -210,7 +226,11 @@ impl Keeper {
     }
 
     fn accept_absent(&self) {
-        let remembered = self.around.state.root(&self.root.path).and_then(|s| s.remember());
+        let remembered = self
+            .around
+            .state
+            .root(&self.root.path)
+            .and_then(|s| s.remember());
         if let Err(error) = remembered {
             tracing::warn!(event = "state.unwritten", root = %self.name, error = %error, "an acceptance could not be written down");
         }
@@ -226,15 +246,27 @@ impl Keeper {
         let (watcher, drain) = NotifyWatcher::new(&self.root.path, &wake, &attend(self.class))?;
         let watcher: Arc<dyn Watcher> = Arc::new(watcher);
         let tools = self.tools(&tree, state.clone(), enforce);
-        let removed = tools.removed.as_ref().map(RemovedIds::ids).unwrap_or_default();
+        let removed = tools
+            .removed
+            .as_ref()
+            .map(RemovedIds::ids)
+            .unwrap_or_default();
         let records = tools.records.clone();
         let engine = Engine::new(rules, state.is_known(), removed);
-        let (jobs, answers) =
-            Jobs::start(tree.clone(), self.root.layout.clone(), clock.clone(), Some(watcher.clone()))?;
-        let ear = Ear::Teller { teller: self.around.teller.clone(), root: self.name.clone() };
+        let (jobs, answers) = Jobs::start(
+            tree.clone(),
+            self.root.layout.clone(),
+            clock.clone(),
+            Some(watcher.clone()),
+        )?;
+        let ear = Ear::Teller {
+            teller: self.around.teller.clone(),
+            root: self.name.clone(),
+        };
         let mut shell = Shell::new(engine, tools, jobs, clock, ear);
         if enforce {
-            shell.finish_leftovers(|now| leftovers::finish(&tree, &records, &self.root.layout, now));
+            shell
+                .finish_leftovers(|now| leftovers::finish(&tree, &records, &self.root.layout, now));
         }
         let (governor, entered) = Governor::enter(self.class, sched::ENGINE);
         let mut round = Round {
@@ -246,7 +278,10 @@ impl Keeper {
             names: Vec::new(),
             watcher,
             governor,
-            view: View { scheduling: class_name(entered.class), ..View::default() },
+            view: View {
+                scheduling: class_name(entered.class),
+                ..View::default()
+            },
             reactions: Vec::new(),
             unpublished: true,
             place_checked: Instant::now(),
@@ -273,7 +308,10 @@ impl Keeper {
         });
         Tools {
             tree: tree.clone(),
-            records: Arc::new(RecordDir::new(tree.clone(), Some(state.dir().join("intents")))),
+            records: Arc::new(RecordDir::new(
+                tree.clone(),
+                Some(state.dir().join("intents")),
+            )),
             removed,
             lock: RootLock::new(LOCK_STALE, Some(state.dir().join("lock.observed"))),
             state: Some(state),
@@ -360,11 +398,15 @@ impl Round<'_> {
     /// Handles all hints at hand; `false`: there are none.
     fn take_hints(&mut self) -> bool {
         let drained = self.drain.drain(&mut self.names);
-        let Some(first_at) = drained.first_at else { return false };
+        let Some(first_at) = drained.first_at else {
+            return false;
+        };
         self.unpublished = true;
         let now = self.shell.now();
         let since = now.tick.0.saturating_sub(first_at.elapsed());
-        self.shell.engine.note_batch(crate::model::time::Tick(since));
+        self.shell
+            .engine
+            .note_batch(crate::model::time::Tick(since));
         let mut names = std::mem::take(&mut self.names);
         for name in names.drain(..) {
             self.shell.input(now, Input::Hint(Hint::Name(name)));
@@ -391,7 +433,9 @@ impl Round<'_> {
     fn take_answers(&mut self) -> bool {
         let mut any = false;
         for _ in 0..ANSWERS_A_TURN {
-            let Ok(input) = self.answers.try_recv() else { break };
+            let Ok(input) = self.answers.try_recv() else {
+                break;
+            };
             let now = self.shell.now();
             self.shell.input(now, input);
             any = true;
@@ -457,7 +501,11 @@ impl Round<'_> {
     fn publish(&mut self, now: Now) {
         let figures = self.shell.engine.figures();
         let wall = |at: crate::model::time::Tick| {
-            if at >= now.tick { now.wall + at.since(now.tick) } else { now.wall - now.tick.since(at) }
+            if at >= now.tick {
+                now.wall + at.since(now.tick)
+            } else {
+                now.wall - now.tick.since(at)
+            }
         };
         self.take_reactions();
         let view = &mut self.view;
@@ -474,7 +522,9 @@ impl Round<'_> {
             (true, true) => Watching::Suspect,
             (true, false) => Watching::Watching,
         };
-        self.keeper.watches.store(self.watcher.n_watches(), Ordering::Relaxed);
+        self.keeper
+            .watches
+            .store(self.watcher.n_watches(), Ordering::Relaxed);
         self.unpublished = !self.keeper.published.put(&self.view);
     }
 

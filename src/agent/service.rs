@@ -9,7 +9,7 @@ use crate::config;
 use crate::config::request::Request;
 use crate::config::settings::{Backend, Mode, Origin, Problem, Root, Settings};
 use crate::engine::Command;
-use crate::store::state::{StateDir, StateError, prepare_socket, remove_socket};
+use crate::store::state::{StateDir, StateError, make_dir, prepare_socket, remove_socket};
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -23,11 +23,32 @@ pub enum ServiceError {
     #[error(transparent)]
     State(#[from] StateError),
     #[error("the directory {path} of a root cannot be made")]
-    MakeRoot { path: String, #[source] source: std::io::Error },
+    MakeRoot {
+        path: String,
+        #[source]
+        source: std::io::Error,
+    },
     #[error("cannot listen on the socket {path}: give another one with --socket or [agent] socket")]
-    Socket { path: String, #[source] source: std::io::Error },
+    Socket {
+        path: String,
+        #[source]
+        source: std::io::Error,
+    },
     #[error("cannot {what}")]
-    Start { what: &'static str, #[source] source: std::io::Error },
+    Start {
+        what: &'static str,
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// Makes the directory of a root given as a flag, where it is absent.
+fn make_root(path: &Path) -> Result<(), ServiceError> {
+    let path_text = path.display().to_string();
+    make_dir(path).map_err(|source| ServiceError::MakeRoot {
+        path: path_text,
+        source,
+    })
 }
 
 /// An agent that runs.
@@ -45,12 +66,24 @@ impl Service {
     ///
     /// # Errors
     /// The state directory cannot be used, or a thread cannot be started.
-    pub fn start(settings: Settings, request: Request, teller: Teller) -> Result<Self, ServiceError> {
-        for root in settings.roots.iter().filter(|root| root.origin == Origin::Flag) {
+    pub fn start(
+        settings: Settings,
+        request: Request,
+        teller: Teller,
+    ) -> Result<Self, ServiceError> {
+        for root in settings
+            .roots
+            .iter()
+            .filter(|root| root.origin == Origin::Flag)
+        {
             make_root(&root.path)?;
         }
         let state = StateDir::open(&settings.agent.state_dir)?;
-        let around = Surroundings { state, teller, agent: settings.agent.clone() };
+        let around = Surroundings {
+            state,
+            teller,
+            agent: settings.agent.clone(),
+        };
         let mut service = Self {
             roots: Vec::new(),
             started: Utc::now(),
@@ -83,13 +116,16 @@ impl Service {
         );
         let started = Handle::start(root, &self.around);
         let what = "start the thread of a root";
-        self.roots.push(started.map_err(|source| ServiceError::Start { what, source })?);
+        self.roots
+            .push(started.map_err(|source| ServiceError::Start { what, source })?);
         Ok(())
     }
 
     fn find(&self, wanted: &str) -> Option<&Handle> {
         let path = std::path::absolute(wanted).unwrap_or_default();
-        self.roots.iter().find(|h| h.root.name == wanted || h.root.path == path)
+        self.roots
+            .iter()
+            .find(|h| h.root.name == wanted || h.root.path == path)
     }
 
     /// The document that `status` prints.
@@ -105,12 +141,20 @@ impl Service {
 
     fn status_of(&self, handle: &Handle) -> Value {
         let n_watches = handle.watches.load(std::sync::atomic::Ordering::Relaxed);
-        report::status_root(&handle.root, &self.settings.agent, &handle.published.view(), n_watches)
+        report::status_root(
+            &handle.root,
+            &self.settings.agent,
+            &handle.published.view(),
+            n_watches,
+        )
     }
 
     /// What is published of each root.
     pub fn views(&self) -> Vec<View> {
-        self.roots.iter().map(|handle| handle.published.view()).collect()
+        self.roots
+            .iter()
+            .map(|handle| handle.published.view())
+            .collect()
     }
 
     /// Asks roots for a full scan, all of them where none is named. `Err` says why not.
@@ -121,7 +165,10 @@ impl Service {
         };
         for handle in roots {
             if !handle.order(Order::Engine(Command::Rescan)) {
-                return Err(format!("the root {} is too busy to take an order", handle.root.name));
+                return Err(format!(
+                    "the root {} is too busy to take an order",
+                    handle.root.name
+                ));
             }
         }
         Ok(())
@@ -133,12 +180,18 @@ impl Service {
         if handle.order(Order::Engine(Command::Accept)) {
             return Ok(());
         }
-        Err(format!("the root {} is too busy to take an order", handle.root.name))
+        Err(format!(
+            "the root {} is too busy to take an order",
+            handle.root.name
+        ))
     }
 
     fn unknown(&self, wanted: &str) -> String {
         let names: Vec<&str> = self.roots.iter().map(|h| h.root.name.as_str()).collect();
-        format!("there is no root `{wanted}`; there are: {}", names.join(", "))
+        format!(
+            "there is no root `{wanted}`; there are: {}",
+            names.join(", ")
+        )
     }
 
     /// Reads the configuration again: all of it, or nothing where anything in it is wrong.
@@ -152,7 +205,10 @@ impl Service {
                     "{}", problem.message
                 );
             }
-            tracing::error!(event = "config.refused", "the configuration stays as it was");
+            tracing::error!(
+                event = "config.refused",
+                "the configuration stays as it was"
+            );
         };
         match config::load(&self.request) {
             Err(problems) => refused(&problems),
@@ -167,7 +223,10 @@ impl Service {
         if settings.agent.state_dir != self.settings.agent.state_dir
             || settings.agent.socket != self.settings.agent.socket
         {
-            tracing::warn!(event = "config.restart_needed", "state_dir and socket change with the next start only");
+            tracing::warn!(
+                event = "config.restart_needed",
+                "state_dir and socket change with the next start only"
+            );
         }
         self.around.agent = settings.agent.clone();
         let grace = Instant::now() + settings.agent.shutdown_grace;
@@ -185,7 +244,10 @@ impl Service {
                     self.roots.push(handle);
                 }
                 None => {
-                    stop_all(old.extract_if(.., |handle| handle.root.path == root.path), grace);
+                    stop_all(
+                        old.extract_if(.., |handle| handle.root.path == root.path),
+                        grace,
+                    );
                     if let Err(error) = self.start_root(root.clone()) {
                         tracing::error!(event = "root.failed", root = %root.name, error = %error, "a root could not be started");
                     }
@@ -194,7 +256,11 @@ impl Service {
         }
         stop_all(old.into_iter(), grace);
         self.settings = settings;
-        tracing::info!(event = "config.reloaded", roots = self.roots.len(), "the configuration was read again");
+        tracing::info!(
+            event = "config.reloaded",
+            roots = self.roots.len(),
+            "the configuration was read again"
+        );
     }
 
     /// Runs until a signal ends it.
@@ -251,7 +317,10 @@ impl Service {
                 },
             }
         }
-        tracing::info!(event = "housekeeper.stopping", "housekeeper finishes what it has in hand");
+        tracing::info!(
+            event = "housekeeper.stopping",
+            "housekeeper finishes what it has in hand"
+        );
         let grace = Instant::now() + self.settings.agent.shutdown_grace;
         let roots = std::mem::take(&mut self.roots);
         let stopping = tokio::task::spawn_blocking(move || stop_all(roots.into_iter(), grace));
@@ -293,7 +362,10 @@ fn mode_name(mode: Mode) -> &'static str {
 fn listen(socket: &Path) -> Result<UnixListener, ServiceError> {
     prepare_socket(socket)?;
     let path = socket.display().to_string();
-    let failed = |source| ServiceError::Socket { path: path.clone(), source };
+    let failed = |source| ServiceError::Socket {
+        path: path.clone(),
+        source,
+    };
     // Nobody else may connect, not even between the binding and a chmod.
     let before = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
     let bound = UnixListener::bind(socket);

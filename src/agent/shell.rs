@@ -23,6 +23,7 @@ use crate::model::seen::Seen;
 use crate::model::session::Key;
 use crate::model::time::{Clock, Now};
 use crate::prune::executor::Executor;
+use crate::prune::intent::Intent;
 use crate::prune::lock::RootLock;
 use crate::store::state::RootState;
 use std::collections::{HashMap, VecDeque};
@@ -32,7 +33,10 @@ use std::time::Duration;
 /// Where facts go.
 #[derive(Debug)]
 pub enum Ear {
-    Teller { teller: Teller, root: Arc<str> },
+    Teller {
+        teller: Teller,
+        root: Arc<str>,
+    },
     /// Kept for the caller, as a one-shot command does.
     List(Vec<Fact>),
 }
@@ -53,7 +57,7 @@ pub struct Shell {
     queue: VecDeque<Effect>,
     out: Vec<Effect>,
     told: Vec<Fact>,
-    intents: HashMap<Key, String>,
+    intents: HashMap<Key, (String, Intent)>,
     /// Reactions since they were last taken.
     pub reactions: Vec<Duration>,
     /// The root is not at its path any more.
@@ -62,7 +66,9 @@ pub struct Shell {
 
 impl std::fmt::Debug for Shell {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shell").field("tree", &self.tree).finish_non_exhaustive()
+        f.debug_struct("Shell")
+            .field("tree", &self.tree)
+            .finish_non_exhaustive()
     }
 }
 
@@ -83,7 +89,13 @@ const MAX_REACTIONS: usize = 4096;
 
 impl Shell {
     pub fn new(engine: Engine, tools: Tools, jobs: Jobs, clock: Arc<dyn Clock>, ear: Ear) -> Self {
-        let Tools { tree, records, removed, state, lock } = tools;
+        let Tools {
+            tree,
+            records,
+            removed,
+            state,
+            lock,
+        } = tools;
         Self {
             engine,
             jobs,
@@ -149,7 +161,11 @@ impl Shell {
             Effect::Unlock => self.release_lock(),
             Effect::Remove(victim) => self.remove(victim),
             Effect::Reap { aside, watches } => self.jobs.reap(aside, watches),
-            Effect::RemoveInPlace(victim) => self.jobs.remove_in_place(victim),
+            Effect::RemoveInPlace(victim) => {
+                if let Some((_, intent)) = self.intents.get(&victim.key) {
+                    self.jobs.remove_in_place(intent.clone());
+                }
+            }
             Effect::Unlist(keys) => {
                 self.note_removed(&keys);
                 self.jobs.unlist(keys);
@@ -160,7 +176,10 @@ impl Shell {
     }
 
     fn note(&mut self, fact: Fact) {
-        if let Fact::PruneDeleted { reaction: Some(reaction), .. } = &fact
+        if let Fact::PruneDeleted {
+            reaction: Some(reaction),
+            ..
+        } = &fact
             && self.reactions.len() < MAX_REACTIONS
         {
             self.reactions.push(*reaction);
@@ -191,7 +210,10 @@ impl Shell {
                 }
                 Err(error) => {
                     self.moved = true;
-                    failed("look at the root's path", error.raw_os_error().unwrap_or(libc::EIO))
+                    failed(
+                        "look at the root's path",
+                        error.raw_os_error().unwrap_or(libc::EIO),
+                    )
                 }
             },
         }
@@ -200,7 +222,10 @@ impl Shell {
     pub(super) fn release_lock(&mut self) {
         if let Err(error) = self.lock.release() {
             let errno = error.raw_os_error().unwrap_or(libc::EIO);
-            self.told.push(Fact::LockFailed { operation: "release", errno });
+            self.told.push(Fact::LockFailed {
+                operation: "release",
+                errno,
+            });
         }
     }
 
@@ -219,10 +244,16 @@ impl Shell {
             }
         };
         if let Some((name, intent)) = self.executor.take_intent() {
-            self.intents.insert(intent.key, name);
+            self.intents.insert(intent.key.clone(), (name, intent));
         }
         let now = self.clock.now();
-        self.handle(now, Input::Report(Box::new(Report { victim: *victim, outcome })));
+        self.handle(
+            now,
+            Input::Report(Box::new(Report {
+                victim: *victim,
+                outcome,
+            })),
+        );
     }
 
     /// Looks whether the root still is at its path.
@@ -261,7 +292,7 @@ impl Shell {
             Removed::InPlace { .. } | Removed::Trash { .. } => return,
         };
         for key in done {
-            if let Some(name) = self.intents.remove(&key)
+            if let Some((name, _)) = self.intents.remove(&key)
                 && let Err(error) = self.records.discard(&name)
             {
                 // It names inodes that are gone: the next start finds nothing to do.
@@ -271,7 +302,9 @@ impl Shell {
     }
 
     fn note_removed(&mut self, keys: &[Key]) {
-        let Some(removed) = &mut self.removed else { return };
+        let Some(removed) = &mut self.removed else {
+            return;
+        };
         let ids: Vec<&[u8]> = keys.iter().map(|key| &**key).collect();
         if let Err(error) = removed.add(&ids) {
             tracing::warn!(

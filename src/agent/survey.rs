@@ -23,7 +23,11 @@ use std::time::Duration;
 #[derive(Debug, thiserror::Error)]
 pub enum SurveyError {
     #[error("the root {path} cannot be opened")]
-    Open { path: String, #[source] source: DiskError },
+    Open {
+        path: String,
+        #[source]
+        source: DiskError,
+    },
     #[error("the root {path} could not be listed: {reason}")]
     Unlisted { path: String, reason: String },
     #[error("no thread could be started")]
@@ -82,7 +86,11 @@ pub fn survey(root: &Root, manner: Manner) -> Result<Survey, SurveyError> {
     rules.enforce = manner.enforce;
     rules.group = manner.group;
     let catalog = root.layout.kind() == Kind::Catalog;
-    let removed = if catalog && manner.enforce { RemovedIds::load(tree.clone()).ok() } else { None };
+    let removed = if catalog && manner.enforce {
+        RemovedIds::load(tree.clone()).ok()
+    } else {
+        None
+    };
     let state_dir = manner.state.as_ref().map(|state| state.dir().to_owned());
     let observed = state_dir.as_ref().map(|dir| dir.join("lock.observed"));
     let tools = Tools {
@@ -92,22 +100,33 @@ pub fn survey(root: &Root, manner: Manner) -> Result<Survey, SurveyError> {
         lock: RootLock::new(manner.lock_stale, observed),
         tree: tree.clone(),
     };
-    let ids = tools.removed.as_ref().map(RemovedIds::ids).unwrap_or_default();
+    let ids = tools
+        .removed
+        .as_ref()
+        .map(RemovedIds::ids)
+        .unwrap_or_default();
     let records = tools.records.clone();
     let engine = Engine::new(rules, true, ids);
-    let (jobs, answers) =
-        Jobs::start(tree.clone(), root.layout.clone(), clock.clone(), None).map_err(SurveyError::Thread)?;
+    let (jobs, answers) = Jobs::start(tree.clone(), root.layout.clone(), clock.clone(), None)
+        .map_err(SurveyError::Thread)?;
     let shell = Shell::new(engine, tools, jobs, clock, Ear::List(Vec::new()));
     let begun = shell.now();
-    let mut survey = Survey { shell, answers, duration: Duration::ZERO };
+    let mut survey = Survey {
+        shell,
+        answers,
+        duration: Duration::ZERO,
+    };
     if manner.enforce {
-        survey.shell.finish_leftovers(|now| leftovers::finish(&tree, &records, &root.layout, now));
+        survey
+            .shell
+            .finish_leftovers(|now| leftovers::finish(&tree, &records, &root.layout, now));
     }
     survey.shell.input(begun, Input::Wake);
     survey.run_until(|shell, _| shell.engine.is_settled())?;
     survey.duration = survey.shell.now().tick.since(begun.tick);
     if manner.enforce {
-        survey.run_until(|shell, now| shell.engine.is_resting(now) && shell.jobs.n_removing() == 0)?;
+        survey
+            .run_until(|shell, now| shell.engine.is_resting(now) && shell.jobs.n_removing() == 0)?;
     }
     Ok(survey)
 }
@@ -156,7 +175,9 @@ impl Survey {
 
     /// Whether another pruner held the lock.
     pub fn was_busy(&self) -> bool {
-        self.facts().iter().any(|fact| matches!(fact, Fact::LockBusy { .. }))
+        self.facts()
+            .iter()
+            .any(|fact| matches!(fact, Fact::LockBusy { .. }))
     }
 
     /// Waits for the threads.

@@ -46,7 +46,11 @@ fn run(waiting: &Receiver<(Arc<str>, Fact)>, folded: &AtomicU64) {
         tell(&root, &fact);
         let n_folded = folded.swap(0, Ordering::Relaxed);
         if n_folded > 0 {
-            tracing::warn!(event = "log.folded", lines = n_folded, "more happened than the log took");
+            tracing::warn!(
+                event = "log.folded",
+                lines = n_folded,
+                "more happened than the log took"
+            );
         }
     }
 }

@@ -24,8 +24,14 @@ pub fn ask(args: &Args, request: &Request) -> anyhow::Result<u8> {
     let socket = &settings.agent.socket;
     let (question, json) = match &args.command {
         Command::Rescan(rescan) => {
-            let root = rescan.root.as_ref().map(|root| root.to_string_lossy().into_owned());
-            (json!({ "command": "rescan", "root": root }), rescan.ask.json)
+            let root = rescan
+                .root
+                .as_ref()
+                .map(|root| root.to_string_lossy().into_owned());
+            (
+                json!({ "command": "rescan", "root": root }),
+                rescan.ask.json,
+            )
         }
         Command::Accept(accept) => {
             let root = accept.root.to_string_lossy().into_owned();
@@ -51,21 +57,35 @@ fn finish(answer: &Value, json: bool) -> anyhow::Result<u8> {
 fn send(socket: &Path, question: &Value) -> anyhow::Result<Option<Value>> {
     let mut stream = match UnixStream::connect(socket) {
         Ok(stream) => stream,
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
+        Err(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::NotFound | ErrorKind::ConnectionRefused
+            ) =>
+        {
             return Ok(None);
         }
         Err(error) => {
-            return Err(error).with_context(|| format!("cannot reach the agent at {}", socket.display()));
+            return Err(error)
+                .with_context(|| format!("cannot reach the agent at {}", socket.display()));
         }
     };
     // A full rescan of a big root takes its time.
-    stream.set_read_timeout(Some(Duration::from_secs(3700))).context("cannot set a time limit")?;
+    stream
+        .set_read_timeout(Some(Duration::from_secs(3700)))
+        .context("cannot set a time limit")?;
     let mut line = question.to_string();
     line.push('\n');
-    stream.write_all(line.as_bytes()).context("cannot ask the agent")?;
+    stream
+        .write_all(line.as_bytes())
+        .context("cannot ask the agent")?;
     let mut answer = String::new();
-    BufReader::new(stream).read_line(&mut answer).context("the agent did not answer")?;
-    serde_json::from_str(&answer).map(Some).context("the agent's answer is no JSON")
+    BufReader::new(stream)
+        .read_line(&mut answer)
+        .context("the agent did not answer")?;
+    serde_json::from_str(&answer)
+        .map(Some)
+        .context("the agent's answer is no JSON")
 }
 
 /// With an agent, through it; without one, in the state it will find.
@@ -75,10 +95,15 @@ fn accept_root(request: &Request, socket: &Path, root: &str, json: bool) -> anyh
         if let Some(error) = answer["error"].as_str() {
             bail!("{error}");
         }
-        print_document(&json!({ "accepted": root }), json, |_| format!("{root} is pruned from now on.\n"))?;
+        print_document(&json!({ "accepted": root }), json, |_| {
+            format!("{root} is pruned from now on.\n")
+        })?;
         return Ok(DONE);
     }
-    let wanted = Request { roots: vec![root.into()], ..request.clone() };
+    let wanted = Request {
+        roots: vec![root.into()],
+        ..request.clone()
+    };
     let settings = match config::load(&wanted) {
         Ok(settings) => settings,
         Err(problems) => {
@@ -86,10 +111,17 @@ fn accept_root(request: &Request, socket: &Path, root: &str, json: bool) -> anyh
             return Ok(WRONG_CONFIG);
         }
     };
-    let Some(root) = settings.roots.first() else { return Ok(FAILED) };
-    StateDir::open(&settings.agent.state_dir)?.root(&root.path)?.remember()?;
+    let Some(root) = settings.roots.first() else {
+        return Ok(FAILED);
+    };
+    StateDir::open(&settings.agent.state_dir)?
+        .root(&root.path)?
+        .remember()?;
     print_document(&json!({ "accepted": root.name }), json, |_| {
-        format!("No agent runs; {} will be pruned when one starts.\n", root.name)
+        format!(
+            "No agent runs; {} will be pruned when one starts.\n",
+            root.name
+        )
     })?;
     Ok(DONE)
 }

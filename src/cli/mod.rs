@@ -80,7 +80,11 @@ fn print_document(
     json: bool,
     render: impl FnOnce(&Value) -> String,
 ) -> anyhow::Result<()> {
-    let mut text = if json { document.to_string() } else { render(document) };
+    let mut text = if json {
+        document.to_string()
+    } else {
+        render(document)
+    };
     if !text.ends_with('\n') {
         text.push('\n');
     }
@@ -111,7 +115,11 @@ fn check_config(request: &Request, json: bool) -> anyhow::Result<u8> {
     } else {
         print(render::check(&checked).as_bytes())?;
     }
-    Ok(if checked.problems.is_empty() { DONE } else { WRONG_CONFIG })
+    Ok(if checked.problems.is_empty() {
+        DONE
+    } else {
+        WRONG_CONFIG
+    })
 }
 
 /// The agent, in the foreground.

@@ -15,7 +15,12 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
 
-const LOOK: Manner = Manner { enforce: false, group: None, lock_stale: Duration::MAX, state: None };
+const LOOK: Manner = Manner {
+    enforce: false,
+    group: None,
+    lock_stale: Duration::MAX,
+    state: None,
+};
 
 /// Looks at each root and spells it out. A root that cannot be looked at is said on standard
 /// error and makes the command fail; the others are printed all the same.
@@ -80,12 +85,20 @@ pub fn prune_size(args: &Args, request: Request, wanted: &PruneSize) -> anyhow::
         Err(code) => return Ok(code),
     };
     let enforce = !wanted.dry_run && settings.agent.mode == Mode::Enforce;
-    let state = if enforce { StateDir::open(&settings.agent.state_dir).ok() } else { None };
+    let state = if enforce {
+        StateDir::open(&settings.agent.state_dir).ok()
+    } else {
+        None
+    };
     let mut codes = Vec::new();
     let (document, whole) = each(&settings, |root| {
         let mut root = root.clone();
         let measure = root.limits.measure;
-        root.limits = Limits { max_size: Some(wanted.max_mb), measure, ..Limits::default() };
+        root.limits = Limits {
+            max_size: Some(wanted.max_mb),
+            measure,
+            ..Limits::default()
+        };
         let manner = Manner {
             enforce,
             group: wanted.group.as_deref().map(Arc::from),
@@ -95,7 +108,10 @@ pub fn prune_size(args: &Args, request: Request, wanted: &PruneSize) -> anyhow::
         let survey = survey(&root, manner)
             .with_context(|| format!("the root {} cannot be pruned", root.name))?;
         let code = exit_code(&survey, enforce);
-        survey.facts().iter().for_each(|fact| tell(&root.name, fact));
+        survey
+            .facts()
+            .iter()
+            .for_each(|fact| tell(&root.name, fact));
         codes.push(code);
         let value = report::pruned(&root, &survey, code);
         survey.end();

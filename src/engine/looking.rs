@@ -310,7 +310,10 @@ impl Engine {
                 return None;
             }
         };
-        let claimed = self.index.session_of(self.index.owner_of(dir, name)).is_some();
+        let claimed = self
+            .index
+            .session_of(self.index.owner_of(dir, name))
+            .is_some();
         match self.rules.layout.role(path.as_bytes(), kind) {
             Role::Own => None,
             // What a catalogue claims is judged by the claim, whatever lies there now.

@@ -16,17 +16,32 @@ use std::path::{Path, PathBuf};
 /// Why state could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
-    #[error("cannot make the state directory {path}: give another one with --state-dir or [agent] state_dir")]
-    Make { path: String, #[source] source: io::Error },
+    #[error(
+        "cannot make the state directory {path}: give another one with --state-dir or [agent] state_dir"
+    )]
+    Make {
+        path: String,
+        #[source]
+        source: io::Error,
+    },
     #[error("another agent runs on the state directory {path}")]
     Busy { path: String },
     #[error("cannot {operation} {path}")]
-    File { operation: &'static str, path: String, #[source] source: io::Error },
+    File {
+        operation: &'static str,
+        path: String,
+        #[source]
+        source: io::Error,
+    },
 }
 
 fn file_error(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StateError {
     let path = path.display().to_string();
-    move |source| StateError::File { operation, path, source }
+    move |source| StateError::File {
+        operation,
+        path,
+        source,
+    }
 }
 
 /// A state directory that exists.
@@ -44,7 +59,10 @@ impl StateDir {
     /// It cannot be made, or something else has its name.
     pub fn open(path: &Path) -> Result<Self, StateError> {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
-        made.map_err(|source| StateError::Make { path: path.display().to_string(), source })?;
+        made.map_err(|source| StateError::Make {
+            path: path.display().to_string(),
+            source,
+        })?;
         Ok(Self(path.to_owned()))
     }
 
@@ -69,7 +87,9 @@ impl StateDir {
         match file.try_lock_exclusive() {
             Ok(()) => Ok(AgentLock(file)),
             Err(error) if error.kind() == fs2::lock_contended_error().kind() => {
-                Err(StateError::Busy { path: self.0.display().to_string() })
+                Err(StateError::Busy {
+                    path: self.0.display().to_string(),
+                })
             }
             Err(error) => Err(file_error("lock", &path)(error)),
         }
@@ -80,10 +100,16 @@ impl StateDir {
     /// # Errors
     /// It cannot be made.
     pub fn root(&self, root: &Path) -> Result<RootState, StateError> {
-        let dir = self.0.join("roots").join(format!("{:016x}", fnv1a(root.as_os_str().as_bytes())));
+        let dir = self
+            .0
+            .join("roots")
+            .join(format!("{:016x}", fnv1a(root.as_os_str().as_bytes())));
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&dir);
         made.map_err(file_error("make", &dir))?;
-        Ok(RootState { dir, root: root.to_owned() })
+        Ok(RootState {
+            dir,
+            root: root.to_owned(),
+        })
     }
 }
 
@@ -109,9 +135,8 @@ impl RootState {
     /// Whether a root of this path passed its first start.
     pub fn is_known(&self) -> bool {
         std::fs::read(self.dir.join("root.json")).is_ok_and(|text| {
-            serde_json::from_slice::<serde_json::Value>(&text).is_ok_and(|value| {
-                value["path"].as_str() == Some(&*escaped(&self.root))
-            })
+            serde_json::from_slice::<serde_json::Value>(&text)
+                .is_ok_and(|value| value["path"].as_str() == Some(&*escaped(&self.root)))
         })
     }
 
@@ -141,6 +166,14 @@ impl RootState {
 
 fn escaped(path: &Path) -> String {
     crate::model::path::escape(path.as_os_str().as_bytes())
+}
+
+/// Makes a directory with those above it, where absent.
+///
+/// # Errors
+/// What the kernel says.
+pub fn make_dir(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).create(path)
 }
 
 /// Makes room for a socket: its directory (mode 0755 when made), and no stale socket of a dead agent

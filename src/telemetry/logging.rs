@@ -15,7 +15,11 @@ pub enum Format {
 #[derive(Debug, thiserror::Error)]
 pub enum LoggingError {
     #[error("`{level}` is no log level or filter; write error, warn, info, debug or trace")]
-    Level { level: String, #[source] source: tracing_subscriber::filter::ParseError },
+    Level {
+        level: String,
+        #[source]
+        source: tracing_subscriber::filter::ParseError,
+    },
     #[error("logging was begun twice")]
     Twice(#[source] tracing::subscriber::SetGlobalDefaultError),
 }
@@ -25,15 +29,25 @@ pub enum LoggingError {
 /// # Errors
 /// The level is no level, or logging has begun before.
 pub fn begin(format: Format, level: &str) -> Result<(), LoggingError> {
-    let filter = EnvFilter::try_new(level)
-        .map_err(|source| LoggingError::Level { level: level.to_owned(), source })?;
+    let filter = EnvFilter::try_new(level).map_err(|source| LoggingError::Level {
+        level: level.to_owned(),
+        source,
+    })?;
     let writer = BoxMakeWriter::new(std::io::stderr);
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(writer);
     match format {
         Format::Json => tracing::subscriber::set_global_default(
-            builder.json().flatten_event(true).with_current_span(false).finish(),
+            builder
+                .json()
+                .flatten_event(true)
+                .with_current_span(false)
+                .finish(),
         ),
-        Format::Text => tracing::subscriber::set_global_default(builder.with_target(false).finish()),
+        Format::Text => {
+            tracing::subscriber::set_global_default(builder.with_target(false).finish())
+        }
     }
     .map_err(LoggingError::Twice)
 }

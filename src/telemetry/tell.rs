@@ -24,7 +24,9 @@ fn names(keys: &[Key]) -> String {
 }
 
 fn holder(holder: Option<&Holder>) -> String {
-    holder.map_or("unknown".to_owned(), |h| format!("{} pid {} since {}", h.host, h.pid, h.since))
+    holder.map_or("unknown".to_owned(), |h| {
+        format!("{} pid {} since {}", h.host, h.pid, h.since)
+    })
 }
 
 /// Why a victim stayed, as a word and the kernel's number.
@@ -44,7 +46,9 @@ pub fn skip_reason(why: &Skip) -> (&'static str, Option<i32>) {
 /// Writes the log line of a fact.
 pub fn tell(root: &str, fact: &Fact) {
     match fact {
-        Fact::CycleStart { .. } | Fact::CycleEnd { .. } | Fact::ScanDone { .. } => cycle(root, fact),
+        Fact::CycleStart { .. } | Fact::CycleEnd { .. } | Fact::ScanDone { .. } => {
+            cycle(root, fact)
+        }
         Fact::PruneCheck { .. }
         | Fact::PruneNoop { .. }
         | Fact::PruneStarted { .. }
@@ -72,13 +76,29 @@ pub fn tell(root: &str, fact: &Fact) {
 fn cycle(root: &str, fact: &Fact) {
     match fact {
         Fact::CycleStart { cause } => {
-            info!(event = "cycle.start", root, cause = cause.name(), "a full scan of {root} begins");
+            info!(
+                event = "cycle.start",
+                root,
+                cause = cause.name(),
+                "a full scan of {root} begins"
+            );
         }
         Fact::CycleEnd { next_wakeup } => {
             let next_wakeup = next_wakeup.map(rfc3339);
-            info!(event = "cycle.end", root, next_wakeup, "the full scan of {root} has ended");
+            info!(
+                event = "cycle.end",
+                root, next_wakeup, "the full scan of {root} has ended"
+            );
         }
-        Fact::ScanDone { cause, duration, bytes, n_files, n_sessions, n_anomalies, drift } => info!(
+        Fact::ScanDone {
+            cause,
+            duration,
+            bytes,
+            n_files,
+            n_sessions,
+            n_anomalies,
+            drift,
+        } => info!(
             event = "scan.done",
             root,
             cause = cause.name(),
@@ -96,7 +116,12 @@ fn cycle(root: &str, fact: &Fact) {
 
 fn prune(root: &str, fact: &Fact) {
     match fact {
-        Fact::PruneCheck { usage, limit, n_sessions, n_candidates } => info!(
+        Fact::PruneCheck {
+            usage,
+            limit,
+            n_sessions,
+            n_candidates,
+        } => info!(
             event = "prune.check",
             root,
             usage_bytes = usage.0,
@@ -105,7 +130,11 @@ fn prune(root: &str, fact: &Fact) {
             candidates = n_candidates,
             "{root} was compared with its limits"
         ),
-        Fact::PruneNoop { usage, limit, n_sessions } => info!(
+        Fact::PruneNoop {
+            usage,
+            limit,
+            n_sessions,
+        } => info!(
             event = "prune.noop",
             root,
             usage_bytes = usage.0,
@@ -113,7 +142,11 @@ fn prune(root: &str, fact: &Fact) {
             sessions = n_sessions,
             "{root} is within its limits"
         ),
-        Fact::PruneStarted { usage, limit, n_victims } => info!(
+        Fact::PruneStarted {
+            usage,
+            limit,
+            n_victims,
+        } => info!(
             event = "prune.started",
             root,
             usage_bytes = usage.0,
@@ -121,7 +154,14 @@ fn prune(root: &str, fact: &Fact) {
             victims = n_victims,
             "{root} is over a limit"
         ),
-        Fact::PruneDeleted { key, path, freed, created, because, reaction } => info!(
+        Fact::PruneDeleted {
+            key,
+            path,
+            freed,
+            created,
+            because,
+            reaction,
+        } => info!(
             event = "prune.deleted",
             root,
             session = %escape(key),
@@ -146,10 +186,22 @@ fn prune(root: &str, fact: &Fact) {
             );
         }
         Fact::PruneSummary(summary) => summary_line(root, summary),
-        Fact::TargetUnmet { usage, limit, still_over, blocked } => {
+        Fact::TargetUnmet {
+            usage,
+            limit,
+            still_over,
+            blocked,
+        } => {
             let by: Vec<String> = blocked
                 .iter()
-                .map(|(b, held)| format!("{} {} sessions {} bytes", b.name(), held.n_sessions, held.bytes.0))
+                .map(|(b, held)| {
+                    format!(
+                        "{} {} sessions {} bytes",
+                        b.name(),
+                        held.n_sessions,
+                        held.bytes.0
+                    )
+                })
                 .collect();
             warn!(
                 event = "prune.target_unmet",
@@ -161,7 +213,12 @@ fn prune(root: &str, fact: &Fact) {
                 "{root} cannot be brought under its limits"
             );
         }
-        Fact::RootHeld { n_victims, n_sessions, freed, usage } => warn!(
+        Fact::RootHeld {
+            n_victims,
+            n_sessions,
+            freed,
+            usage,
+        } => warn!(
             event = "root.held",
             root,
             victims = n_victims,
@@ -209,7 +266,11 @@ fn anomaly(root: &str, fact: &Fact) {
             path = %path,
             "something in {root} is well again"
         ),
-        Fact::AnomaliesMore { kind, found, cleared } => warn!(
+        Fact::AnomaliesMore {
+            kind,
+            found,
+            cleared,
+        } => warn!(
             event = "anomaly.found",
             root,
             kind = kind.name(),
@@ -237,32 +298,45 @@ fn trouble(root: &str, fact: &Fact) {
         ),
         Fact::LockFailed { operation, errno } => warn!(
             event = "lock.failed",
-            root,
-            operation,
-            errno,
-            "the lock of {root} cannot be used"
+            root, operation, errno, "the lock of {root} cannot be used"
         ),
         Fact::WatchLost { n_losses } => {
-            warn!(event = "watch.lost", root, losses = n_losses, "events of {root} were lost: it is scanned");
+            warn!(
+                event = "watch.lost",
+                root,
+                losses = n_losses,
+                "events of {root} were lost: it is scanned"
+            );
         }
-        Fact::WatchDegraded { n_unwatched, reason } => warn!(
+        Fact::WatchDegraded {
+            n_unwatched,
+            reason,
+        } => warn!(
             event = "watch.degraded",
             root,
             unwatched = n_unwatched,
             reason,
             "directories of {root} have no watch and are scanned from time to time"
         ),
-        Fact::RootMoved => warn!(event = "root.absent", root, "{root} is not at its path: nothing is removed"),
+        Fact::RootMoved => warn!(
+            event = "root.absent",
+            root, "{root} is not at its path: nothing is removed"
+        ),
         Fact::RootBack => info!(event = "root.present", root, "{root} is at its path"),
         Fact::Unlisted { n_entries, result } => unlisted(root, *n_entries, result),
         Fact::TrashLeft { left } => warn!(
             event = "trash.left",
             root,
             entries = left.len(),
-            first = left.first().map(|(path, errno)| format!("{path}: errno {errno}")),
+            first = left
+                .first()
+                .map(|(path, errno)| format!("{path}: errno {errno}")),
             "something in the trash of {root} could not be removed"
         ),
-        Fact::ClockHeld { reason } => warn!(event = "clock.held", root, reason, "age rules of {root} wait"),
+        Fact::ClockHeld { reason } => warn!(
+            event = "clock.held",
+            root, reason, "age rules of {root} wait"
+        ),
         _ => {}
     }
 }
@@ -270,7 +344,12 @@ fn trouble(root: &str, fact: &Fact) {
 fn unlisted(root: &str, n_entries: u64, result: &Unlist) {
     match result {
         Unlist::Done => {
-            info!(event = "catalogue.edited", root, entries = n_entries, "entries were taken out of the catalogue of {root}");
+            info!(
+                event = "catalogue.edited",
+                root,
+                entries = n_entries,
+                "entries were taken out of the catalogue of {root}"
+            );
         }
         Unlist::NoLease(errno) | Unlist::Failed { errno, .. } => warn!(
             event = "catalogue.unchanged",
