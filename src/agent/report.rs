@@ -95,11 +95,10 @@ fn victim(survey: &Survey, victim: &Victim) -> Value {
 
 /// One root of `plan`.
 pub fn plan(root: &Root, survey: &Survey) -> Value {
-    let engine = survey.engine();
-    let plan = engine.plan(survey.now());
+    let plan = &survey.plan;
     json!({
         "name": root.name,
-        "bytes": engine.usage().bytes.0,
+        "bytes": survey.bytes.0,
         "limit_bytes": root.limits.max_size.map(|bytes| bytes.0),
         "victims": plan.victims.iter().map(|v| victim(survey, v)).collect::<Vec<_>>(),
         "blocked": blocked(&plan.blocked),

@@ -9,9 +9,11 @@ use crate::disk::DiskError;
 use crate::disk::records::RecordDir;
 use crate::disk::removed::RemovedIds;
 use crate::disk::tree::Tree;
-use crate::engine::{Engine, Input, Rules};
+use crate::engine::{Command, Engine, Input, Rules};
 use crate::layout::spec::Kind;
+use crate::model::bytes::Bytes;
 use crate::model::fact::Fact;
+use crate::model::plan::Plan;
 use crate::model::time::{Clock, Now};
 use crate::prune::lock::RootLock;
 use crate::store::state::{RootState, StateError};
@@ -53,6 +55,9 @@ pub struct Survey {
     shell: Shell,
     answers: Receiver<Input>,
     pub duration: Duration,
+    /// What was used, and what was to go, before anything went.
+    pub plan: Plan,
+    pub bytes: Bytes,
 }
 
 /// The rules of a configured root.
@@ -83,7 +88,6 @@ pub fn survey(root: &Root, manner: Manner) -> Result<Survey, SurveyError> {
         .map_err(|source| SurveyError::Open { path, source })?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
     let mut rules = rules_of(root, NEVER);
-    rules.enforce = manner.enforce;
     rules.group = manner.group;
     let catalog = root.layout.kind() == Kind::Catalog;
     let removed = if catalog && manner.enforce {
@@ -106,7 +110,7 @@ pub fn survey(root: &Root, manner: Manner) -> Result<Survey, SurveyError> {
         .map(RemovedIds::ids)
         .unwrap_or_default();
     let records = tools.records.clone();
-    let engine = Engine::new(rules, true, ids);
+    let engine = Engine::new(rules.clone(), true, ids);
     let (jobs, answers) = Jobs::start(tree.clone(), root.layout.clone(), clock.clone(), None)
         .map_err(SurveyError::Thread)?;
     let shell = Shell::new(engine, tools, jobs, clock, Ear::List(Vec::new()));
@@ -115,6 +119,8 @@ pub fn survey(root: &Root, manner: Manner) -> Result<Survey, SurveyError> {
         shell,
         answers,
         duration: Duration::ZERO,
+        plan: Plan::default(),
+        bytes: Bytes::ZERO,
     };
     if manner.enforce {
         survey
@@ -123,8 +129,14 @@ pub fn survey(root: &Root, manner: Manner) -> Result<Survey, SurveyError> {
     }
     survey.shell.input(begun, Input::Wake);
     survey.run_until(|shell, _| shell.engine.is_settled())?;
-    survey.duration = survey.shell.now().tick.since(begun.tick);
+    let now = survey.shell.now();
+    survey.duration = now.tick.since(begun.tick);
+    survey.plan = survey.engine().plan(now);
+    survey.bytes = survey.engine().usage().bytes;
     if manner.enforce {
+        rules.enforce = true;
+        let rules = Command::SetRules(Box::new(rules));
+        survey.shell.input(now, Input::Command(rules));
         survey
             .run_until(|shell, now| shell.engine.is_resting(now) && shell.jobs.n_removing() == 0)?;
     }

@@ -247,6 +247,7 @@ impl Engine {
         if self.scanning.is_quiet() {
             self.index.settle_links();
         }
+        self.deciding.since = None;
     }
 
     fn command(&mut self, now: Now, command: Command, out: &mut Vec<Effect>) {
@@ -257,7 +258,6 @@ impl Engine {
                 self.rules = *rules;
                 self.deciding.forget_back_off();
                 self.restand_all();
-                self.scanning.want(ScanCause::Asked);
             }
             Command::Stop => self.stopped = true,
         }

@@ -41,6 +41,7 @@ pub fn begin(format: Format, level: &str) -> Result<(), LoggingError> {
         Format::Json => tracing::subscriber::set_global_default(
             builder
                 .json()
+                .with_target(false)
                 .flatten_event(true)
                 .with_current_span(false)
                 .finish(),
