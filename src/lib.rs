@@ -6,5 +6,6 @@ pub mod disk;
 pub mod layout;
 pub mod model;
 pub mod policy;
+pub mod prune;
 pub mod sched;
 pub mod watch;

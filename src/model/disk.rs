@@ -7,6 +7,7 @@ use super::path::RelPath;
 use super::report::AsideName;
 use super::seen::{Seen, Stat};
 use std::io;
+use std::sync::Arc;
 
 /// One root's tree, as pruning sees it.
 pub trait Disk {
@@ -38,4 +39,75 @@ pub trait Disk {
 
     /// Marks something in the trash as not ours: no start removes it.
     fn keep_aside(&self, aside: &AsideName) -> io::Result<()>;
+}
+
+impl<D: Disk> Disk for Arc<D> {
+    type Handle = D::Handle;
+
+    fn in_place(&self) -> io::Result<bool> {
+        (**self).in_place()
+    }
+
+    fn look(&self, path: &RelPath) -> Seen {
+        (**self).look(path)
+    }
+
+    fn open(&self, path: &RelPath) -> io::Result<(Self::Handle, Stat)> {
+        (**self).open(path)
+    }
+
+    fn open_in(&self, dir: &Self::Handle, name: &[u8]) -> io::Result<(Self::Handle, Stat)> {
+        (**self).open_in(dir, name)
+    }
+
+    fn lock(&self, handle: &Self::Handle) -> io::Result<bool> {
+        (**self).lock(handle)
+    }
+
+    fn set_aside(&self, path: &RelPath, aside: &AsideName) -> io::Result<Stat> {
+        (**self).set_aside(path, aside)
+    }
+
+    fn put_back(&self, aside: &AsideName, path: &RelPath) -> io::Result<()> {
+        (**self).put_back(aside, path)
+    }
+
+    fn keep_aside(&self, aside: &AsideName) -> io::Result<()> {
+        (**self).keep_aside(aside)
+    }
+}
+
+/// How long a record must last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lasting {
+    /// Through the end of this process.
+    Process,
+    /// Through a loss of power: costs milliseconds.
+    Power,
+}
+
+/// Small records that the next start reads: what was decided and is not finished.
+pub trait Records {
+    /// Writes a record under a fresh name. After a crash it is whole, absent or empty.
+    fn save(&self, name: &str, text: &[u8], lasting: Lasting) -> io::Result<()>;
+
+    /// Removes a record. One that is not there is no error.
+    fn discard(&self, name: &str) -> io::Result<()>;
+
+    /// All records, oldest first.
+    fn all(&self) -> io::Result<Vec<(String, Vec<u8>)>>;
+}
+
+impl<R: Records> Records for Arc<R> {
+    fn save(&self, name: &str, text: &[u8], lasting: Lasting) -> io::Result<()> {
+        (**self).save(name, text, lasting)
+    }
+
+    fn discard(&self, name: &str) -> io::Result<()> {
+        (**self).discard(name)
+    }
+
+    fn all(&self) -> io::Result<Vec<(String, Vec<u8>)>> {
+        (**self).all()
+    }
 }

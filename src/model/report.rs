@@ -1,6 +1,7 @@
 //! What became of the victims of a plan.
 
 use super::plan::Victim;
+use super::seen::FileId;
 use super::session::Key;
 
 /// Why the disk or its owner said no.
@@ -41,6 +42,30 @@ pub enum Outcome {
 /// start can tell a victim from a stranger.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct AsideName(pub String);
+
+impl AsideName {
+    /// The name for an inode, under a fresh `ulid`.
+    pub fn new(ulid: &str, id: FileId) -> Self {
+        Self(format!("{ulid}-{:x}-{:x}", id.dev, id.ino))
+    }
+
+    /// The inode it was made for. `None`: the name is not one of ours.
+    pub fn id(&self) -> Option<FileId> {
+        let mut parts = self.0.split('-');
+        let ulid = parts.next()?;
+        let dev = u64::from_str_radix(parts.next()?, 16).ok()?;
+        let ino = u64::from_str_radix(parts.next()?, 16).ok()?;
+        let id = FileId { dev, ino };
+        // Only what `new` writes: no sign, no leading zero, nothing behind.
+        let is_ulid = ulid.len() == 26 && ulid.bytes().all(|b| b.is_ascii_alphanumeric());
+        (is_ulid && Self::new(ulid, id) == *self).then_some(id)
+    }
+
+    /// The part before the inode: names the intent record, too.
+    pub fn ulid(&self) -> &str {
+        self.0.split('-').next().unwrap_or(&self.0)
+    }
+}
 
 /// One victim with its outcome.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,6 +116,9 @@ pub struct Holder {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LockTry {
     Taken,
+    /// Taken from a holder on another host, whose line was watched unchanged for the whole
+    /// stale time.
+    TakenStale(Holder),
     /// `None`: the holder has not written its line yet.
     Busy(Option<Holder>),
     Failed {

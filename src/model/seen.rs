@@ -47,6 +47,14 @@ impl Stat {
         }
     }
 
+    /// What names this inode across a restart.
+    pub fn inode(&self) -> Inode {
+        Inode {
+            id: self.id,
+            birth: self.btime,
+        }
+    }
+
     /// Changes when the content may have changed.
     pub fn signature(&self) -> Signature {
         Signature {
@@ -56,6 +64,15 @@ impl Stat {
             ctime: self.ctime,
         }
     }
+}
+
+/// Which inode, told apart from a later one that got the same number: for what is compared
+/// after a restart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Inode {
+    pub id: FileId,
+    /// `None` where the file system keeps no creation time: then the number has to do.
+    pub birth: Option<UnixNanos>,
 }
 
 /// Two equal signatures of one name: the content was not written in between.

@@ -1,0 +1,415 @@
+//! Takes one victim out of the tree, or says why not.
+//!
+//! Promise 4, in order: the victim is the inode that was planned; nobody holds a lock, and we
+//! hold them all until after the rename; its metadata is what the plan was made from; it was
+//! not written to within `quiet`. Then the rename, and one more look: a stranger that was
+//! swapped in meanwhile goes back.
+
+use crate::layout::LockAt;
+use crate::model::disk::{Disk, Lasting, Records};
+use crate::model::path::RelPath;
+use crate::model::plan::{Body, Proof, Victim};
+use crate::model::report::{AsideName, Outcome, Skip};
+use crate::model::seen::{FileId, FileKind, Inode, Seen, Stat};
+use crate::model::time::{Now, UnixNanos};
+use crate::prune::intent::{Intent, Work};
+use std::io;
+use std::time::{Duration, SystemTime};
+use ulid::Ulid;
+
+/// Removes victims from one root.
+#[derive(Debug)]
+pub struct Executor<D: Disk, R: Records> {
+    disk: D,
+    records: R,
+    intent: Option<(String, Intent)>,
+}
+
+/// What is held of a victim until its rename is done.
+struct Grip<H> {
+    handles: Vec<H>,
+    ids: Vec<FileId>,
+    written: UnixNanos,
+}
+
+/// How one rename ended.
+enum Renamed {
+    Aside(AsideName),
+    Gone,
+    /// ENOSPC, EXDEV, EDQUOT: not by a rename.
+    Impossible,
+    Not(Skip),
+}
+
+type Checked<T> = Result<T, Outcome>;
+
+impl<D: Disk, R: Records> Executor<D, R> {
+    pub fn new(disk: D, records: R) -> Self {
+        Self {
+            disk,
+            records,
+            intent: None,
+        }
+    }
+
+    /// Whether the root's path still leads to the root. Asked before each burst, and again
+    /// after a pause.
+    ///
+    /// # Errors
+    /// What the disk says, but for "not found", which is an answer.
+    pub fn in_place(&self) -> io::Result<bool> {
+        self.disk.in_place()
+    }
+
+    /// The record that the last [`Self::remove`] wrote, with its name: to be discarded when the
+    /// rest of it is done (the catalogue's entry taken out, or the removal in place).
+    pub fn take_intent(&mut self) -> Option<(String, Intent)> {
+        self.intent.take()
+    }
+
+    /// Takes `victim` out of the tree if nothing speaks against it. `locks` are those of its
+    /// layout; `quiet` zero is off.
+    pub fn remove(
+        &mut self,
+        victim: &Victim,
+        now: Now,
+        quiet: Duration,
+        locks: &[LockAt],
+    ) -> Outcome {
+        self.intent = None;
+        let removed = match &victim.body {
+            Body::Tree { id, proofs } => self.remove_tree(victim, *id, proofs, now, quiet, locks),
+            Body::Blobs { blobs, .. } => self.remove_blobs(victim, blobs, now, quiet, locks),
+        };
+        removed.unwrap_or_else(|outcome| outcome)
+    }
+
+    fn remove_tree(
+        &mut self,
+        victim: &Victim,
+        id: FileId,
+        proofs: &[Proof],
+        now: Now,
+        quiet: Duration,
+        locks: &[LockAt],
+    ) -> Checked<Outcome> {
+        let (dir, stat) = self.disk.open(&victim.path).map_err(not_openable)?;
+        if stat.id != id || stat.kind != FileKind::Dir {
+            return Err(skip(Skip::Replaced));
+        }
+        let mut grip = Grip::new();
+        grip.note(&stat, now);
+        self.take(&dir)?;
+        for proof in proofs {
+            self.check_proof(&dir, proof, &mut grip, now)?;
+        }
+        for lock in locks {
+            self.take_lock(victim, &dir, lock, &mut grip)?;
+        }
+        grip.check_quiet(now, quiet)?;
+        let ulid = fresh(now);
+        let renamed = self.set_aside(&victim.path, id, &ulid);
+        drop((grip, dir));
+        match renamed {
+            Renamed::Aside(aside) => Ok(Outcome::Aside(vec![aside])),
+            Renamed::Gone => Ok(Outcome::Gone),
+            Renamed::Not(why) => Ok(skip(why)),
+            Renamed::Impossible => {
+                let last = proofs.iter().map(|proof| proof.name.clone()).collect();
+                let inode = stat.inode();
+                let work = Work::InPlace { inode, last };
+                self.intend(victim, work, ulid, Lasting::Power)?;
+                Ok(Outcome::InPlace)
+            }
+        }
+    }
+
+    fn remove_blobs(
+        &mut self,
+        victim: &Victim,
+        blobs: &[(Box<[u8]>, FileId)],
+        now: Now,
+        quiet: Duration,
+        locks: &[LockAt],
+    ) -> Checked<Outcome> {
+        let (dir, _) = self.disk.open(&victim.path).map_err(not_openable)?;
+        let mut grip = Grip::new();
+        let mut there = Vec::with_capacity(blobs.len());
+        for (name, id) in blobs {
+            let (blob, stat) = match self.disk.open_in(&dir, name) {
+                Ok(opened) => opened,
+                Err(error) => match not_openable(error) {
+                    Outcome::Gone => continue,
+                    outcome => return Err(outcome),
+                },
+            };
+            if stat.id != *id || stat.kind != FileKind::File {
+                return Err(skip(Skip::Replaced));
+            }
+            self.hold(blob, &stat, &mut grip, now)?;
+            there.push((name.clone(), stat.inode()));
+        }
+        if there.is_empty() && !blobs.is_empty() {
+            return Err(Outcome::Gone);
+        }
+        for lock in locks {
+            self.take_lock(victim, &dir, lock, &mut grip)?;
+        }
+        grip.check_quiet(now, quiet)?;
+        let ulid = fresh(now);
+        self.intend(victim, Work::Blobs(there.clone()), ulid, Lasting::Process)?;
+        Ok(self.blobs_aside(victim, &there, now))
+    }
+
+    /// The point of no return for blobs is the first rename: before it a refusal takes the
+    /// record back; after it what is aside is reported, and the record finishes the rest.
+    fn blobs_aside(&mut self, victim: &Victim, there: &[(Box<[u8]>, Inode)], now: Now) -> Outcome {
+        let mut asides = Vec::with_capacity(there.len());
+        for (name, inode) in there {
+            let renamed = match victim.path.join(name) {
+                Ok(path) => self.set_aside(&path, inode.id, &fresh(now)),
+                Err(_) => Renamed::Not(refused("name", libc::EINVAL)),
+            };
+            match renamed {
+                Renamed::Aside(aside) => asides.push(aside),
+                Renamed::Gone => {}
+                Renamed::Impossible if asides.is_empty() => return Outcome::InPlace,
+                Renamed::Not(why) if asides.is_empty() => return self.take_back(why),
+                Renamed::Impossible | Renamed::Not(_) => break,
+            }
+        }
+        Outcome::Aside(asides)
+    }
+
+    fn take_back(&mut self, why: Skip) -> Outcome {
+        if let Some((name, intent)) = self.intent.take()
+            && self.records.discard(&name).is_err()
+        {
+            // It would be carried out at the next start: the caller has to see it.
+            self.intent = Some((name, intent));
+        }
+        skip(why)
+    }
+
+    fn intend(
+        &mut self,
+        victim: &Victim,
+        work: Work,
+        name: String,
+        lasting: Lasting,
+    ) -> Checked<()> {
+        let intent = Intent {
+            key: victim.key.clone(),
+            path: victim.path.clone(),
+            work,
+        };
+        self.records
+            .save(&name, &intent.to_json(), lasting)
+            .map_err(|error| skip(refused("write the intent", errno(&error))))?;
+        self.intent = Some((name, intent));
+        Ok(())
+    }
+
+    fn check_proof(
+        &self,
+        dir: &D::Handle,
+        proof: &Proof,
+        grip: &mut Grip<D::Handle>,
+        now: Now,
+    ) -> Checked<()> {
+        let opened = match self.disk.open_in(dir, &proof.name) {
+            Ok(opened) => Some(opened),
+            Err(error) => match not_openable(error) {
+                Outcome::Gone => None,
+                Outcome::Skipped(Skip::Replaced) => return Err(skip(Skip::Changed)),
+                outcome => return Err(outcome),
+            },
+        };
+        match (opened, proof.signature) {
+            (None, None) => Ok(()),
+            (Some((file, stat)), Some(signature)) if stat.signature() == signature => {
+                self.hold(file, &stat, grip, now)
+            }
+            (None, Some(_)) | (Some(_), None | Some(_)) => Err(skip(Skip::Changed)),
+        }
+    }
+
+    fn take_lock(
+        &self,
+        victim: &Victim,
+        dir: &D::Handle,
+        lock: &LockAt,
+        grip: &mut Grip<D::Handle>,
+    ) -> Checked<()> {
+        let beside = match (lock, &victim.body, victim.path.parent()) {
+            (LockAt::Beside(name), Body::Tree { .. }, Some(parent)) => {
+                let bad_name = |_| skip(refused("open the lock file", libc::EINVAL));
+                Some(parent.join(name).map_err(bad_name)?)
+            }
+            (LockAt::Inside(_) | LockAt::Beside(_), _, _) => None,
+        };
+        let opened = match (&beside, lock) {
+            (Some(path), _) => self.disk.open(path),
+            (None, LockAt::Inside(name) | LockAt::Beside(name)) => self.disk.open_in(dir, name),
+        };
+        let (file, stat) = match opened {
+            Ok(opened) => opened,
+            Err(error) if errno(&error) == libc::ENOENT => return Ok(()),
+            Err(error) => return Err(skip(refused("open the lock file", errno(&error)))),
+        };
+        // A second descriptor of a file locked already would find our own lock.
+        if grip.ids.contains(&stat.id) {
+            return Ok(());
+        }
+        self.take(&file)?;
+        // A program that removes its lock file and makes a new one holds the new one.
+        if let Some(path) = beside
+            && !matches!(self.disk.look(&path), Seen::There(now) if now.id == stat.id)
+        {
+            return Err(skip(Skip::Locked));
+        }
+        grip.ids.push(stat.id);
+        grip.handles.push(file);
+        Ok(())
+    }
+
+    fn hold(
+        &self,
+        file: D::Handle,
+        stat: &Stat,
+        grip: &mut Grip<D::Handle>,
+        now: Now,
+    ) -> Checked<()> {
+        if !grip.ids.contains(&stat.id) {
+            self.take(&file)?;
+        }
+        grip.note(stat, now);
+        grip.handles.push(file);
+        Ok(())
+    }
+
+    fn take(&self, handle: &D::Handle) -> Checked<()> {
+        match self.disk.lock(handle) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(skip(Skip::Locked)),
+            Err(error) => Err(skip(refused("lock", errno(&error)))),
+        }
+    }
+
+    /// Renames, and compares what is in the trash then with what was planned.
+    fn set_aside(&self, path: &RelPath, id: FileId, ulid: &str) -> Renamed {
+        set_aside(&self.disk, path, id, ulid)
+    }
+}
+
+fn set_aside<D: Disk>(disk: &D, path: &RelPath, id: FileId, ulid: &str) -> Renamed {
+    let aside = AsideName::new(ulid, id);
+    let stat = match disk.set_aside(path, &aside) {
+        Ok(stat) => stat,
+        Err(error) => return not_renamed(disk, path, &error),
+    };
+    if stat.id == id {
+        return Renamed::Aside(aside);
+    }
+    if disk.put_back(&aside, path).is_ok() {
+        return Renamed::Not(Skip::Stranger);
+    }
+    match disk.keep_aside(&aside) {
+        // Also without its new name the next start sees that its inode is another one.
+        Ok(()) | Err(_) => Renamed::Not(Skip::StrangerKept),
+    }
+}
+
+fn not_renamed<D: Disk>(disk: &D, path: &RelPath, error: &io::Error) -> Renamed {
+    match errno(error) {
+        libc::ENOSPC | libc::EXDEV | libc::EDQUOT => Renamed::Impossible,
+        // The trash may be what is gone.
+        libc::ENOENT if disk.look(path) == Seen::Gone => Renamed::Gone,
+        errno => Renamed::Not(refused("rename", errno)),
+    }
+}
+
+/// Takes the blobs of an unfinished intent out of the tree: those that are still the same
+/// inodes. `Err` names what could not go, with the errno.
+pub fn finish_blobs<D: Disk>(
+    disk: &D,
+    intent: &Intent,
+    now: Now,
+) -> (Vec<AsideName>, Vec<(RelPath, i32)>) {
+    let (mut asides, mut left) = (Vec::new(), Vec::new());
+    let Work::Blobs(blobs) = &intent.work else {
+        return (asides, left);
+    };
+    for (name, inode) in blobs {
+        let Ok(path) = intent.path.join(name) else {
+            continue;
+        };
+        match disk.look(&path) {
+            Seen::There(stat) if stat.inode() == *inode && stat.kind == FileKind::File => {}
+            // Gone, or the owner's new blob of the same name.
+            Seen::There(_) | Seen::Gone => continue,
+            Seen::Unreadable(errno) => {
+                left.push((path, errno));
+                continue;
+            }
+        }
+        match set_aside(disk, &path, inode.id, &fresh(now)) {
+            Renamed::Aside(aside) => asides.push(aside),
+            Renamed::Gone => {}
+            Renamed::Impossible => left.push((path, libc::ENOSPC)),
+            Renamed::Not(Skip::Refused { errno, .. }) => left.push((path, errno)),
+            Renamed::Not(_) => left.push((path, libc::ESTALE)),
+        }
+    }
+    (asides, left)
+}
+
+impl<H> Grip<H> {
+    fn new() -> Self {
+        Self {
+            handles: Vec::new(),
+            ids: Vec::new(),
+            written: UnixNanos(i64::MIN),
+        }
+    }
+
+    fn note(&mut self, stat: &Stat, now: Now) {
+        self.ids.push(stat.id);
+        self.written = self.written.max(stat.written(now.wall.into()));
+    }
+
+    fn check_quiet(&self, now: Now, quiet: Duration) -> Checked<()> {
+        let now = UnixNanos::from(now.wall);
+        let age = u128::from(now.0.saturating_sub(self.written.0).unsigned_abs());
+        if age < quiet.as_nanos() {
+            return Err(skip(Skip::Quiet));
+        }
+        Ok(())
+    }
+}
+
+fn fresh(now: Now) -> String {
+    Ulid::from_datetime(SystemTime::from(now.wall)).to_string()
+}
+
+fn skip(why: Skip) -> Outcome {
+    Outcome::Skipped(why)
+}
+
+fn refused(operation: &'static str, errno: i32) -> Skip {
+    Skip::Refused { operation, errno }
+}
+
+fn errno(error: &io::Error) -> i32 {
+    error.raw_os_error().unwrap_or(libc::EIO)
+}
+
+/// What a failed open says about a name that was planned.
+fn not_openable(error: io::Error) -> Outcome {
+    match errno(&error) {
+        libc::ENOENT => Outcome::Gone,
+        // A symlink, or something else, took the place of a directory on the way; a socket.
+        libc::ELOOP | libc::ENOTDIR | libc::ENXIO => skip(Skip::Replaced),
+        errno => skip(refused("open", errno)),
+    }
+}

@@ -1,0 +1,11 @@
+//! Carries out a plan, one victim after the other.
+//!
+//! What to remove was decided before; here each victim is checked again, its locks are taken,
+//! and it is renamed aside. The bytes are removed elsewhere, later.
+
+pub mod executor;
+pub mod intent;
+pub mod lock;
+
+#[cfg(test)]
+mod tests;
