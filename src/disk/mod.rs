@@ -5,8 +5,13 @@
 //! `RESOLVE_NO_MAGICLINKS`, so whatever an attacker with write access inside the root does, no
 //! call here follows a symlink, crosses a mount or leaves the root.
 
+pub mod catalogue_edit;
 pub mod document;
+mod lease;
 pub mod looker;
+pub mod records;
+pub mod remove;
+pub mod removed;
 pub mod tree;
 pub mod walk;
 

@@ -1,6 +1,7 @@
 //! Tests of the disk on real directories.
 
 mod reading;
+mod removing;
 
 use crate::disk::tree::Tree;
 use crate::model::path::RelPath;
@@ -57,13 +58,19 @@ fn mkfifo(path: &Path) {
         .expect("a FIFO");
 }
 
+/// Says why a test could not run here.
+#[expect(clippy::print_stdout, reason = "the test's reader has to see it")]
+fn skipped(what: &str, why: &dyn std::fmt::Debug) {
+    println!("skipped: {what}: {why:?}");
+}
+
 /// Binds `from` over `onto` where this user may; says so and answers `None` otherwise.
 fn bind(from: &Path, onto: &Path) -> Option<Bound> {
     let mut mount = std::process::Command::new("mount");
     match mount.arg("--bind").arg(from).arg(onto).output() {
         Ok(done) if done.status.success() => Some(Bound(onto.to_path_buf())),
         refused => {
-            println!("skipped: a bind mount is refused here: {refused:?}");
+            skipped("a bind mount is refused", &refused);
             None
         }
     }

@@ -1,0 +1,548 @@
+//! Removes bytes for good: what lies in the trash, or a victim that no rename could move there.
+//!
+//! Everything is unlinked relative to a directory held open, one name at a time. Symlinks are
+//! unlinked, never followed; what lies on another mount, a bind mount included, stays and is
+//! reported. A removal never stops at its first failure: it removes what it can and says what
+//! is left. "Not found" is success.
+//!
+//! Bounds: not recursive. At most [`MAX_OPEN`] directories of a path are open; a directory
+//! below that is renamed up into the trash as a victim of its own. Where that is refused the
+//! path goes on down to [`MAX_OPEN_HARD`], and what is deeper is left. At most
+//! [`MAX_LEFT`] left-overs are named; the directories above the others are among them.
+
+use crate::disk::DiskError;
+use crate::disk::tree::{
+    Control, KEPT, Tree, Unable, fd_stat, open_below, open_name, rename_new, stat_at, stat_name,
+};
+use crate::model::path::{RelPath, escape, is_name};
+use crate::model::report::{AsideName, Removed};
+use crate::model::seen::{FileKind, Inode, Stat};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, RawDir};
+use rustix::io::Errno;
+use std::collections::HashSet;
+use std::ffi::{CStr, CString};
+use std::mem::MaybeUninit;
+use std::sync::Arc;
+use ulid::Ulid;
+
+/// How many directories of one path are open before a deeper one is lifted.
+pub const MAX_OPEN: usize = 32;
+/// The same where lifting is refused.
+pub const MAX_OPEN_HARD: usize = 256;
+/// How many left-overs are named.
+pub const MAX_LEFT: usize = 1000;
+
+/// Subdirectories of one directory taken at a time.
+const MAX_SUBDIRS: usize = 4096;
+/// How often one directory is gone through. Only a directory that somebody fills while it is
+/// emptied, or with 16 million subdirectories, reaches it; it is left then.
+const MAX_PASSES: u32 = 4096;
+const BUFFER: usize = 32 << 10;
+
+/// What an earlier run left in the trash.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Leftovers {
+    /// To be removed.
+    pub asides: Vec<AsideName>,
+    /// Names that are not ours, or no longer the inode they were made for: they stay.
+    pub strangers: Vec<String>,
+    /// There are more than [`MAX_LEFTOVERS`]: ask again when these are gone.
+    pub more: bool,
+}
+
+/// How many names [`leftovers`] lists.
+pub const MAX_LEFTOVERS: usize = 65_536;
+
+/// Removes something from the trash, if it is still the inode its name says.
+pub fn remove_aside(tree: &Tree, aside: &AsideName) -> Removed {
+    let mut remover = match tree.existing_control() {
+        Ok(Some(control)) => Remover::new(tree, Some(control)),
+        Ok(None) => Remover::new(tree, None),
+        Err(error) => return left_whole(aside, error.errno()),
+    };
+    remover.queue.push(aside.clone());
+    remover.drain();
+    Removed::Trash {
+        aside: aside.clone(),
+        bytes: remover.bytes,
+        left: remover.left,
+    }
+}
+
+fn left_whole(aside: &AsideName, errno: i32) -> Removed {
+    Removed::Trash {
+        aside: aside.clone(),
+        bytes: 0,
+        left: vec![(aside.0.clone(), errno)],
+    }
+}
+
+/// Removes a directory where it lies: its contents first, then the names in `last`, in order,
+/// then itself. For a victim that could not be renamed; its intent is written before. Answers
+/// what is left, with the errno.
+pub fn remove_in_place(
+    tree: &Tree,
+    path: &RelPath,
+    inode: Inode,
+    last: &[Box<[u8]>],
+) -> Vec<(String, i32)> {
+    // Without a trash (no space for it) nothing is lifted.
+    let control = tree.existing_control().unwrap_or_default();
+    let mut remover = Remover::new(tree, control);
+    if let Err(errno) = remover.in_place(path, inode, last) {
+        remover.leave(path.to_string(), errno);
+    }
+    remover.drain();
+    remover.left
+}
+
+/// Removes files where they lie, those that are still the same inodes. Answers what is left.
+pub fn remove_files_in_place(
+    tree: &Tree,
+    dir: &RelPath,
+    files: &[(Box<[u8]>, Inode)],
+) -> Vec<(String, i32)> {
+    let mut remover = Remover::new(tree, None);
+    match tree.open_dir(dir) {
+        Ok(dir) => {
+            for (name, inode) in files {
+                remover.file_in_place(&dir, name, *inode);
+            }
+        }
+        Err(Errno::NOENT) => {}
+        Err(errno) => remover.leave(dir.to_string(), errno),
+    }
+    remover.left
+}
+
+/// Lists what an earlier run left in the trash. Makes nothing.
+///
+/// # Errors
+/// The trash is not the agent's own, or can't be read.
+pub fn leftovers(tree: &Tree) -> Result<Leftovers, DiskError> {
+    let mut leftovers = Leftovers::default();
+    let Some(control) = tree.existing_control()? else {
+        return Ok(leftovers);
+    };
+    let failed = |errno: Errno| DiskError::Own {
+        operation: "read",
+        path: "trash",
+        source: errno.into(),
+    };
+    for entry in rustix::fs::Dir::read_from(control.trash()).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let name = entry.file_name().to_bytes();
+        if !is_name(name) {
+            continue;
+        }
+        if leftovers.asides.len() + leftovers.strangers.len() == MAX_LEFTOVERS {
+            leftovers.more = true;
+            break;
+        }
+        let aside = AsideName(escape(name));
+        let id = stat_name(control.trash(), name).map(|stat| stat.id);
+        match (aside.id(), id) {
+            (_, Err(Errno::NOENT)) => {}
+            (Some(planned), Ok(id)) if planned == id => leftovers.asides.push(aside),
+            (Some(_) | None, Ok(_) | Err(_)) => leftovers.strangers.push(aside.0),
+        }
+    }
+    Ok(leftovers)
+}
+
+/// Whether a name in the trash was marked as a stranger's.
+pub fn is_kept(name: &str) -> bool {
+    name.starts_with(KEPT)
+}
+
+struct Remover<'a> {
+    tree: &'a Tree,
+    control: Option<Arc<Control>>,
+    /// Victims in the trash still to be removed: the first one, and what was lifted.
+    queue: Vec<AsideName>,
+    buffer: Vec<MaybeUninit<u8>>,
+    bytes: u64,
+    left: Vec<(String, i32)>,
+}
+
+/// A directory that is being emptied.
+struct Frame {
+    dir: OwnedFd,
+    /// Its name in the directory above.
+    name: CString,
+    /// For people, in what is left.
+    shown: String,
+    subdirs: Vec<CString>,
+    /// What could not be removed, and is not tried twice.
+    failed: HashSet<CString>,
+    n_passes: u32,
+    /// Its right to be changed was given once.
+    opened_up: bool,
+}
+
+/// How one pass over a directory ended.
+enum Pass {
+    /// Nothing is in it but what failed.
+    Empty,
+    /// Something was removed, or subdirectories wait.
+    Again,
+}
+
+impl<'a> Remover<'a> {
+    fn new(tree: &'a Tree, control: Option<Arc<Control>>) -> Self {
+        Self {
+            tree,
+            control,
+            queue: Vec::new(),
+            buffer: vec![MaybeUninit::uninit(); BUFFER],
+            bytes: 0,
+            left: Vec::new(),
+        }
+    }
+
+    fn leave(&mut self, name: String, errno: Errno) {
+        if self.left.len() < MAX_LEFT {
+            self.left.push((name, errno.raw_os_error()));
+        }
+    }
+
+    /// Removes what waits in the trash, and all that is lifted meanwhile.
+    fn drain(&mut self) {
+        let Some(control) = self.control.clone() else {
+            return;
+        };
+        while let Some(aside) = self.queue.pop() {
+            match self.take_from_trash(&control, &aside) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(errno) => self.leave(aside.0, errno),
+            }
+        }
+    }
+
+    fn take_from_trash(&mut self, control: &Control, aside: &AsideName) -> rustix::io::Result<()> {
+        let id = aside.id().ok_or(Errno::INVAL)?;
+        let c_name = CString::new(aside.0.as_bytes()).map_err(|_| Errno::INVAL)?;
+        let stat = stat_at(control.trash(), &c_name)?;
+        if stat.id != id {
+            return Err(Errno::STALE);
+        }
+        if stat.kind != FileKind::Dir {
+            return self.unlink(control.trash(), &c_name, &stat);
+        }
+        let frame = self.enter(control.trash(), c_name, aside.0.clone())?;
+        // The descriptor, not the name, decides.
+        if fd_stat(frame.dir.as_fd())?.id != id {
+            return Err(Errno::STALE);
+        }
+        self.empty(control.trash(), frame, &HashSet::new())
+    }
+
+    fn in_place(
+        &mut self,
+        path: &RelPath,
+        inode: Inode,
+        last: &[Box<[u8]>],
+    ) -> rustix::io::Result<()> {
+        let (Some(parent), Some(name)) = (path.parent(), path.name()) else {
+            return Err(Errno::INVAL);
+        };
+        let parent = match self.tree.open_dir(&parent) {
+            Err(Errno::NOENT) => return Ok(()),
+            opened => opened?,
+        };
+        let c_name = CString::new(name).map_err(|_| Errno::INVAL)?;
+        let frame = match self.enter(parent.as_fd(), c_name.clone(), path.to_string()) {
+            Err(Errno::NOENT) => return Ok(()),
+            entered => entered?,
+        };
+        if fd_stat(frame.dir.as_fd())?.inode() != inode {
+            return Err(Errno::STALE);
+        }
+        let dir = frame.dir.try_clone().map_err(|_| Errno::MFILE)?;
+        let spared = last
+            .iter()
+            .filter_map(|name| CString::new(&name[..]).ok())
+            .collect();
+        let emptied = self.empty(parent.as_fd(), frame, &spared);
+        if !self.left.is_empty() {
+            // The metadata stays with what stays.
+            return Ok(());
+        }
+        match emptied {
+            Ok(()) | Err(Errno::NOTEMPTY | Errno::EXIST) => {}
+            Err(errno) => return Err(errno),
+        }
+        for name in last {
+            self.named(&dir, name);
+        }
+        done(rustix::fs::unlinkat(&parent, &*c_name, AtFlags::REMOVEDIR))
+    }
+
+    fn named(&mut self, dir: &OwnedFd, name: &[u8]) {
+        let removed = CString::new(name)
+            .map_err(|_| Errno::INVAL)
+            .and_then(|c_name| {
+                let stat = stat_at(dir.as_fd(), &c_name)?;
+                self.unlink(dir.as_fd(), &c_name, &stat)
+            });
+        match removed {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(errno) => self.leave(escape(name), errno),
+        }
+    }
+
+    fn file_in_place(&mut self, dir: &OwnedFd, name: &[u8], inode: Inode) {
+        match stat_name(dir.as_fd(), name) {
+            Ok(stat) if stat.inode() == inode && stat.kind == FileKind::File => {
+                self.named(dir, name);
+            }
+            // Another one has the name: it is not ours to remove.
+            Ok(_) | Err(Errno::NOENT) => {}
+            Err(errno) => self.leave(escape(name), errno),
+        }
+    }
+
+    /// Empties a directory and removes it. `spared` are names in it, not below, that stay;
+    /// then it stays, too, with ENOTEMPTY.
+    fn empty(
+        &mut self,
+        parent: BorrowedFd<'_>,
+        first: Frame,
+        spared: &HashSet<CString>,
+    ) -> rustix::io::Result<()> {
+        let top_name = first.name.clone();
+        let mut stack = vec![first];
+        while let Some(mut frame) = stack.pop() {
+            let depth = stack.len();
+            if let Some(name) = frame.subdirs.pop() {
+                let entered = self.descend(&mut frame, name, depth);
+                stack.push(frame);
+                stack.extend(entered);
+                continue;
+            }
+            let none = HashSet::new();
+            let spared = if depth == 0 { spared } else { &none };
+            let passed = self.pass(&mut frame, spared);
+            match passed {
+                Ok(Pass::Again) if frame.n_passes < MAX_PASSES => stack.push(frame),
+                Ok(Pass::Again | Pass::Empty) => {
+                    let Some(above) = stack.last_mut() else {
+                        return done(rustix::fs::unlinkat(parent, &*top_name, AtFlags::REMOVEDIR));
+                    };
+                    self.remove_dir(above, frame);
+                }
+                Err(errno) => match stack.last_mut() {
+                    Some(above) => {
+                        self.leave(frame.shown, errno);
+                        above.failed.insert(frame.name);
+                    }
+                    None => return Err(errno),
+                },
+            }
+        }
+        Ok(())
+    }
+
+    fn remove_dir(&mut self, above: &mut Frame, emptied: Frame) {
+        let removed = with_rights(above, |dir| {
+            rustix::fs::unlinkat(dir, &*emptied.name, AtFlags::REMOVEDIR)
+        });
+        match removed {
+            Ok(()) | Err(Errno::NOENT) => {}
+            // What failed in it was named; otherwise somebody fills it.
+            Err(Errno::NOTEMPTY | Errno::EXIST) if !emptied.failed.is_empty() => {
+                above.failed.insert(emptied.name);
+            }
+            Err(errno) => {
+                self.leave(emptied.shown, errno);
+                above.failed.insert(emptied.name);
+            }
+        }
+    }
+
+    /// Goes into a subdirectory, or lifts it where the path is too deep.
+    fn descend(&mut self, frame: &mut Frame, name: CString, depth: usize) -> Option<Frame> {
+        let shown = format!("{}/{}", frame.shown, escape(name.to_bytes()));
+        if depth + 1 >= MAX_OPEN && self.lift(frame, &name).is_ok() {
+            return None;
+        }
+        let entered = if depth + 1 >= MAX_OPEN_HARD {
+            Err(Errno::NAMETOOLONG)
+        } else {
+            self.enter(frame.dir.as_fd(), name.clone(), shown.clone())
+        };
+        match entered {
+            Ok(frame) => Some(frame),
+            Err(Errno::NOENT) => None,
+            Err(errno) => {
+                self.leave(shown, errno);
+                frame.failed.insert(name);
+                None
+            }
+        }
+    }
+
+    fn lift(&mut self, frame: &Frame, name: &CStr) -> rustix::io::Result<()> {
+        let control = self.control.clone().ok_or(Errno::NOENT)?;
+        let id = stat_at(frame.dir.as_fd(), name)?.id;
+        let aside = AsideName::new(&Ulid::generate().to_string(), id);
+        rename_new(
+            frame.dir.as_fd(),
+            name.to_bytes(),
+            control.trash(),
+            aside.0.as_bytes(),
+            Unable::OverwriteFresh,
+        )?;
+        self.queue.push(aside);
+        Ok(())
+    }
+
+    /// Opens a directory to be emptied: on the root's mount, and readable from now on.
+    fn enter(
+        &self,
+        parent: BorrowedFd<'_>,
+        name: CString,
+        shown: String,
+    ) -> rustix::io::Result<Frame> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        let dir = match open_name(parent, name.to_bytes(), flags) {
+            Err(Errno::ACCESS) => {
+                self.open_up(parent, &name)?;
+                open_name(parent, name.to_bytes(), flags)?
+            }
+            opened => opened?,
+        };
+        if !self.tree.is_ours(&fd_stat(dir.as_fd())?) {
+            return Err(Errno::XDEV);
+        }
+        Ok(Frame {
+            dir,
+            name,
+            shown,
+            subdirs: Vec::new(),
+            failed: HashSet::new(),
+            n_passes: 0,
+            opened_up: false,
+        })
+    }
+
+    /// Gives this user the right to read a directory, through a descriptor of it.
+    fn open_up(&self, parent: BorrowedFd<'_>, name: &CStr) -> rustix::io::Result<()> {
+        let place = open_below(parent, name, OFlags::PATH | OFlags::DIRECTORY)?;
+        if !self.tree.is_ours(&fd_stat(place.as_fd())?) {
+            return Err(Errno::XDEV);
+        }
+        // A place (O_PATH) has no fchmod; this name is the descriptor itself, no path.
+        let itself = format!("/proc/self/fd/{}", place.as_raw_fd());
+        rustix::fs::chmodat(CWD, itself, Mode::RWXU, AtFlags::empty())
+    }
+
+    /// Unlinks what is no directory, and notes the directories.
+    fn pass(&mut self, frame: &mut Frame, spared: &HashSet<CString>) -> rustix::io::Result<Pass> {
+        frame.n_passes += 1;
+        rustix::fs::seek(&frame.dir, rustix::fs::SeekFrom::Start(0))?;
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let passed = self.pass_over(frame, spared, &mut buffer);
+        self.buffer = buffer;
+        passed
+    }
+
+    fn pass_over(
+        &mut self,
+        frame: &mut Frame,
+        spared: &HashSet<CString>,
+        buffer: &mut [MaybeUninit<u8>],
+    ) -> rustix::io::Result<Pass> {
+        let listed = frame.dir.try_clone().map_err(|_| Errno::MFILE)?;
+        let mut entries = RawDir::new(&listed, buffer);
+        let mut pass = Pass::Empty;
+        while let Some(entry) = entries.next() {
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err(Errno::INTR) => continue,
+                // The directory itself was removed.
+                Err(Errno::NOENT) => break,
+                Err(errno) => return Err(errno),
+            };
+            let name = entry.file_name();
+            if !is_name(name.to_bytes()) || spared.contains(name) || frame.failed.contains(name) {
+                continue;
+            }
+            match self.entry(frame, name) {
+                Ok(()) => pass = Pass::Again,
+                Err(Errno::NOENT) => {}
+                Err(errno) => {
+                    self.leave(
+                        format!("{}/{}", frame.shown, escape(name.to_bytes())),
+                        errno,
+                    );
+                    frame.failed.insert(name.to_owned());
+                    if frame.failed.len() > MAX_SUBDIRS {
+                        return Err(Errno::NOTEMPTY);
+                    }
+                }
+            }
+            if frame.subdirs.len() == MAX_SUBDIRS {
+                break;
+            }
+        }
+        Ok(pass)
+    }
+
+    fn entry(&mut self, frame: &mut Frame, name: &CStr) -> rustix::io::Result<()> {
+        let stat = with_rights(frame, |dir| stat_at(dir, name))?;
+        if !self.tree.is_ours(&stat) {
+            return Err(Errno::XDEV);
+        }
+        if stat.kind == FileKind::Dir {
+            frame.subdirs.push(name.to_owned());
+            return Ok(());
+        }
+        let removed = with_rights(frame, |dir| {
+            rustix::fs::unlinkat(dir, name, AtFlags::empty())
+        });
+        if removed.is_ok() {
+            self.count(&stat);
+        }
+        removed
+    }
+
+    fn unlink(&mut self, dir: BorrowedFd<'_>, name: &CStr, stat: &Stat) -> rustix::io::Result<()> {
+        if !self.tree.is_ours(stat) {
+            return Err(Errno::XDEV);
+        }
+        rustix::fs::unlinkat(dir, name, AtFlags::empty())?;
+        self.count(stat);
+        Ok(())
+    }
+
+    /// Bytes are gone with the last link.
+    fn count(&mut self, stat: &Stat) {
+        if stat.kind == FileKind::File && stat.n_links == 1 {
+            self.bytes = self.bytes.saturating_add(stat.apparent);
+        }
+    }
+}
+
+/// Does something in a directory; where this user may not, gives it the right, once.
+fn with_rights<T>(
+    frame: &mut Frame,
+    change: impl Fn(BorrowedFd<'_>) -> rustix::io::Result<T>,
+) -> rustix::io::Result<T> {
+    match change(frame.dir.as_fd()) {
+        Err(Errno::ACCESS) if !frame.opened_up => {
+            frame.opened_up = true;
+            rustix::fs::fchmod(&frame.dir, Mode::RWXU)?;
+            change(frame.dir.as_fd())
+        }
+        changed => changed,
+    }
+}
+
+fn done(removed: rustix::io::Result<()>) -> rustix::io::Result<()> {
+    match removed {
+        Err(Errno::NOENT) => Ok(()),
+        removed => removed,
+    }
+}
