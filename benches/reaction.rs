@@ -39,8 +39,15 @@ impl Field {
             session(root, number, 1, BLOCK);
         }
         let newest = session(root, n_sessions, 1, BLOCK);
-        let hot = OpenOptions::new().append(true).open(newest.join("f00000")).expect("opened");
-        Self { root: root.to_owned(), hot, next: 0 }
+        let hot = OpenOptions::new()
+            .append(true)
+            .open(newest.join("f00000"))
+            .expect("opened");
+        Self {
+            root: root.to_owned(),
+            hot,
+            next: 0,
+        }
     }
 
     /// Writes one block; how long until the oldest session is not there any more.
@@ -68,8 +75,12 @@ struct Floor {
 impl Floor {
     fn start(root: &Path, trash: &Path, hot_dir: &Path, realtime: bool) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let (stopped, root, trash, dir) =
-            (stop.clone(), root.to_owned(), trash.to_owned(), hot_dir.to_owned());
+        let (stopped, root, trash, dir) = (
+            stop.clone(),
+            root.to_owned(),
+            trash.to_owned(),
+            hot_dir.to_owned(),
+        );
         let began = Arc::new(AtomicUsize::new(0));
         let beginning = began.clone();
         let thread = std::thread::spawn(move || {
@@ -82,8 +93,15 @@ impl Floor {
         while began.load(Ordering::Acquire) == 0 {
             std::thread::yield_now();
         }
-        let hot = OpenOptions::new().append(true).open(hot_dir.join("f00000")).expect("opened");
-        Self { stop, thread: Some(thread), hot }
+        let hot = OpenOptions::new()
+            .append(true)
+            .open(hot_dir.join("f00000"))
+            .expect("opened");
+        Self {
+            stop,
+            thread: Some(thread),
+            hot,
+        }
     }
 
     fn end(mut self) {
@@ -106,8 +124,13 @@ fn floor(root: &Path, trash: &Path, dir: &Path, began: &AtomicUsize, stop: &Atom
     began.store(1, Ordering::Release);
     loop {
         reader.next().expect("an event");
-        rustix::fs::statx(&dir, "f00000", AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BASIC_STATS)
-            .expect("a statx");
+        rustix::fs::statx(
+            &dir,
+            "f00000",
+            AtFlags::SYMLINK_NOFOLLOW,
+            StatxFlags::BASIC_STATS,
+        )
+        .expect("a statx");
         if stop.load(Ordering::Acquire) {
             return;
         }
@@ -129,10 +152,17 @@ fn measure(base: &Path, place: &str, class: &str, n_sessions: usize, n_trials: u
     fs::create_dir(&trash).expect("a trash");
 
     let limit = format!("{}B", (n_sessions + 1) * BLOCK);
-    let mut agent =
-        Agent::start(&field.root, &home, &["--max-size", &limit, "--scheduling", class]);
+    let mut agent = Agent::start(
+        &field.root,
+        &home,
+        &["--max-size", &limit, "--scheduling", class],
+    );
     let status = agent.ready();
-    assert_eq!(status["bytes"].as_u64(), Some(((n_sessions + 1) * BLOCK) as u64), "{status}");
+    assert_eq!(
+        status["bytes"].as_u64(),
+        Some(((n_sessions + 1) * BLOCK) as u64),
+        "{status}"
+    );
     let got = status["scheduling"].as_str().unwrap_or("?").to_owned();
     // The trees' own writes are on the disk before anything is measured.
     rustix::fs::sync();
@@ -156,7 +186,10 @@ fn measure(base: &Path, place: &str, class: &str, n_sessions: usize, n_trials: u
          floor p50 {f50:.1} p99 {f99:.1} µs, agent p50 {a50:.1} p99 {a99:.1} µs, \
          ratio p50 {r50:.2} p99 {r99:.2}"
     );
-    let inside = agent.root().map(|root| root["reaction"].to_string()).unwrap_or_default();
+    let inside = agent
+        .root()
+        .map(|root| root["reaction"].to_string())
+        .unwrap_or_default();
     println!("         the agent's own figures, hint to rename: {inside}");
     r50 <= BUDGET && r99 <= BUDGET
 }
@@ -177,7 +210,10 @@ fn main() {
             held &= within || class == "normal";
         }
     }
-    println!("reaction: budget {BUDGET} x floor {}", if held { "held" } else { "NOT held" });
+    println!(
+        "reaction: budget {BUDGET} x floor {}",
+        if held { "held" } else { "NOT held" }
+    );
     if judge && !held {
         std::process::exit(1);
     }

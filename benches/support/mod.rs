@@ -46,7 +46,10 @@ pub fn option<T: std::str::FromStr>(name: &str, default: T) -> T {
     let mut args = std::env::args();
     while let Some(arg) = args.next() {
         if arg == name {
-            return args.next().and_then(|v| v.parse().ok()).expect("the flag has a good value");
+            return args
+                .next()
+                .and_then(|v| v.parse().ok())
+                .expect("the flag has a good value");
         }
     }
     default
@@ -115,15 +118,26 @@ impl Agent {
             if let Some(root) = self.root().filter(|root| root["ready"] == true) {
                 return root;
             }
-            assert!(self.child.try_wait().expect("its state").is_none(), "the agent ended");
-            assert!(Instant::now() < deadline, "the agent is not ready: {:?}", self.root());
+            assert!(
+                self.child.try_wait().expect("its state").is_none(),
+                "the agent ended"
+            );
+            assert!(
+                Instant::now() < deadline,
+                "the agent is not ready: {:?}",
+                self.root()
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
     }
 
     pub fn resident_bytes(&self) -> u64 {
         let statm = fs::read_to_string(format!("/proc/{}/statm", self.child.id())).expect("statm");
-        let pages: u64 = statm.split(' ').nth(1).and_then(|n| n.parse().ok()).expect("pages");
+        let pages: u64 = statm
+            .split(' ')
+            .nth(1)
+            .and_then(|n| n.parse().ok())
+            .expect("pages");
         pages * rustix::param::page_size() as u64
     }
 }

@@ -200,22 +200,23 @@ impl Shell {
 
     pub(super) fn take_lock(&mut self, now: Now) -> LockTry {
         let failed = |operation, errno| LockTry::Failed { operation, errno };
+        match self.executor.in_place() {
+            Ok(true) => {}
+            Ok(false) => {
+                self.moved = true;
+                return failed("find the root at its path", libc::ESTALE);
+            }
+            Err(error) => {
+                self.moved = true;
+                return failed(
+                    "look at the root's path",
+                    error.raw_os_error().unwrap_or(libc::EIO),
+                );
+            }
+        }
         match self.tree.control() {
+            Ok(control) => self.lock.try_take(control.dir(), now),
             Err(error) => failed("open .housekeeper", error.errno()),
-            Ok(control) => match self.executor.in_place() {
-                Ok(true) => self.lock.try_take(control.dir(), now),
-                Ok(false) => {
-                    self.moved = true;
-                    failed("find the root at its path", libc::ESTALE)
-                }
-                Err(error) => {
-                    self.moved = true;
-                    failed(
-                        "look at the root's path",
-                        error.raw_os_error().unwrap_or(libc::EIO),
-                    )
-                }
-            },
         }
     }
 

@@ -51,6 +51,17 @@ enum Leased {
     No(i32),
 }
 
+enum Written {
+    /// The file, to be synced.
+    Yes(OwnedFd),
+    /// The owner has saved since the text was read.
+    Changed,
+    NoLease(i32),
+}
+
+/// How often an owner that saves meanwhile makes us begin anew.
+const MAX_TRIES: u32 = 3;
+
 /// Edits the catalogue `name` in the root. `edit` gets its text and gives the new one, or
 /// `None` where the text says nothing it understands.
 ///
@@ -73,30 +84,61 @@ fn try_edit(
     name: &[u8],
     edit: &mut dyn FnMut(&[u8]) -> Option<Vec<u8>>,
 ) -> Step<Unlist> {
-    // Before the lease: an owner should not wait for a directory to be made.
     let control = tree
         .control()
         .map_err(|error| ("open .housekeeper", Errno::from_raw_os_error(error.errno())))?;
+    // What an earlier edit left must not be saved over; and without a lease nothing is saved.
+    match lease(tree, name)? {
+        Leased::Yes(lease) => {
+            settle(&control, &lease)?;
+        }
+        Leased::No(errno) => return Ok(Unlist::NoLease(errno)),
+    }
+    for _ in 0..MAX_TRIES {
+        let old = text_of(&open(tree, name, OFlags::RDONLY)?)?;
+        let Some(new) = edit(&old) else {
+            return Ok(Unlist::Unparsable);
+        };
+        if new == old {
+            return Ok(Unlist::Done);
+        }
+        save(&control, &OLD, &old)?;
+        save(&control, &NEW, &new)?;
+        rustix::fs::fsync(control.dir()).map_err(|e| ("sync .housekeeper", e))?;
+        let written = write_leased(tree, name, &old, &new);
+        // After a failed write the saved texts stay: they are what completes it.
+        match written? {
+            Written::Yes(file) => {
+                rustix::fs::fsync(&file).map_err(|e| ("sync", e))?;
+                forget(&control)?;
+                return Ok(Unlist::Done);
+            }
+            Written::Changed => forget(&control)?,
+            Written::NoLease(errno) => {
+                forget(&control)?;
+                return Ok(Unlist::NoLease(errno));
+            }
+        }
+    }
+    Ok(Unlist::NoLease(Errno::AGAIN.raw_os_error()))
+}
+
+/// All that happens under the lease: syncing takes long where the disk is busy, and is done
+/// before and after it.
+fn write_leased(tree: &Tree, name: &[u8], old: &[u8], new: &[u8]) -> Step<Written> {
     let lease = match lease(tree, name)? {
         Leased::Yes(lease) => lease,
-        Leased::No(errno) => return Ok(Unlist::NoLease(errno)),
+        Leased::No(errno) => return Ok(Written::NoLease(errno)),
     };
-    // An earlier edit that is not settled yet has its texts there.
-    settle(&control, &lease)?;
-    let old = text_of(&lease)?;
-    let Some(new) = edit(&old) else {
-        return Ok(Unlist::Unparsable);
-    };
-    if new == old {
-        return Ok(Unlist::Done);
+    if text_of(lease.file())? != old {
+        return Ok(Written::Changed);
     }
-    save(&control, &OLD, &old)?;
-    save(&control, &NEW, &new)?;
-    rustix::fs::fsync(control.dir()).map_err(|e| ("sync .housekeeper", e))?;
-    overwrite(&lease, &new)?;
-    drop(lease);
-    forget(&control)?;
-    Ok(Unlist::Done)
+    let file = lease
+        .file()
+        .try_clone()
+        .map_err(|_| ("dup", Errno::MFILE))?;
+    overwrite(&lease, new)?;
+    Ok(Written::Yes(file))
 }
 
 /// At a start: completes an edit that a crash interrupted, where the text is torn in the way
@@ -138,9 +180,10 @@ fn settle(control: &Control, lease: &WriteLease) -> Step<Recovery> {
     let mut recovery = Recovery::LeftAsItIs;
     // Only one of them: the crash came before the first write, or after the last.
     if let (Some(old), Some(new)) = (old, new)
-        && is_torn(&text_of(lease)?, &old, &new)
+        && is_torn(&text_of(lease.file())?, &old, &new)
     {
         overwrite(lease, &new)?;
+        rustix::fs::fsync(lease.file()).map_err(|e| ("sync", e))?;
         recovery = Recovery::Completed;
     }
     forget(control)?;
@@ -172,28 +215,33 @@ fn is_torn(present: &[u8], old: &[u8], new: &[u8]) -> bool {
 }
 
 fn lease(tree: &Tree, name: &[u8]) -> Step<Leased> {
-    let mut buffer = [0; 256];
-    let c_name = c_name(name, &mut buffer).map_err(|e| ("name", e))?;
-    let flags = OFlags::RDWR | OFlags::NONBLOCK;
-    let file = match open_below(tree.root(), c_name, flags) {
+    let file = match open(tree, name, OFlags::RDWR) {
         Ok(file) => file,
         // Somebody else's lease.
-        Err(Errno::AGAIN) => return Ok(Leased::No(Errno::AGAIN.raw_os_error())),
-        Err(errno) => return Err(("open", errno)),
+        Err((_, Errno::AGAIN)) => return Ok(Leased::No(Errno::AGAIN.raw_os_error())),
+        Err(failed) => return Err(failed),
     };
-    let stat = fd_stat(file.as_fd()).map_err(|e| ("statx", e))?;
-    if stat.kind != FileKind::File || !tree.is_ours(&stat) {
-        return Err(("open", Errno::INVAL));
-    }
     match WriteLease::take(file) {
         Ok(lease) => Ok(Leased::Yes(lease)),
         Err(errno) => Ok(Leased::No(errno.raw_os_error())),
     }
 }
 
-fn text_of(lease: &WriteLease) -> Step<Vec<u8>> {
-    let stat = fd_stat(lease.file().as_fd()).map_err(|e| ("statx", e))?;
-    read_bounded(lease.file(), stat.apparent)
+fn open(tree: &Tree, name: &[u8], flags: OFlags) -> Step<OwnedFd> {
+    let mut buffer = [0; 256];
+    let c_name = c_name(name, &mut buffer).map_err(|e| ("name", e))?;
+    let file =
+        open_below(tree.root(), c_name, flags | OFlags::NONBLOCK).map_err(|e| ("open", e))?;
+    let stat = fd_stat(file.as_fd()).map_err(|e| ("statx", e))?;
+    if stat.kind != FileKind::File || !tree.is_ours(&stat) {
+        return Err(("open", Errno::INVAL));
+    }
+    Ok(file)
+}
+
+fn text_of(file: &OwnedFd) -> Step<Vec<u8>> {
+    let stat = fd_stat(file.as_fd()).map_err(|e| ("statx", e))?;
+    read_bounded(file, stat.apparent)
 }
 
 fn read_bounded(file: &OwnedFd, size: u64) -> Step<Vec<u8>> {
@@ -208,8 +256,7 @@ fn read_bounded(file: &OwnedFd, size: u64) -> Step<Vec<u8>> {
 fn overwrite(lease: &WriteLease, text: &[u8]) -> Step<()> {
     let file = lease.file();
     write_all(file.as_fd(), text).map_err(|e| ("write", e))?;
-    rustix::fs::ftruncate(file, text.len() as u64).map_err(|e| ("truncate", e))?;
-    rustix::fs::fsync(file).map_err(|e| ("sync", e))
+    rustix::fs::ftruncate(file, text.len() as u64).map_err(|e| ("truncate", e))
 }
 
 fn save(control: &Control, saved: &Saved, text: &[u8]) -> Step<()> {

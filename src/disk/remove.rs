@@ -213,14 +213,14 @@ impl<'a> Remover<'a> {
             return;
         };
         while let Some(aside) = self.queue.pop() {
-            match self.from_trash(&control, &aside) {
+            match self.take_from_trash(&control, &aside) {
                 Ok(()) | Err(Errno::NOENT) => {}
                 Err(errno) => self.leave(aside.0, errno),
             }
         }
     }
 
-    fn from_trash(&mut self, control: &Control, aside: &AsideName) -> rustix::io::Result<()> {
+    fn take_from_trash(&mut self, control: &Control, aside: &AsideName) -> rustix::io::Result<()> {
         let id = aside.id().ok_or(Errno::INVAL)?;
         let c_name = CString::new(aside.0.as_bytes()).map_err(|_| Errno::INVAL)?;
         let stat = stat_at(control.trash(), &c_name)?;

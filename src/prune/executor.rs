@@ -241,18 +241,20 @@ impl<D: Disk, R: Records> Executor<D, R> {
         lock: &LockAt,
         grip: &mut Grip<D::Handle>,
     ) -> Checked<()> {
-        let opened = match (lock, &victim.body, victim.path.parent()) {
+        let beside = match (lock, &victim.body, victim.path.parent()) {
             (LockAt::Beside(name), Body::Tree { .. }, Some(parent)) => {
-                let path = parent
-                    .join(name)
-                    .map_err(|_| skip(refused("open the lock file", libc::EINVAL)))?;
-                self.take_beside(&path, grip)?
+                let bad_name = |_| skip(refused("open the lock file", libc::EINVAL));
+                Some(parent.join(name).map_err(bad_name)?)
             }
-            (LockAt::Inside(name) | LockAt::Beside(name), _, _) => self.disk.open_in(dir, name),
+            (LockAt::Inside(_) | LockAt::Beside(_), _, _) => None,
+        };
+        let opened = match (&beside, lock) {
+            (Some(path), _) => self.disk.open(path),
+            (None, LockAt::Inside(name) | LockAt::Beside(name)) => self.disk.open_in(dir, name),
         };
         let (file, stat) = match opened {
             Ok(opened) => opened,
-            Err(error) if is_gone(&error) => return Ok(()),
+            Err(error) if errno(&error) == libc::ENOENT => return Ok(()),
             Err(error) => return Err(skip(refused("open the lock file", errno(&error)))),
         };
         // A second descriptor of a file locked already would find our own lock.
@@ -260,29 +262,15 @@ impl<D: Disk, R: Records> Executor<D, R> {
             return Ok(());
         }
         self.take(&file)?;
+        // A program that removes its lock file and makes a new one holds the new one.
+        if let Some(path) = beside
+            && !matches!(self.disk.look(&path), Seen::There(now) if now.id == stat.id)
+        {
+            return Err(skip(Skip::Locked));
+        }
         grip.ids.push(stat.id);
         grip.handles.push(file);
         Ok(())
-    }
-
-    fn take_beside(
-        &self,
-        path: &RelPath,
-        grip: &Grip<D::Handle>,
-    ) -> Checked<io::Result<(D::Handle, Stat)>> {
-        let (file, stat) = match self.disk.open(path) {
-            Ok(opened) => opened,
-            Err(error) => return Ok(Err(error)),
-        };
-        if !grip.ids.contains(&stat.id) {
-            self.take(&file)?;
-            // A program that removes its lock file and makes a new one holds the new one.
-            let still = matches!(self.disk.look(path), Seen::There(now) if now.id == stat.id);
-            if !still {
-                return Err(skip(Skip::Locked));
-            }
-        }
-        Ok(Ok((file, stat)))
     }
 
     fn hold(
@@ -414,10 +402,6 @@ fn refused(operation: &'static str, errno: i32) -> Skip {
 
 fn errno(error: &io::Error) -> i32 {
     error.raw_os_error().unwrap_or(libc::EIO)
-}
-
-fn is_gone(error: &io::Error) -> bool {
-    errno(error) == libc::ENOENT
 }
 
 /// What a failed open says about a name that was planned.

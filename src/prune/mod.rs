@@ -6,3 +6,6 @@
 pub mod executor;
 pub mod intent;
 pub mod lock;
+
+#[cfg(test)]
+mod tests;
