@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use support::{Agent, Scratch, micros, option, percentile, places, session};
+use support::{Agent, Scratch, option, percentile, places, session};
 
 const BLOCK: usize = 4096;
 const BUDGET: f64 = 3.0;
@@ -139,6 +139,10 @@ fn floor(root: &Path, trash: &Path, dir: &Path, began: &AtomicUsize, stop: &Atom
         number += 1;
         name = format!("s{number:07}");
     }
+}
+
+fn micros(duration: Duration) -> f64 {
+    duration.as_nanos() as f64 / 1000.0
 }
 
 fn measure(base: &Path, place: &str, class: &str, n_sessions: usize, n_trials: usize) -> bool {

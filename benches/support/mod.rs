@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 /// A directory that is made anew and removed at the end.
 #[derive(Debug)]
-pub struct Scratch(pub PathBuf);
+pub(crate) struct Scratch(pub(crate) PathBuf);
 
 impl Scratch {
-    pub fn new(base: &Path, name: &str) -> Self {
+    pub(crate) fn new(base: &Path, name: &str) -> Self {
         let path = base.join(format!("housekeeper-bench-{name}-{}", std::process::id()));
         if path.exists() {
             fs::remove_dir_all(&path).expect("an old scratch directory can be removed");
@@ -32,7 +32,7 @@ impl Drop for Scratch {
 }
 
 /// Where to work: the directory for temporary files, and memory where there is a tmpfs.
-pub fn places() -> Vec<(&'static str, PathBuf)> {
+pub(crate) fn places() -> Vec<(&'static str, PathBuf)> {
     let mut places = vec![("disk", std::env::temp_dir())];
     let shm = PathBuf::from("/dev/shm");
     if shm.is_dir() {
@@ -42,7 +42,7 @@ pub fn places() -> Vec<(&'static str, PathBuf)> {
 }
 
 /// A flag's value from the command line, or the default.
-pub fn option<T: std::str::FromStr>(name: &str, default: T) -> T {
+pub(crate) fn option<T: std::str::FromStr>(name: &str, default: T) -> T {
     let mut args = std::env::args();
     while let Some(arg) = args.next() {
         if arg == name {
@@ -56,7 +56,7 @@ pub fn option<T: std::str::FromStr>(name: &str, default: T) -> T {
 }
 
 /// One session: `metadata.json` and `n_files` files, `bytes` in all.
-pub fn session(root: &Path, number: usize, n_files: usize, bytes: usize) -> PathBuf {
+pub(crate) fn session(root: &Path, number: usize, n_files: usize, bytes: usize) -> PathBuf {
     let dir = root.join(format!("s{number:07}"));
     fs::create_dir(&dir).expect("a session can be made");
     let (minutes, seconds) = (number / 60, number % 60);
@@ -78,13 +78,13 @@ pub fn session(root: &Path, number: usize, n_files: usize, bytes: usize) -> Path
 
 /// The agent as a child process.
 #[derive(Debug)]
-pub struct Agent {
-    pub child: Child,
+pub(crate) struct Agent {
+    pub(crate) child: Child,
     socket: PathBuf,
 }
 
 impl Agent {
-    pub fn start(root: &Path, home: &Path, flags: &[&str]) -> Self {
+    pub(crate) fn start(root: &Path, home: &Path, flags: &[&str]) -> Self {
         let socket = home.join("agent.sock");
         let child = Command::new(env!("CARGO_BIN_EXE_housekeeper"))
             .args(["run", "--quiet", "0s", "--first-start", "enforce", "--root"])
@@ -102,7 +102,7 @@ impl Agent {
     }
 
     /// The first root's part of `status`, when the agent answers.
-    pub fn root(&self) -> Option<Value> {
+    pub(crate) fn root(&self) -> Option<Value> {
         let mut stream = UnixStream::connect(&self.socket).ok()?;
         stream.write_all(b"{\"command\":\"status\"}\n").ok()?;
         let mut line = String::new();
@@ -112,7 +112,7 @@ impl Agent {
     }
 
     /// Waits until the root is ready.
-    pub fn ready(&mut self) -> Value {
+    pub(crate) fn ready(&mut self) -> Value {
         let deadline = Instant::now() + Duration::from_secs(300);
         loop {
             if let Some(root) = self.root().filter(|root| root["ready"] == true) {
@@ -131,7 +131,7 @@ impl Agent {
         }
     }
 
-    pub fn resident_bytes(&self) -> u64 {
+    pub(crate) fn resident_bytes(&self) -> u64 {
         let statm = fs::read_to_string(format!("/proc/{}/statm", self.child.id())).expect("statm");
         let pages: u64 = statm
             .split(' ')
@@ -151,12 +151,8 @@ impl Drop for Agent {
 }
 
 /// The value below which so many per cent of the samples are.
-pub fn percentile(samples: &[Duration], percent: f64) -> Duration {
+pub(crate) fn percentile(samples: &[Duration], percent: f64) -> Duration {
     let mut sorted = samples.to_vec();
     sorted.sort_unstable();
     sorted[((sorted.len() - 1) as f64 * percent / 100.0).round() as usize]
-}
-
-pub fn micros(duration: Duration) -> f64 {
-    duration.as_nanos() as f64 / 1000.0
 }
