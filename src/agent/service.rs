@@ -263,6 +263,15 @@ impl Service {
         );
     }
 
+    /// Ends the threads of all roots, within the grace of the configuration. `false`: one of them
+    /// did not end in time.
+    pub fn stop(self) -> bool {
+        stop_all(
+            self.roots.into_iter(),
+            Instant::now() + self.settings.agent.shutdown_grace,
+        )
+    }
+
     /// Runs until a signal ends it.
     ///
     /// # Errors
@@ -342,14 +351,18 @@ fn is_same_place(a: &Root, b: &Root) -> bool {
         && a.layout.spec() == b.layout.spec()
 }
 
-fn stop_all(roots: impl Iterator<Item = Handle>, grace: Instant) {
+/// `false`: a root did not end in time.
+fn stop_all(roots: impl Iterator<Item = Handle>, grace: Instant) -> bool {
     let mut roots: Vec<Handle> = roots.collect();
     roots.iter().for_each(Handle::stop);
+    let mut all = true;
     for handle in &mut roots {
         if !handle.join_until(grace) {
+            all = false;
             tracing::warn!(event = "root.abandoned", root = %handle.root.name, "a root did not end in time: the next start finishes its removals");
         }
     }
+    all
 }
 
 fn mode_name(mode: Mode) -> &'static str {

@@ -46,7 +46,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Result<u8>
     let request = args.request(environment());
     match &args.command {
         Command::Run(_) => run(request),
-        Command::Demo(demo) => demo::run(demo),
+        Command::Demo(demo) => demo::run(&request, demo),
         Command::Scan(look) => one_shot::scan(&args, request, look.json),
         Command::Plan(look) => one_shot::plan(&args, request, look.json),
         Command::PruneSize(prune) => one_shot::prune_size(&args, request, prune),

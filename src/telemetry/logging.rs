@@ -1,5 +1,6 @@
 //! Where log lines go and how they look. Standard output belongs to the asked-for document.
 
+use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
@@ -36,6 +37,8 @@ pub fn begin(format: Format, level: &str) -> Result<(), LoggingError> {
     let writer = BoxMakeWriter::new(std::io::stderr);
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        // Colours are for people, not for files.
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(writer);
     match format {
         Format::Json => tracing::subscriber::set_global_default(
