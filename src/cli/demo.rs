@@ -253,7 +253,7 @@ async fn play(
     let ended = show.run(places, &mut crew, &mut signals).await;
     // Nobody writes any more when the disk is counted.
     let stopped = crew.stop();
-    let proof = ended.and_then(|()| stopped).map(|()| show.prove(places));
+    let proof = ended.and(stopped).map(|()| show.prove(places));
     let Show {
         service,
         frame,
