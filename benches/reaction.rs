@@ -4,6 +4,12 @@
 //!
 //! `cargo bench --bench reaction [-- --sessions 20000 --trials 1000 --judge 1]`
 
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a bench prints its figures"
+)]
+
 mod support;
 
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};

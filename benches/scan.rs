@@ -3,6 +3,12 @@
 //!
 //! `cargo bench --bench scan [-- --files 500000 --sessions 20000 --rounds 5 --memory 1000000]`
 
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a bench prints its figures"
+)]
+
 mod support;
 
 use std::fs;
@@ -81,7 +87,7 @@ fn memory(base: &Path, n_sessions: usize) -> bool {
         let status = agent.ready();
         assert_eq!(status["files"].as_u64(), Some(files as u64));
         let wakeups = idle_wakeups(agent.child.id());
-        (agent.resident_bytes(), wakeups, status)
+        (resident_bytes(agent.child.id()), wakeups, status)
     };
     let (empty, _, _) = resident("empty", 0);
     let (full, wakeups, status) = resident("full", n_files);
@@ -103,6 +109,16 @@ fn memory(base: &Path, n_sessions: usize) -> bool {
 }
 
 const IDLE: Duration = Duration::from_secs(10);
+
+fn resident_bytes(pid: u32) -> u64 {
+    let statm = fs::read_to_string(format!("/proc/{pid}/statm")).expect("statm");
+    let pages: u64 = statm
+        .split(' ')
+        .nth(1)
+        .and_then(|n| n.parse().ok())
+        .expect("pages");
+    pages * rustix::param::page_size() as u64
+}
 
 /// Voluntary context switches of all threads of a process while nothing happens.
 fn idle_wakeups(pid: u32) -> u64 {

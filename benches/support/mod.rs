@@ -130,16 +130,6 @@ impl Agent {
             std::thread::sleep(Duration::from_millis(20));
         }
     }
-
-    pub(crate) fn resident_bytes(&self) -> u64 {
-        let statm = fs::read_to_string(format!("/proc/{}/statm", self.child.id())).expect("statm");
-        let pages: u64 = statm
-            .split(' ')
-            .nth(1)
-            .and_then(|n| n.parse().ok())
-            .expect("pages");
-        pages * rustix::param::page_size() as u64
-    }
 }
 
 impl Drop for Agent {
