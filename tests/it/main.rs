@@ -1,0 +1,5 @@
+//! The one integration binary, a module for each subject.
+
+mod engine_first_start;
+mod engine_world;
+mod support;
