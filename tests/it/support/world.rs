@@ -231,7 +231,7 @@ fn rules_for(dice: &mut Dice, kind: Kind) -> Rules {
         protect,
         enforce: true,
         group: None,
-        rescan_interval: Duration::from_secs(*dice.pick(&[7, 60, 3600])),
+        rescan_interval: Duration::from_secs(*dice.pick(&[7, 3600, 3600, 3600])),
         first_start_enforce: false,
     }
 }
@@ -318,11 +318,15 @@ impl World {
         self.add("live", name, minute, bytes);
     }
 
-    fn add(&mut self, state: &str, name: &str, minute: i64, bytes: u64) {
+    fn add(&mut self, state: &str, path: &str, minute: i64, bytes: u64) {
         let created = base() - TimeDelta::minutes(1_000 - minute);
         let created = created.to_rfc3339();
         let text = format!("{{\"created_at\":\"{created}\",\"state\":\"{state}\"}}");
-        let dir = self.create(ROOT, name.as_bytes(), Held::Dir(BTreeMap::new()));
+        let path = RelPath::new(path.as_bytes()).expect("a path");
+        let parent = path.parent().expect("not the root");
+        let parent = self.tree.at(parent.as_bytes()).expect("a directory");
+        let name = path.name().expect("not the root");
+        let dir = self.create(parent, name, Held::Dir(BTreeMap::new()));
         let size = bytes - text.len() as u64;
         self.create(dir, b"f0", Held::File { size, text: None });
         let text = Some(text.into_bytes());
@@ -698,6 +702,7 @@ impl World {
         let index = self.engine.index();
         let session = index.session(victim.session).expect("a known session");
         assert_eq!(session.standing, Standing::Removable, "a fixed victim");
+        assert_eq!(session.verdict, Verdict::Certain, "a doubtful victim");
         if let Because::TooBig { goal, .. } = victim.because {
             let usage = self.engine.usage().bytes;
             assert!(usage > goal, "{usage} are not more than {goal}");
@@ -1468,6 +1473,47 @@ impl World {
         self.give(Input::Drained);
     }
 
+    /// Moves a name, whatever its hints say and whenever they come.
+    pub(crate) fn move_name(&mut self, from: &str, to: &str) {
+        let split = |path: &str| {
+            let path = RelPath::new(path.as_bytes()).expect("a path");
+            let dir = path.parent().expect("not the root");
+            let dir = self.tree.at(dir.as_bytes()).expect("a directory");
+            (dir, path.name().expect("not the root").to_vec())
+        };
+        let (from, to) = (split(from), split(to));
+        self.rename(from, to);
+    }
+
+    /// Moves a name in the root out of sight, or back.
+    pub(crate) fn hide(&mut self, name: &str) {
+        let name = name.as_bytes().to_vec();
+        self.rename((ROOT, name.clone()), (OUTSIDE, name));
+    }
+
+    pub(crate) fn show(&mut self, name: &str) {
+        let name = name.as_bytes().to_vec();
+        self.rename((OUTSIDE, name.clone()), (ROOT, name));
+    }
+
+    /// Makes a file in a directory that is hidden.
+    pub(crate) fn write_hidden(&mut self, dir: &str, name: &str, size: u64) {
+        let dir = self.tree.child(OUTSIDE, dir.as_bytes()).expect("hidden");
+        self.create(dir, name.as_bytes(), Held::File { size, text: None });
+    }
+
+    /// Makes a directory in the root.
+    pub(crate) fn add_dir(&mut self, name: &str) {
+        self.create(ROOT, name.as_bytes(), Held::Dir(BTreeMap::new()));
+    }
+
+    /// Delivers the hints for this path and forgets them.
+    pub(crate) fn deliver_for(&mut self, path: &str) {
+        let wanted = Hint::Name(path.as_bytes().into());
+        self.hints.retain(|(_, hint)| *hint != wanted);
+        self.give(Input::Hint(wanted));
+    }
+
     /// Everything that is under way arrives.
     fn settle(&mut self) {
         for _ in 0..20_000 {
@@ -1483,6 +1529,20 @@ impl World {
     /// Once at rest: pruning with nobody else at work must be right to the byte.
     pub(crate) fn prune_calmly(&mut self) {
         self.calm = true;
+        // Walks that saw the victims and tell of them when they are gone.
+        let names: Vec<Vec<u8>> = self
+            .tree
+            .names(ROOT)
+            .into_iter()
+            .flatten()
+            .map(|(n, _)| n.clone())
+            .collect();
+        for name in names {
+            self.give(Input::Hint(Hint::Name(name.into())));
+        }
+        for _ in 0..300 {
+            self.walk();
+        }
         let used = self.recount().counted.bytes(self.rules.limits.measure);
         self.rules.limits.max_size = Some(Bytes(used.0 / 2 + 1));
         self.rules.limits.prune_to = None;
