@@ -28,6 +28,10 @@ fn live(seed: u64) -> World {
     for _ in 0..STEPS {
         world.step();
     }
+    // No event names the first name of a file that gets a second one.
+    for _ in 0..3 {
+        world.link_something();
+    }
     world.rest();
     world.check_rest();
     world.prune_calmly();

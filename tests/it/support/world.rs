@@ -1303,7 +1303,8 @@ impl World {
         }
     }
 
-    fn link_something(&mut self) {
+    /// Gives a file somewhere one more name.
+    pub(crate) fn link_something(&mut self) {
         let Some((_, _, node)) = self.some_entry() else {
             return;
         };
