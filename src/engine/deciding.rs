@@ -1,18 +1,19 @@
 //! From the index to a plan, and from its reports back to the index.
 
 use super::{Effect, Engine};
-use crate::index::{Known, Session, Standing, Taken};
+use crate::index::{Dropped, Known, Session, Standing, Taken};
 use crate::layout::spec::Kind;
 use crate::model::anomaly::AnomalyKind;
 use crate::model::bytes::{Bytes, Tally};
 use crate::model::fact::{Fact, Summary};
+use crate::model::path::RelPath;
 use crate::model::place::{DirId, Look, Why};
 use crate::model::plan::{Blocker, Body, Held, Plan, Proof, Victim};
 use crate::model::report::{LockTry, Outcome, Removed, Report, Skip, Unlist};
 use crate::model::seen::FileId;
 use crate::model::session::{Key, SessionId, Verdict};
 use crate::model::time::{Now, Tick, UnixNanos};
-use crate::policy::{Candidate, Draft, Hold, Pick, Speaking, Usage, age, draft};
+use crate::policy::{Candidate, Draft, Hold, Pick, Question, Speaking, Usage, age, draft};
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -50,9 +51,15 @@ struct Passed {
 #[derive(Debug, Clone, Default)]
 struct Burst {
     before: Bytes,
+    /// A round was too short for what it began: the next one goes on down to the goal.
+    unfinished: bool,
+    /// How often hints had been lost when it was decided to begin.
+    n_losses: u64,
     freed: Bytes,
     n_deleted: u64,
     n_this_round: u64,
+    /// A victim was not as the index has it: its bytes are not known before the looks are in.
+    unsure: bool,
     deleted: Vec<Key>,
     unlist: Vec<Key>,
 }
@@ -265,7 +272,12 @@ impl Engine {
     fn group_usage(&self) -> Usage {
         let measure = self.rules.limits.measure;
         let mut usage = Usage::default();
-        for (_, session) in self.index.sessions().filter(|(_, s)| self.in_group(s)) {
+        let sessions = self.index.sessions().filter(|(id, session)| {
+            self.in_group(session)
+                && !session.is_disowned()
+                && !self.deciding.leaving.contains_key(id)
+        });
+        for (_, session) in sessions {
             let bytes = session.bytes(measure);
             usage.bytes = usage.bytes.saturating_add(bytes);
             usage.n_sessions += 1;
@@ -284,17 +296,29 @@ impl Engine {
             return false;
         }
         let usage = self.usage();
-        let oldest = limits
-            .max_age
-            .filter(|_| self.clock.is_believed(now))
-            .and_then(|max_age| Some((max_age, self.index.oldest_first().next()?.1)));
         limits.is_over(usage.bytes)
             || limits.max_count.is_some_and(|max| usage.n_sessions > max)
-            || oldest.is_some_and(|(max_age, created)| age(created, now.wall) > max_age)
+            || self.left_of_age(now).is_some_and(|left| left.is_none())
+    }
+
+    /// How long the oldest session may stay by its age, `Some(None)` when it is too old.
+    /// `None` where age says nothing.
+    fn left_of_age(&self, now: Now) -> Option<Option<Duration>> {
+        let believed = self.clock.is_believed(now);
+        let max_age = self.rules.limits.max_age.filter(|_| believed)?;
+        let mut sessions = self.index.oldest_first();
+        let (_, created, _) = sessions.find(|(id, _, session)| {
+            self.in_group(session) && !self.deciding.leaving.contains_key(id)
+        })?;
+        Some(max_age.checked_sub(age(created, now.wall)))
     }
 
     /// What the rules want, at most `max` sessions of it.
     pub fn draft(&self, now: Now, max: usize) -> Draft {
+        self.draft_of(now, max, self.deciding.burst.unfinished)
+    }
+
+    fn draft_of(&self, now: Now, max: usize, down_to_goal: bool) -> Draft {
         let measure = self.rules.limits.measure;
         let mut taken = Taken::default();
         let candidates = self
@@ -312,25 +336,25 @@ impl Engine {
         let unordered = || {
             let mut held = Held::default();
             let all = self.index.sessions();
-            for (_, session) in all.filter(|(_, s)| s.created.is_none() && self.in_group(s)) {
+            let unordered = |s: &Session| s.created.is_none() && !s.is_disowned();
+            for (_, session) in all.filter(|(_, s)| unordered(s) && self.in_group(s)) {
                 held.n_sessions += 1;
                 held.bytes = held.bytes.saturating_add(session.bytes(measure));
             }
             held
         };
-        let speaking = Speaking {
-            age: self.clock.is_believed(now),
-        };
-        draft(
-            &self.rules.limits,
-            self.usage(),
-            speaking,
+        let question = Question {
+            usage: self.usage(),
+            speaking: Speaking {
+                age: self.clock.is_believed(now),
+                down_to_goal,
+            },
             now,
-            max,
-            candidates,
-            unordered,
-            |id| self.index.freed(id, measure, &mut taken),
-        )
+            max_picks: max,
+        };
+        draft(&self.rules.limits, question, candidates, unordered, |id| {
+            self.index.freed(id, measure, &mut taken)
+        })
     }
 
     /// The whole plan, as `plan` prints it.
@@ -369,7 +393,7 @@ impl Engine {
                 blobs: self.index.present_blobs(pick.session, root.id.dev),
                 catalogue: Proof {
                     name: self.rules.layout.catalogue()?.into(),
-                    signature: None,
+                    signature: self.reading.catalogue_signature(),
                 },
             },
         };
@@ -400,8 +424,8 @@ impl Engine {
             return;
         }
         if !self.is_over(now) {
-            self.scanning.fresh_totals = false;
             self.deciding.unmet = false;
+            self.deciding.forget_back_off();
             if !self.deciding.known && self.rules.enforce && !self.rules.limits.are_none() {
                 self.remember(out);
             }
@@ -416,7 +440,6 @@ impl Engine {
                 return;
             }
         }
-        self.scanning.fresh_totals = false;
         if !self.rules.enforce {
             return self.observe(now, out);
         }
@@ -426,6 +449,7 @@ impl Engine {
         self.deciding.phase = Phase::Asked;
         self.deciding.burst = Burst {
             before: self.usage().bytes,
+            n_losses: self.n_losses,
             ..Burst::default()
         };
         out.push(Effect::Lock);
@@ -548,9 +572,12 @@ impl Engine {
         self.deciding.burst.n_this_round = 0;
         let draft = self.draft(now, MAX_BURST);
         let victims: Vec<Victim> = draft.picks.iter().filter_map(|p| self.victim(p)).collect();
-        if victims.is_empty() || self.stopped {
+        // What was decided while all was well ends when hints are lost or somebody says stop.
+        let is_sure = self.deciding.burst.n_losses == self.n_losses && !self.catalogue_in_doubt();
+        if victims.is_empty() || self.stopped || !is_sure {
             return self.end_burst(now, Some(draft), out);
         }
+        self.deciding.burst.unfinished = draft.more;
         if self.deciding.burst.n_deleted == 0 && !self.deciding.checked {
             self.deciding.checked = true;
             out.push(Effect::Tell(Fact::PruneStarted {
@@ -626,7 +653,7 @@ impl Engine {
                     deciding.trash.insert(first.0.clone(), victim.freed);
                     deciding.trash_bytes = deciding.trash_bytes.saturating_add(victim.freed);
                 }
-                let dropped = self.drop_victim(&victim);
+                let dropped = self.drop_victim(&victim, out);
                 self.release(&dropped, out);
                 out.push(Effect::Reap {
                     aside,
@@ -638,7 +665,10 @@ impl Engine {
                 self.deciding.leaving.insert(victim.session, victim.freed);
                 out.push(Effect::RemoveInPlace(Box::new(victim)));
             }
-            Outcome::Gone => self.look_at(&victim, out),
+            Outcome::Gone => {
+                self.deciding.burst.unsure = true;
+                self.look_at(&victim, out);
+            }
             Outcome::Skipped(why) => self.skipped(now, &victim, why, out),
         }
         let Phase::Removing { left } = self.deciding.phase else {
@@ -646,16 +676,36 @@ impl Engine {
         };
         if left > 1 {
             self.deciding.phase = Phase::Removing { left: left - 1 };
-        } else if self.deciding.burst.n_this_round > 0 && self.is_over(now) {
+        } else if self.deciding.burst.n_this_round > 0
+            && !self.deciding.burst.unsure
+            && (self.deciding.burst.unfinished || self.is_over(now))
+        {
             self.next_round(now, out);
         } else {
             self.end_burst(now, None, out);
         }
     }
 
-    fn drop_victim(&mut self, victim: &Victim) -> crate::index::Dropped {
-        let path = self.index.session_path(victim.session);
-        self.places.forget_below(|| Some(path));
+    /// Takes a victim out of the index. Its names count as looked at: a walk may have seen
+    /// them before.
+    fn drop_victim(&mut self, victim: &Victim, out: &mut Vec<Effect>) -> Dropped {
+        let root = self.index.root();
+        match &victim.body {
+            Body::Tree { .. } => {
+                let dir = self.index.session_dir(victim.session);
+                if let Some((dir, parent)) = dir.and_then(|d| Some((d, self.index.parent(d)?))) {
+                    let name: Box<[u8]> = self.index.dir_name(dir).into();
+                    self.note_recent(parent, &name, out);
+                }
+                self.places.forget_below(|| Some(victim.path.clone()));
+            }
+            Body::Blobs { blobs, .. } => {
+                for (blob, _) in blobs {
+                    self.note_recent(root, blob, out);
+                    self.places.forget_below(|| RelPath::new(blob).ok());
+                }
+            }
+        }
         self.index.drop_session(victim.session)
     }
 
@@ -721,8 +771,14 @@ impl Engine {
         };
         self.deciding.passed.insert(victim.session, passed);
         match why {
-            Skip::Changed => self.read_session(victim.session, out),
-            Skip::Replaced | Skip::Stranger | Skip::StrangerKept => self.look_at(victim, out),
+            Skip::Changed => {
+                self.read_session(victim.session, out);
+                self.read_catalogue(out);
+            }
+            Skip::Replaced | Skip::Stranger | Skip::StrangerKept => {
+                self.deciding.burst.unsure = true;
+                self.look_at(victim, out);
+            }
             Skip::Quiet => self.index.note_written(victim.session, now.wall.into()),
             Skip::Locked | Skip::Refused { .. } | Skip::RootMoved => {}
         }
@@ -770,7 +826,6 @@ impl Engine {
                 until: now.tick.after(REFUSED_PAUSE),
             };
             self.deciding.passed.insert(id, passed);
-            self.scan_below(self.index.session_path(id), out);
         }
         let Some(dir) = self.index.session_dir(id) else {
             return;
@@ -778,7 +833,14 @@ impl Engine {
         if let Some(parent) = self.index.parent(dir) {
             let name = self.index.dir_name(dir);
             out.push(Effect::Look(Look::new(parent, name, Why::Again)));
+            if !whole {
+                self.scan_below(self.index.session_path(id), out);
+            }
         }
+        let blobs = self.index.session(id).map_or(&[][..], |s| &s.blobs);
+        let root = self.index.root();
+        let looks = blobs.iter().map(|blob| Look::new(root, blob, Why::Again));
+        out.extend(looks.map(Effect::Look));
     }
 
     /// When the next decision is due by itself.
@@ -789,13 +851,7 @@ impl Engine {
         if self.is_over(now) {
             return Some(self.deciding.back_off.unwrap_or(now.tick));
         }
-        let max_age = self
-            .rules
-            .limits
-            .max_age
-            .filter(|_| self.clock.is_believed(now))?;
-        let (_, created, _) = self.index.oldest_first().next()?;
-        let left = max_age.saturating_sub(age(created, now.wall));
+        let left = self.left_of_age(now)??;
         Some(now.tick.after(left + Duration::from_millis(1)))
     }
 }

@@ -1,7 +1,7 @@
 //! What walks bring: evidence for every name of a directory.
 
 use super::{Effect, Engine};
-use crate::index::Known;
+use crate::index::{Known, Owner};
 use crate::model::anomaly::AnomalyKind;
 use crate::model::bytes::Bytes;
 use crate::model::listing::{Listing, ScanId, Unlisted, Walked, Watched};
@@ -24,13 +24,16 @@ impl Engine {
             return;
         };
         if listing.first {
-            self.index.begin_listing(dir, listing.scan.0);
-            self.note_watch(dir, listing.watched);
-            self.places.remove(AnomalyKind::Unreadable, &listing.dir);
+            self.begin_listing(dir, listing, out);
         }
-        // A known directory's unknown names may be newer than their hints: in a rescan they
-        // are looked at again at its end.
-        let believe = !(self.index.is_listed(dir) && self.scanning.defers(listing.scan));
+        // A listing that another one overtook is a list of hints. A known directory's unknown
+        // names may be newer than their hints: in a rescan they are looked at again at its
+        // end. And a walk that began before the directory came here may speak of what is
+        // gone since.
+        let scan = listing.scan.0;
+        let believe = self.index.listing_scan(dir) == scan
+            && self.index.is_older_than(dir, scan)
+            && !(self.index.is_listed(dir) && self.scanning.defers(listing.scan));
         for (name, seen) in listing.entries() {
             self.listed(now, listing.scan, dir, name, seen, believe, out);
         }
@@ -49,7 +52,7 @@ impl Engine {
             self.root = Some(listing.stat);
             return Some(dir);
         }
-        if let Some(dir) = dir.filter(|dir| self.index.dir_ino(*dir) == Some(ino)) {
+        if let Some(dir) = dir.filter(|dir| self.index.is_same_dir(*dir, &listing.stat)) {
             return Some(dir);
         }
         if let Watched::Placed(generation) = listing.watched {
@@ -62,17 +65,33 @@ impl Engine {
         None
     }
 
-    fn note_watch(&mut self, dir: DirId, watched: Watched) {
+    /// Takes over a listing's watch, and its word for what is absent, unless a listing that
+    /// is newer came in before it. Watches are numbered as they are placed and every change
+    /// after that gives a hint, so the listing with the greater number knows all that the
+    /// other one can know.
+    fn begin_listing(&mut self, dir: DirId, listing: &Listing, out: &mut Vec<Effect>) {
+        let scan = listing.scan.0;
         let old = self.index.watch(dir);
-        let new = match watched {
-            Watched::Unasked => return,
-            Watched::Placed(generation) => generation,
-            Watched::Failed => 0,
+        let is_newer = match listing.watched {
+            Watched::Placed(new) => new > old,
+            Watched::Failed | Watched::Unasked => scan > self.index.listing_scan(dir),
         };
-        self.index.set_watch(dir, new, watched == Watched::Failed);
-        if old != new {
-            self.n_unwatched = self.index.n_unwatched();
+        if let Watched::Placed(new) = listing.watched {
+            let other = old.min(new);
+            if other != 0 && old != new {
+                out.push(Effect::Unwatch(vec![(listing.dir.clone(), other)]));
+            }
         }
+        if !is_newer {
+            return;
+        }
+        match listing.watched {
+            Watched::Unasked => {}
+            Watched::Placed(new) => self.index.set_watch(dir, new, false),
+            Watched::Failed => self.index.set_watch(dir, old, true),
+        }
+        self.index.begin_listing(dir, scan);
+        self.places.remove(AnomalyKind::Unreadable, &listing.dir);
     }
 
     #[expect(
@@ -89,10 +108,7 @@ impl Engine {
         believe: bool,
         out: &mut Vec<Effect>,
     ) {
-        let (hash, known) = self.index.listed(dir, name);
-        if !self.recent.is_empty() && self.recent.contains(&(dir, hash)) {
-            return;
-        }
+        let (hash, known) = self.index.listed(dir, name, scan.0);
         let stat = match seen {
             Seen::There(stat) => stat,
             Seen::Gone => return,
@@ -105,11 +121,13 @@ impl Engine {
             }
         };
         match known {
-            Some(known) if agrees(known, stat) && !self.is_foreign(stat) => {
+            Some(known) if self.agrees(known, stat) && !self.is_foreign(stat) => {
                 self.confirmed(dir, name, known, stat, now, out);
             }
-            None if believe && !self.is_elsewhere(stat) => {
-                self.there(dir, name, stat, now, Why::Scan, out);
+            None if believe && !self.is_recent(dir, hash) && !self.is_elsewhere(stat) => {
+                if self.there(dir, name, stat, now, Why::Scan, out).is_some() {
+                    self.known_since(dir, name, scan.0.saturating_sub(1));
+                }
             }
             Some(_) | None => {
                 let deferred = self.scanning.defers(scan) && self.scanning.dispute(dir, name);
@@ -118,6 +136,10 @@ impl Engine {
                 }
             }
         }
+    }
+
+    fn is_recent(&self, dir: DirId, hash: u64) -> bool {
+        !self.recent.is_empty() && self.recent.contains_key(&(dir, hash))
     }
 
     fn is_foreign(&self, stat: &Stat) -> bool {
@@ -160,11 +182,8 @@ impl Engine {
     }
 
     fn listing_ended(&mut self, scan: ScanId, dir: DirId, out: &mut Vec<Effect>) {
-        let recent = &self.recent;
         let defer = self.scanning.defers(scan) && self.index.is_listed(dir);
-        let absent = self
-            .index
-            .end_listing(dir, scan.0, |hash| recent.contains(&(dir, hash)));
+        let absent = self.index.end_listing(dir, scan.0);
         for gone in absent.dirs {
             if let Some(parent) = self.index.parent(gone) {
                 let name: Box<[u8]> = self.index.dir_name(gone).into();
@@ -173,13 +192,30 @@ impl Engine {
         }
         for hash in absent.names {
             if !(defer && self.scanning.defer_absent(dir, hash)) {
-                let before = self.both_tallies();
-                self.index.forget_hash(dir, hash);
-                self.note_drift(before);
+                self.absent(dir, hash, out);
             }
         }
         if let Some(session) = self.index.session_at(dir) {
             self.read_if_unknown(session, out);
+        }
+    }
+
+    /// A listing did not name what the index has. What was looked at since the scan began is
+    /// looked at again, everything else is gone.
+    pub(super) fn absent(&mut self, dir: DirId, hash: u64, out: &mut Vec<Effect>) {
+        if let Some(name) = self.recent.get(&(dir, hash)).cloned() {
+            return self.look_for_scan(dir, &name, out);
+        }
+        let before = self.both_tallies();
+        let Some(owner) = self.index.forget_hash(dir, hash) else {
+            return;
+        };
+        self.note_drift(before);
+        if let Some(session) = self.index.session_of(owner) {
+            self.restand(session);
+        }
+        if owner == Owner::Catalogue {
+            self.read_catalogue(out);
         }
     }
 
@@ -207,25 +243,27 @@ impl Engine {
     }
 }
 
-/// Whether the index has for a name what the disk has.
-fn agrees(known: Known, stat: &Stat) -> bool {
-    match (known, stat.kind) {
-        (
-            Known::File {
-                ino,
-                apparent,
-                allocated,
-                linked,
-            },
-            FileKind::File,
-        ) => {
-            ino == stat.id.ino
-                && apparent == stat.apparent
-                && allocated == stat.allocated
-                && (linked || stat.n_links == 1)
+impl Engine {
+    /// Whether the index has for a name what the disk has.
+    fn agrees(&self, known: Known, stat: &Stat) -> bool {
+        match (known, stat.kind) {
+            (
+                Known::File {
+                    ino,
+                    apparent,
+                    allocated,
+                    linked,
+                },
+                FileKind::File,
+            ) => {
+                ino == stat.id.ino
+                    && apparent == stat.apparent
+                    && allocated == stat.allocated
+                    && (linked || stat.n_links == 1)
+            }
+            (Known::Dir { id, .. }, FileKind::Dir) => self.index.is_same_dir(id, stat),
+            (Known::Other { ino }, FileKind::Symlink | FileKind::Other) => ino == stat.id.ino,
+            _ => false,
         }
-        (Known::Dir { ino, .. }, FileKind::Dir) => ino == stat.id.ino,
-        (Known::Other { ino }, FileKind::Symlink | FileKind::Other) => ino == stat.id.ino,
-        _ => false,
     }
 }

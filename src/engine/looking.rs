@@ -6,7 +6,6 @@ use crate::layout::Role;
 use crate::layout::spec::Kind;
 use crate::model::anomaly::AnomalyKind;
 use crate::model::bytes::Bytes;
-use crate::model::fact::ScanCause;
 use crate::model::path::{RelPath, is_name};
 use crate::model::place::{DirId, Look, Why};
 use crate::model::seen::{FileKind, Seen, Stat};
@@ -16,6 +15,9 @@ use std::sync::Arc;
 
 /// The agent's own directory in a root.
 const CONTROL: &[u8] = b".housekeeper";
+
+/// Names that the agent gives beside its victims; walks pass over them, too.
+const OWN_PREFIX: &[u8] = b".hk-";
 
 /// What a name turned out to be.
 enum Found<'a> {
@@ -32,8 +34,7 @@ impl Engine {
     pub(super) fn hint(&mut self, now: Now, path: Box<[u8]>, out: &mut Vec<Effect>) {
         if path.is_empty() {
             // The root itself was touched: nothing below it is certain.
-            self.scanning.want(ScanCause::Loss);
-            return;
+            return self.scanning.recover();
         }
         let mut dir = self.index.root();
         let mut at = 0;
@@ -43,7 +44,7 @@ impl Engine {
                 .position(|b| *b == b'/')
                 .map_or(path.len(), |n| at + n);
             let name = &path[at..end];
-            if !is_name(name) || (at == 0 && name == CONTROL) {
+            if !is_name(name) || (at == 0 && name == CONTROL) || name.starts_with(OWN_PREFIX) {
                 return;
             }
             match self.index.find(dir, name) {
@@ -92,6 +93,7 @@ impl Engine {
             Seen::There(stat) => {
                 let found = self.there(look.dir, look.name(), &stat, now, look.why, out);
                 if let Some(new) = found {
+                    self.known_since(look.dir, look.name(), self.scanning.last_id());
                     self.scan_below(new, out);
                 }
             }
@@ -100,6 +102,14 @@ impl Engine {
             self.note_drift(before);
         }
         self.note_peak();
+    }
+
+    /// Walks up to this number may have seen the directory when it was elsewhere, or what has
+    /// left it since.
+    pub(super) fn known_since(&mut self, parent: DirId, name: &[u8], scan: u64) {
+        if let Some(Known::Dir { id, .. }) = self.index.find(parent, name) {
+            self.index.set_since(id, scan);
+        }
     }
 
     /// A name is not there any more.
@@ -168,7 +178,8 @@ impl Engine {
         }
     }
 
-    /// A name is there. Returns a directory that was not known: it is to be listed.
+    /// A name is there. Returns a directory that is to be listed: it was not known, or was
+    /// perhaps away for a while.
     pub(super) fn there(
         &mut self,
         dir: DirId,
@@ -181,11 +192,10 @@ impl Engine {
         self.clock.note_newest(stat.ctime.min(now.wall.into()));
         let known = self.index.find(dir, name);
         let found = self.found(stat);
-        if let (Some(Known::Dir { id, ino }), Found::Dir(stat)) = (known, &found)
-            && ino == stat.id.ino
+        if let (Some(Known::Dir { id, .. }), Found::Dir(stat)) = (known, &found)
+            && self.index.is_same_dir(id, stat)
         {
-            self.touch(id, stat, now, why, out);
-            return None;
+            return self.touch(id, stat, now, why, out);
         }
         if matches!(known, Some(Known::Dir { .. })) {
             self.gone(dir, name, out);
@@ -200,14 +210,28 @@ impl Engine {
         }
     }
 
-    /// A directory that is known was touched.
-    fn touch(&mut self, id: DirId, stat: &Stat, now: Now, why: Why, out: &mut Vec<Effect>) {
+    /// A directory that is known was touched. A hint that names it may mean that it was moved
+    /// away and came back, and what was looked for in it meanwhile was not found, or found
+    /// in another directory that had its path.
+    fn touch(
+        &mut self,
+        id: DirId,
+        stat: &Stat,
+        now: Now,
+        why: Why,
+        out: &mut Vec<Effect>,
+    ) -> Option<RelPath> {
         if let Some(session) = self.session_of_dir(id) {
             self.note_write(session, stat, now, why);
             if self.rules.layout.reads_inode() && self.index.session_at(id) == Some(session) {
                 self.read_session(session, out);
             }
         }
+        if why != Why::Hint {
+            return None;
+        }
+        out.extend(self.index.slots_below(id).into_iter().map(Effect::Forget));
+        self.index.path(id)
     }
 
     fn note_write(&mut self, session: SessionId, stat: &Stat, now: Now, why: Why) {
@@ -274,20 +298,35 @@ impl Engine {
         owner: DirOwner,
         out: &mut Vec<Effect>,
     ) -> Option<RelPath> {
-        self.leave_old_place(stat, out);
-        self.index.forget(parent, name);
-        let id = self.index.put_dir(parent, name, stat.id.ino, owner);
+        if !self.make_room(parent, name, stat, out) {
+            return None;
+        }
+        let id = self.index.put_dir(parent, name, stat, owner);
         self.index.path(id)
     }
 
-    /// A directory has one name: where it was before, it is not any more.
-    fn leave_old_place(&mut self, stat: &Stat, out: &mut Vec<Effect>) {
+    /// Makes a name free for a directory. A directory has one name: where it was before, it is
+    /// not any more. `false`: that took the parent with it, which was moved out of the
+    /// directory that now lies in it; the hints of that move are still to come.
+    fn make_room(
+        &mut self,
+        parent: DirId,
+        name: &[u8],
+        stat: &Stat,
+        out: &mut Vec<Effect>,
+    ) -> bool {
         if let Some(old) = self.index.dir_of_ino(stat.id.ino) {
             let path = self.index.path(old);
+            if let Some(above) = self.index.parent(old) {
+                let old_name: Box<[u8]> = self.index.dir_name(old).into();
+                self.note_recent(above, &old_name, out);
+            }
             let dropped = self.index.drop_dir(old.slot);
             self.places.forget_below(|| path);
             self.give_up(dropped, out);
         }
+        self.index.forget(parent, name);
+        self.index.has_dir(parent)
     }
 
     fn place_in_container(
@@ -310,20 +349,18 @@ impl Engine {
                 return None;
             }
         };
-        let claimed = self
-            .index
-            .session_of(self.index.owner_of(dir, name))
-            .is_some();
-        match self.rules.layout.role(path.as_bytes(), kind) {
+        let claimant = self.index.session_of(self.index.owner_of(dir, name));
+        let new = match self.rules.layout.role(path.as_bytes(), kind) {
             Role::Own => None,
             // What a catalogue claims is judged by the claim, whatever lies there now.
-            _ if claimed => self.place_blob(dir, name, path, stat, kind, now, why, out),
+            _ if claimant.is_some() => self.place_blob(dir, name, path, stat, kind, out),
             Role::Container => self.put_dir(dir, name, stat, DirOwner::Container, out),
             Role::Session if kind == FileKind::Dir => {
-                self.leave_old_place(stat, out);
-                self.index.forget(dir, name);
+                if !self.make_room(dir, name, stat, out) {
+                    return None;
+                }
                 let key = Arc::from(path.as_bytes());
-                let (session, _) = self.index.begin_tree(dir, name, stat.id.ino, key);
+                let (session, _) = self.index.begin_tree(dir, name, stat, key);
                 self.note_write(session, stat, now, why);
                 Some(path)
             }
@@ -333,17 +370,19 @@ impl Engine {
                 self.catalogue_seen(stat, out);
                 None
             }
-            Role::Blob => self.place_blob(dir, name, path, stat, kind, now, why, out),
+            Role::Blob => self.place_blob(dir, name, path, stat, kind, out),
             Role::Session | Role::Catalogue | Role::Unowned => {
                 self.place_unowned(dir, name, path, stat, kind, out)
             }
+        };
+        if let Some(session) = claimant {
+            self.note_write(session, stat, now, why);
+            self.restand(session);
         }
+        new
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "one look's context, passed on unchanged"
-    )]
+    /// A name in the form of a blob: claimed by a session, or an orphan.
     fn place_blob(
         &mut self,
         dir: DirId,
@@ -351,32 +390,22 @@ impl Engine {
         path: RelPath,
         stat: &Stat,
         kind: FileKind,
-        now: Now,
-        why: Why,
         out: &mut Vec<Effect>,
     ) -> Option<RelPath> {
-        let session = self.index.session_of(self.index.owner_of(dir, name));
+        let is_claimed = matches!(self.index.owner_of(dir, name), Owner::Session(_));
         if kind != FileKind::File {
-            if session.is_some() {
+            if is_claimed {
                 self.places
                     .insert(AnomalyKind::BlobUnusable, path.clone(), Bytes::ZERO);
             }
-            let new = self.place_unowned(dir, name, path, stat, kind, out);
-            if let Some(session) = session {
-                self.restand(session);
-            }
-            return new;
+            return self.place_unowned(dir, name, path, stat, kind, out);
         }
-        if session.is_none() {
+        if !is_claimed {
             self.index.set_owner(dir, name, Owner::Orphan);
             self.places
                 .insert(AnomalyKind::OrphanBlob, path, Bytes(stat.apparent));
         }
         self.index.put_file(dir, name, stat);
-        if let Some(session) = session {
-            self.note_write(session, stat, now, why);
-            self.restand(session);
-        }
         None
     }
 

@@ -35,7 +35,7 @@ use clock_gate::ClockGate;
 use deciding::Deciding;
 use reading::Reading;
 use scanning::Scanning;
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -185,10 +185,10 @@ pub struct Engine {
     deciding: Deciding,
     places: Places,
     clock: ClockGate,
-    /// Names looked at while scans are under way: their chunks are older.
-    recent: HashSet<(DirId, u64)>,
+    /// Names looked at while scans are under way: their chunks may be older, so that where
+    /// they say something else the name is looked at once more. By the hash of the name.
+    recent: HashMap<(DirId, u64), Box<[u8]>>,
     n_losses: u64,
-    n_unwatched: u64,
     stopped: bool,
 }
 
@@ -208,9 +208,8 @@ impl Engine {
             scanning: Scanning::default(),
             places: Places::default(),
             clock: ClockGate::default(),
-            recent: HashSet::new(),
+            recent: HashMap::new(),
             n_losses: 0,
-            n_unwatched: 0,
             stopped: false,
         }
     }
@@ -222,7 +221,7 @@ impl Engine {
             Input::Hint(Hint::Name(path)) => self.hint(now, path, out),
             Input::Hint(Hint::Lost) => self.lost(out),
             Input::Looked(look, seen) => self.looked(now, look, seen, out),
-            Input::Drained => self.drained(now),
+            Input::Drained => self.drained(),
             Input::Walked(walked) => self.walked(now, walked, out),
             Input::Read { seq, of } => self.read(now, seq, of, out),
             Input::Lock(answer) => self.locked(now, answer, out),
@@ -240,10 +239,11 @@ impl Engine {
         self.reread_doubtful(now, out);
         self.finish_scan(now, out);
         self.decide(now, out);
+        self.scanning.fresh_totals = false;
     }
 
     /// All hints at hand were used up: totals are to be exact now.
-    fn drained(&mut self, _now: Now) {
+    fn drained(&mut self) {
         if self.scanning.is_quiet() {
             self.index.settle_links();
         }
@@ -266,15 +266,10 @@ impl Engine {
 
     /// When something is due by itself; `None`: only inputs matter.
     pub fn wake_at(&self, now: Now) -> Option<Tick> {
-        [
-            self.scanning
-                .due(self.n_unwatched > 0, self.rules.rescan_interval),
-            self.reading.due(),
-            self.decision_due(now),
-        ]
-        .into_iter()
-        .flatten()
-        .min()
+        [self.scan_due(), self.reading.due(), self.decision_due(now)]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     pub fn index(&self) -> &Index {
@@ -322,16 +317,14 @@ impl Engine {
             n_anomalies: self.scanning.n_anomalies,
             n_losses: self.n_losses,
             n_dirs: self.index.n_dirs() as u64,
-            n_unwatched: self.n_unwatched,
+            n_unwatched: self.index.n_unwatched(),
             pruned_sessions: self.deciding.pruned_sessions,
             pruned_bytes: self.deciding.pruned_bytes,
             trash_bytes: self.deciding.trash_bytes,
             scan_drift: scan.drift,
             scan_duration: scan.duration,
             scan_ended: scan.ended,
-            scan_next: self
-                .scanning
-                .due(self.n_unwatched > 0, self.rules.rescan_interval),
+            scan_next: self.scan_due(),
             scanned: self.scanning.first_done(),
             suspect: self.scanning.is_suspect(),
             held: self.deciding.is_held(),
@@ -359,9 +352,11 @@ impl Engine {
             self.lost(out);
             self.recent.clear();
         }
-        self.recent.insert((dir, self.index.name_hash(name)));
+        self.recent
+            .insert((dir, self.index.name_hash(name)), name.into());
     }
 
+    /// Orders a walk of a directory with everything below it.
     fn scan_below(&mut self, at: RelPath, out: &mut Vec<Effect>) {
         let id: ScanId = self.scanning.begin_part();
         out.push(Effect::Scan(ScanOrder { id, at }));

@@ -10,7 +10,7 @@ use crate::layout::spec::Kind;
 use crate::model::anomaly::AnomalyKind;
 use crate::model::bytes::Bytes;
 use crate::model::path::RelPath;
-use crate::model::place::DirId;
+use crate::model::place::{DirId, Look, Why};
 use crate::model::plan::Proof;
 use crate::model::report::Unlist;
 use crate::model::seen::{Signature, Stat};
@@ -86,6 +86,11 @@ impl Reading {
     pub(super) fn forget(&mut self, session: SessionId) {
         self.doubts.remove(&Some(session));
         self.pending.remove(&Some(session));
+    }
+
+    /// The catalogue as it was when it was read last.
+    pub(super) fn catalogue_signature(&self) -> Option<Signature> {
+        self.catalogue
     }
 
     pub(super) fn catalogue_trouble(&self) -> Option<AnomalyKind> {
@@ -215,23 +220,30 @@ impl Engine {
         self.reading.catalogue_known
     }
 
+    /// Whether the first look into the catalogue is under way.
+    pub(super) fn awaits_catalogue(&self) -> bool {
+        self.reading.catalogue_asked && !self.reading.catalogue_known
+    }
+
     /// Reads again what did not parse, and tries again to take entries out of a catalogue.
     pub(super) fn reread_doubtful(&mut self, now: Now, out: &mut Vec<Effect>) {
         if self.reading.unlist_at.is_some_and(|at| at <= now.tick) {
             self.reading.unlist_at = None;
-            let keys: Vec<Key> = self.reading.to_unlist.iter().cloned().collect();
+            let mut keys: Vec<Key> = self.reading.to_unlist.iter().cloned().collect();
+            keys.sort_unstable();
             self.unlist(keys, out);
         }
         if self.reading.due().is_none_or(|at| at > now.tick) {
             return;
         }
-        let due: Vec<_> = self
+        let mut due: Vec<_> = self
             .reading
             .doubts
             .iter()
             .filter(|(_, doubt)| !doubt.reading && doubt.next <= now.tick)
             .map(|(session, _)| *session)
             .collect();
+        due.sort_unstable();
         for session in due {
             if let Some(doubt) = self.reading.doubts.get_mut(&session) {
                 doubt.reading = true;
@@ -420,7 +432,7 @@ impl Engine {
         self.reading.to_unlist.retain(|key| listed.contains(key));
         let mut written_back = Vec::new();
         for entry in seen.entries {
-            if let Some(key) = self.take_entry(entry) {
+            if let Some(key) = self.take_entry(entry, out) {
                 written_back.push(key);
             }
         }
@@ -430,7 +442,7 @@ impl Engine {
     }
 
     /// Takes over one entry. Returns its id when it was taken out before and is to go again.
-    fn take_entry(&mut self, entry: CatalogEntry) -> Option<Key> {
+    fn take_entry(&mut self, entry: CatalogEntry, out: &mut Vec<Effect>) -> Option<Key> {
         let root = self.index.root();
         let present = entry
             .blobs
@@ -453,6 +465,12 @@ impl Engine {
             .session(id)
             .map(|s| s.blobs.to_vec())
             .unwrap_or_default();
+        for blob in entry.blobs.iter().filter(|blob| !old.contains(blob)) {
+            // Nobody noted when an orphan was written.
+            if present {
+                out.push(Effect::Look(Look::new(root, blob, Why::Again)));
+            }
+        }
         self.index.set_blobs(id, entry.blobs.clone());
         for blob in old.iter().filter(|blob| !entry.blobs.contains(blob)) {
             self.orphaned(blob);
@@ -470,6 +488,9 @@ impl Engine {
 
     /// Asks for entries to be taken out of the catalogue.
     pub(super) fn unlist(&mut self, keys: Vec<Key>, out: &mut Vec<Effect>) {
+        if !self.rules.enforce {
+            return;
+        }
         let keys: Vec<Key> = keys
             .into_iter()
             .filter(|key| self.reading.unlisting.insert(key.clone()))
@@ -479,7 +500,7 @@ impl Engine {
                 self.reading.removed.insert(key.clone());
             }
         }
-        if !keys.is_empty() && self.rules.enforce {
+        if !keys.is_empty() {
             out.push(Effect::Unlist(keys));
         }
     }

@@ -7,7 +7,7 @@ use crate::model::listing::{ScanId, ScanOrder};
 use crate::model::path::RelPath;
 use crate::model::place::{DirId, Look, Why};
 use crate::model::time::{Now, Tick};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 /// Pauses before recovery scans: none for the first three, then doubling.
@@ -50,13 +50,18 @@ pub(super) struct Scanning {
     wanted: Option<ScanCause>,
     not_before: Tick,
     n_recoveries: u32,
-    last_loss: Option<Tick>,
+    /// When the last recovery was to begin.
+    last_recovery: Option<Tick>,
+    /// Something was lost that the pause before the next recovery does not count yet.
+    pause_due: bool,
+    /// Something was lost since the last full scan began.
     loss_unseen: bool,
     suspect: bool,
     last: Last,
     /// Looks asked for by scans and not answered yet.
     pub(super) looks_left: usize,
-    /// The totals of a finished scan may be used once even while suspect.
+    /// A scan ended in this turn: its totals may decide even when hints were lost meanwhile,
+    /// or a root whose hints are lost all the time would never be pruned.
     pub(super) fresh_totals: bool,
     pub(super) n_anomalies: u64,
 }
@@ -70,7 +75,8 @@ impl Default for Scanning {
             wanted: Some(ScanCause::Start),
             not_before: Tick::default(),
             n_recoveries: 0,
-            last_loss: None,
+            last_recovery: None,
+            pause_due: false,
             loss_unseen: false,
             suspect: false,
             last: Last::default(),
@@ -96,10 +102,17 @@ impl Scanning {
         let news = !self.suspect;
         self.suspect = true;
         self.loss_unseen = true;
+        self.recover();
+        news
+    }
+
+    /// Wants a scan, after a pause when there were many of late. Pauses do not add up: the
+    /// scan that is wanted already begins when it was to begin.
+    pub(super) fn recover(&mut self) {
         if self.wanted != Some(ScanCause::Start) {
+            self.pause_due |= self.wanted != Some(ScanCause::Loss);
             self.wanted = Some(ScanCause::Loss);
         }
-        news
     }
 
     pub(super) fn is_suspect(&self) -> bool {
@@ -117,6 +130,11 @@ impl Scanning {
 
     pub(super) fn last(&self) -> Last {
         self.last
+    }
+
+    /// The number of the scan that was begun last.
+    pub(super) fn last_id(&self) -> u64 {
+        self.next_id
     }
 
     pub(super) fn begin_part(&mut self) -> ScanId {
@@ -174,11 +192,11 @@ impl Scanning {
         self.last.ended.map(|ended| ended.after(interval))
     }
 
+    /// Sets when the recovery that is wanted may begin.
     fn pause(&mut self, now: Tick) {
-        if self.last_loss.is_some_and(|at| now.since(at) > CALM) {
+        if self.last_recovery.is_some_and(|at| now.since(at) > CALM) {
             self.n_recoveries = 0;
         }
-        self.last_loss = Some(now);
         self.n_recoveries += 1;
         let wait = match self.n_recoveries.checked_sub(FREE_RECOVERIES + 1) {
             None => Duration::ZERO,
@@ -187,26 +205,23 @@ impl Scanning {
                 .min(LONGEST_PAUSE),
         };
         self.not_before = now.after(wait);
+        self.last_recovery = Some(self.not_before);
     }
 }
 
 impl Engine {
     pub(super) fn begin_due_scan(&mut self, now: Now, out: &mut Vec<Effect>) {
-        let unwatched = self.n_unwatched > 0;
         let scanning = &mut self.scanning;
         if scanning.full.is_some() || self.stopped {
             return;
         }
-        if std::mem::take(&mut scanning.loss_unseen) && scanning.first_done() {
+        if std::mem::take(&mut scanning.pause_due) {
             scanning.pause(now.tick);
         }
-        if scanning
-            .due(unwatched, self.rules.rescan_interval)
-            .is_none_or(|at| at > now.tick)
-        {
+        if scanning.wanted == Some(ScanCause::Start) && !self.catalogue_was_read(out) {
             return;
         }
-        if scanning.wanted == Some(ScanCause::Start) && !self.catalogue_was_read(out) {
+        if self.scan_due().is_none_or(|at| at > now.tick) {
             return;
         }
         let scanning = &mut self.scanning;
@@ -231,6 +246,17 @@ impl Engine {
         }));
     }
 
+    /// When the next full scan is due by itself; the first one in a catalogue's root is when
+    /// the catalogue was read.
+    pub(super) fn scan_due(&self) -> Option<Tick> {
+        let waits = self.scanning.wanted == Some(ScanCause::Start) && self.awaits_catalogue();
+        if self.stopped || waits {
+            return None;
+        }
+        let unwatched = self.index.n_unwatched() > 0;
+        self.scanning.due(unwatched, self.rules.rescan_interval)
+    }
+
     /// A walk sent everything it found.
     pub(super) fn scan_ended(&mut self, id: ScanId, out: &mut Vec<Effect>) {
         if self.scanning.parts.remove(&id) {
@@ -241,20 +267,15 @@ impl Engine {
             return;
         };
         full.reads_until = Some(self.reading.last_seq());
-        for (dir, hash) in std::mem::take(&mut full.absent) {
-            if !self.recent.contains(&(dir, hash)) {
-                let before = self.both_tallies();
-                self.index.forget_hash(dir, hash);
-                self.note_drift(before);
-                if let Some(session) = self.index.session_at(dir) {
-                    self.read_if_unknown(session, out);
-                }
+        let absent = std::mem::take(&mut full.absent);
+        let disputed = std::mem::take(&mut full.disputed);
+        for (dir, hash) in absent {
+            self.absent(dir, hash, out);
+            if let Some(session) = self.index.session_at(dir) {
+                self.read_if_unknown(session, out);
             }
         }
-        let Some(full) = self.scanning.full.as_mut() else {
-            return;
-        };
-        for (dir, name) in std::mem::take(&mut full.disputed) {
+        for (dir, name) in disputed {
             self.look_for_scan(dir, &name, out);
         }
     }
@@ -267,7 +288,7 @@ impl Engine {
 
     fn forget_recent(&mut self) {
         if self.scanning.is_quiet() {
-            self.recent = HashSet::new();
+            self.recent = HashMap::new();
         }
     }
 
@@ -310,10 +331,7 @@ impl Engine {
             drift: Bytes(full.drift),
         }));
         self.tell_check(now, out);
-        let next = self
-            .scanning
-            .due(self.n_unwatched > 0, self.rules.rescan_interval);
-        let next_wakeup = next.map(|at| now.wall + at.since(now.tick));
+        let next_wakeup = self.scan_due().map(|at| now.wall + at.since(now.tick));
         out.push(Effect::Tell(Fact::CycleEnd { next_wakeup }));
     }
 

@@ -197,3 +197,6 @@ impl Index {
         self.links.insert(ino, new);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,7 +8,7 @@ use crate::model::bytes::{Bytes, Measure, Tally};
 use crate::model::path::RelPath;
 use crate::model::place::DirId;
 use crate::model::plan::{Blocker, Proof};
-use crate::model::seen::FileId;
+use crate::model::seen::{FileId, Stat};
 use crate::model::session::{Declared, Facts, Key, Phase, SessionId, Verdict};
 use crate::model::time::{Time, UnixNanos};
 use std::collections::HashMap;
@@ -179,14 +179,14 @@ impl Index {
         &mut self,
         parent: DirId,
         name: &[u8],
-        ino: u64,
+        stat: &Stat,
         key: Key,
     ) -> (SessionId, DirId) {
         let session = self.begin_session(key);
         let dir = self.put_dir(
             parent,
             name,
-            ino,
+            stat,
             DirOwner::In(Owner::Session(session.slot)),
         );
         self.sessions.at_mut(session.slot).dir = Some(dir.slot);
@@ -448,8 +448,8 @@ impl Index {
             .collect()
     }
 
-    /// What the root has less without the session, after those in `taken`: an inode is
-    /// freed with its last name in the root.
+    /// By how much [`super::Totals::counted`] falls without the session, after those in
+    /// `taken`: an inode goes with the last name that counts.
     pub fn freed(&self, id: SessionId, measure: Measure, taken: &mut Taken) -> Bytes {
         let Some(session) = self.session(id) else {
             return Bytes::ZERO;
@@ -485,7 +485,7 @@ impl Index {
             let others: u32 = inode
                 .holders
                 .iter()
-                .filter(|(o, _)| *o != owner)
+                .filter(|(o, _)| *o != owner && self.counts(*o))
                 .map(|(_, n)| n)
                 .sum();
             let gone = taken.0.entry(ino).or_insert(0);

@@ -34,7 +34,7 @@ const MARK: u64 = 1 << 59;
 
 impl Entry {
     pub(super) fn file(hash: u64, ino: u64, apparent: u64, allocated: u64, linked: bool) -> Self {
-        let packed = (allocated / 512).min(BLOCKS) | if linked { LINKED } else { 0 };
+        let packed = (allocated / 512).min(BLOCKS) | MARK | if linked { LINKED } else { 0 };
         Self {
             hash,
             ino,
@@ -48,7 +48,7 @@ impl Entry {
             hash,
             ino,
             size: slot.into(),
-            packed: 1 << KIND_SHIFT,
+            packed: MARK | 1 << KIND_SHIFT,
         }
     }
 
@@ -57,7 +57,7 @@ impl Entry {
             hash,
             ino,
             size: 0,
-            packed: 2 << KIND_SHIFT,
+            packed: MARK | 2 << KIND_SHIFT,
         }
     }
 
@@ -82,16 +82,13 @@ impl Entry {
         self.packed |= LINKED;
     }
 
-    pub(super) fn mark(&self) -> bool {
+    /// Whether the present listing named it, or it came since that began.
+    pub(super) fn is_marked(&self) -> bool {
         self.packed & MARK != 0
     }
 
-    pub(super) fn set_mark(&mut self, mark: bool) {
-        self.packed = if mark {
-            self.packed | MARK
-        } else {
-            self.packed & !MARK
-        };
+    pub(super) fn mark(&mut self) {
+        self.packed |= MARK;
     }
 
     pub(super) fn dir_slot(&self) -> Option<u32> {
@@ -170,6 +167,15 @@ impl Table {
         match self {
             Self::Short(list) => Box::new(list.iter()),
             Self::Long(table) => Box::new(table.iter()),
+        }
+    }
+
+    /// Takes every mark off.
+    pub(super) fn unmark(&mut self) {
+        let unmark = |entry: &mut Entry| entry.packed &= !MARK;
+        match self {
+            Self::Short(list) => list.iter_mut().for_each(unmark),
+            Self::Long(table) => table.iter_mut().for_each(unmark),
         }
     }
 

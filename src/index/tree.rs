@@ -9,6 +9,7 @@ use crate::model::path::RelPath;
 use crate::model::place::DirId;
 use crate::model::seen::Stat;
 use crate::model::session::SessionId;
+use crate::model::time::UnixNanos;
 
 /// Who owns what lies in a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,12 +27,14 @@ pub(super) struct Dir {
     pub(super) name: Box<[u8]>,
     pub(super) hash: u64,
     pub(super) ino: u64,
+    /// Its creation time, where the file system keeps one: an inode number is used again.
+    pub(super) born: Option<UnixNanos>,
+    /// Only scans with a greater number can know more of it than it began with.
+    pub(super) since: u64,
     pub(super) owner: DirOwner,
     /// Generation of its watch; 0: none.
     pub(super) watch: u64,
-    /// Which mark the present listing puts on the entries it names.
-    pub(super) mark: bool,
-    /// The scan whose listing puts it.
+    /// The scan whose listing began last: it marks the entries it names.
     pub(super) scan: u64,
     /// Whether it was ever listed whole.
     pub(super) listed: bool,
@@ -49,9 +52,10 @@ impl Dir {
             name: Box::from(&b""[..]),
             hash: 0,
             ino: 0,
+            born: None,
+            since: 0,
             owner: DirOwner::Container,
             watch: 0,
-            mark: false,
             scan: 0,
             listed: false,
             unwatched: false,
@@ -92,8 +96,8 @@ pub struct Dropped {
 #[derive(Debug, Default)]
 pub struct Absent {
     pub dirs: Vec<DirId>,
+    /// Of everything else the hashes of the names.
     pub names: Vec<u64>,
-    slots: Vec<u32>,
 }
 
 impl Index {
@@ -128,6 +132,28 @@ impl Index {
     /// The inode of a directory; 0 for a root that was never listed.
     pub fn dir_ino(&self, id: DirId) -> Option<u64> {
         self.dir(id).map(|d| d.ino)
+    }
+
+    /// Whether the directory is the one that this was seen of, and not another one that got
+    /// its inode number.
+    pub fn is_same_dir(&self, id: DirId, stat: &Stat) -> bool {
+        self.dir(id).is_some_and(|dir| {
+            let is_other = dir.born.zip(stat.btime).is_some_and(|(a, b)| a != b);
+            dir.ino == stat.id.ino && !is_other
+        })
+    }
+
+    /// Says that scans up to this number may have listed the directory before what is known
+    /// of it, or when it was elsewhere.
+    pub fn set_since(&mut self, id: DirId, scan: u64) {
+        if let Some(dir) = self.dir_mut(id) {
+            dir.since = scan;
+        }
+    }
+
+    /// Whether a scan began when the directory was known already.
+    pub fn is_older_than(&self, id: DirId, scan: u64) -> bool {
+        self.dir(id).is_some_and(|dir| scan > dir.since)
     }
 
     pub fn dir_owner(&self, id: DirId) -> Option<DirOwner> {
@@ -317,14 +343,12 @@ impl Index {
     pub fn put_file(&mut self, dir: DirId, name: &[u8], stat: &Stat) {
         let hash = self.hash(name);
         let Some(node) = self.dir(dir) else { return };
-        let mark = node.mark;
         let old = node.table.get(hash).copied();
         debug_assert!(old.is_none_or(|e| e.kind() != EntryKind::Dir));
         let owner = self.owner_at(dir.slot, hash);
         // An inode that ever had several names keeps its record until they are gone.
         let linked = stat.n_links > 1 || self.links.get(stat.id.ino).is_some();
-        let mut entry = Entry::file(hash, stat.id.ino, stat.apparent, stat.allocated, linked);
-        entry.set_mark(mark);
+        let entry = Entry::file(hash, stat.id.ino, stat.apparent, stat.allocated, linked);
         if let Some(old) = old.filter(|e| e.kind() == EntryKind::File) {
             self.uncount_entry(owner, &old);
         }
@@ -349,13 +373,14 @@ impl Index {
         let Some(node) = self.dir_mut(dir) else {
             return;
         };
-        let mut entry = Entry::other(hash, ino);
-        entry.set_mark(node.mark);
+        let entry = Entry::other(hash, ino);
         node.table.insert(entry);
     }
 
     /// A directory as just seen, empty as far as known. The name must be free.
-    pub fn put_dir(&mut self, parent: DirId, name: &[u8], ino: u64, owner: DirOwner) -> DirId {
+    pub fn put_dir(&mut self, parent: DirId, name: &[u8], stat: &Stat, owner: DirOwner) -> DirId {
+        debug_assert!(self.has_dir(parent) && self.find(parent, name).is_none());
+        let ino = stat.id.ino;
         let hash = self.hash(name);
         let slot = self.free_dirs.pop().unwrap_or_else(|| {
             self.dirs.push(Dir {
@@ -372,14 +397,14 @@ impl Index {
             name: name.into(),
             hash,
             ino,
+            born: stat.btime,
             owner,
             live: true,
             ..Dir::root()
         };
         self.by_ino.insert(ino, slot);
         let node = &mut self.dirs[parent.slot as usize];
-        let mut entry = Entry::dir(hash, ino, slot);
-        entry.set_mark(node.mark);
+        let entry = Entry::dir(hash, ino, slot);
         node.table.insert(entry);
         DirId { slot, generation }
     }
@@ -496,67 +521,67 @@ impl Index {
     /// A listing begins: entries that it will not name can be told from the others after it.
     pub fn begin_listing(&mut self, dir: DirId, scan: u64) {
         if let Some(dir) = self.dir_mut(dir) {
-            dir.mark = !dir.mark;
             dir.scan = scan;
+            dir.table.unmark();
         }
     }
 
-    /// The listing names an entry: its hash, and what the index has for it.
-    pub fn listed(&mut self, dir: DirId, name: &[u8]) -> (u64, Option<Known>) {
+    /// The scan whose listing of a directory began last.
+    pub fn listing_scan(&self, dir: DirId) -> u64 {
+        self.dir(dir).map_or(0, |dir| dir.scan)
+    }
+
+    /// A scan's listing names an entry: its hash, and what the index has for it. Only the
+    /// listing that began last leaves its mark.
+    pub fn listed(&mut self, dir: DirId, name: &[u8], scan: u64) -> (u64, Option<Known>) {
         let hash = self.hash(name);
         let Some(node) = self.dir_mut(dir) else {
             return (hash, None);
         };
-        let mark = node.mark;
+        let is_current = node.scan == scan;
         let Some(entry) = node.table.get_mut(hash) else {
             return (hash, None);
         };
-        entry.set_mark(mark);
+        if is_current {
+            entry.mark();
+        }
         let entry = *entry;
         (hash, Some(self.known(&entry)))
     }
 
-    /// A listing ended: what it did not name, without what is in `newer`. Nothing where
-    /// another scan's listing of the directory began meanwhile: that one will tell.
-    pub fn end_listing(&mut self, dir: DirId, scan: u64, newer: impl Fn(u64) -> bool) -> Absent {
+    /// A listing ended: what it did not name. Nothing where another scan's listing of the
+    /// directory began meanwhile: that one will tell.
+    pub fn end_listing(&mut self, dir: DirId, scan: u64) -> Absent {
         let mut absent = Absent::default();
         let Some(node) = self.dir_mut(dir) else {
             return absent;
         };
-        node.listed = true;
-        node.table.shrink();
         if node.scan != scan {
             return absent;
         }
-        let mark = node.mark;
-        for entry in node
-            .table
-            .iter()
-            .filter(|e| e.mark() != mark && !newer(e.hash))
-        {
+        node.listed = true;
+        node.table.shrink();
+        let mut slots = Vec::new();
+        for entry in node.table.iter().filter(|e| !e.is_marked()) {
             match entry.dir_slot() {
-                Some(slot) => absent.slots.push(slot),
+                Some(slot) => slots.push(slot),
                 None => absent.names.push(entry.hash),
             }
         }
-        absent.dirs = absent
-            .slots
-            .drain(..)
-            .map(|slot| self.dir_id_of(slot))
-            .collect();
+        let dirs = slots.into_iter().map(|slot| self.dir_id_of(slot));
+        absent.dirs = dirs.collect();
         absent
     }
 
-    /// Forgets a file (or symlink, or device) by the hash of its name.
-    pub fn forget_hash(&mut self, dir: DirId, hash: u64) {
-        let is_dir = |e: &Entry| e.kind() == EntryKind::Dir;
-        if self
-            .dir(dir)
-            .and_then(|d| d.table.get(hash))
-            .is_some_and(|e| !is_dir(e))
-        {
-            self.remove_name(dir, hash);
+    /// Forgets a file (or symlink, or device) by the hash of its name. Returns whose it was.
+    pub fn forget_hash(&mut self, dir: DirId, hash: u64) -> Option<Owner> {
+        let entry = self.dir(dir)?.table.get(hash)?;
+        if entry.kind() == EntryKind::Dir {
+            return None;
         }
+        let owner = self.owner_at(dir.slot, hash);
+        self.remove_name(dir, hash);
+        Some(owner)
     }
 
     /// Who owns a name of a directory.
@@ -570,6 +595,16 @@ impl Index {
     /// The hash under which the index keeps a name; valid for this index only.
     pub fn name_hash(&self, name: &[u8]) -> u64 {
         self.hash(name)
+    }
+
+    /// The slots of a directory and of all below it.
+    pub fn slots_below(&self, dir: DirId) -> Vec<u32> {
+        if self.dir(dir).is_none() {
+            return Vec::new();
+        }
+        let mut slots = vec![dir.slot];
+        self.each_below(dir, |_, entry, _| slots.extend(entry.dir_slot()));
+        slots
     }
 
     /// Finds the other names of inodes that were seen with a second link, in one pass over

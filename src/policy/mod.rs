@@ -70,6 +70,19 @@ pub struct Draft {
 pub struct Speaking {
     /// The clock can be believed.
     pub age: bool,
+    /// Pruning by size has begun and goes on down to the goal, no matter whether the root is
+    /// over its limit still.
+    pub down_to_goal: bool,
+}
+
+/// What is asked of the rules.
+#[derive(Debug, Clone, Copy)]
+pub struct Question {
+    pub usage: Usage,
+    pub speaking: Speaking,
+    pub now: Now,
+    /// At most so many sessions are picked.
+    pub max_picks: usize,
 }
 
 impl Limits {
@@ -100,6 +113,15 @@ pub fn age(created: Time, now: Time) -> Duration {
     (now - created).to_std().unwrap_or(Duration::ZERO)
 }
 
+/// What the rules say to one session.
+enum Wish {
+    Take(Because),
+    /// A limit is passed still, but what is left is the newest tenth of it.
+    Reserve,
+    /// Every limit is met, for this session and all newer ones.
+    Enough,
+}
+
 struct Walk<'a> {
     limits: &'a Limits,
     speaking: Speaking,
@@ -112,50 +134,78 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// The rule that takes a session of this age, first the ones that need no totals.
-    fn because(&self, created: Time, usage: Bytes) -> Option<Because> {
+    /// What is wanted of a session of this age, first by the rules that need no totals.
+    fn wish(&self, created: Time) -> Wish {
         if let Some(max_age) = self.limits.max_age.filter(|_| self.speaking.age) {
             let age = age(created, self.now.wall);
             if age > max_age {
-                return Some(Because::TooOld { age, max_age });
+                return Wish::Take(Because::TooOld { age, max_age });
             }
         }
-        if let Some(max_count) = self.limits.max_count {
-            let removable = self.n_sessions.saturating_sub(self.n_fixed);
-            if self.n_sessions > max_count && removable > max_count / 10 {
-                return Some(Because::TooMany {
+        let mut wish = Wish::Enough;
+        if let Some(max_count) = self.limits.max_count
+            && self.n_sessions > max_count
+        {
+            if self.n_sessions.saturating_sub(self.n_fixed) > max_count / 10 {
+                return Wish::Take(Because::TooMany {
                     n_sessions: self.n_sessions,
                     max_count,
                 });
             }
+            wish = Wish::Reserve;
         }
-        let (max_size, goal) = (self.limits.max_size?, self.limits.goal()?);
-        let removable = self.bytes.saturating_sub(self.fixed);
-        let wanted = self.sizing && self.bytes > u128::from(goal.0);
-        (wanted && removable > u128::from(max_size.0 / 10)).then_some(Because::TooBig {
-            usage,
-            max_size,
-            goal,
-        })
+        if let (Some(max_size), Some(goal)) = (self.limits.max_size, self.limits.goal())
+            && self.sizing
+            && self.bytes > u128::from(goal.0)
+        {
+            // A goal below a tenth is itself what stays: nothing undeletable is in the way of it.
+            let reserve = goal.min(Bytes(max_size.0 / 10));
+            if self.bytes.saturating_sub(self.fixed) > u128::from(reserve.0) {
+                return Wish::Take(Because::TooBig {
+                    usage: saturated(self.bytes),
+                    max_size,
+                    goal,
+                });
+            }
+            wish = Wish::Reserve;
+        }
+        wish
     }
+
+    /// Takes note of a session that stays although a rule would take it.
+    fn keep(&mut self, hold: Hold, bytes: Bytes) {
+        // What is written to just now can go in a moment; the rest leaves less room.
+        if !hold.fixed && hold.by != Blocker::Quiet {
+            self.fixed += u128::from(bytes.0);
+            self.n_fixed += 1;
+        }
+    }
+}
+
+fn saturated(bytes: u128) -> Bytes {
+    Bytes(u64::try_from(bytes).unwrap_or(u64::MAX))
 }
 
 /// Decides what goes now. `oldest` yields sessions oldest first; `unordered` those without a
 /// creation time, asked for only when the limits cannot be met; `freed` tells what the root
-/// has less without a session, after those it was asked for before.
+/// has less without a session, after those it was asked for before. At most `max_picks` are
+/// picked; [`Draft::more`] says that there would be more, and then nothing is said of what stays.
 ///
 /// When what may not go leaves less than a tenth of a limit, the newest removable sessions
 /// up to a tenth of it stay (promise 1): undeletable bytes never empty a root.
 pub fn draft(
     limits: &Limits,
-    usage: Usage,
-    speaking: Speaking,
-    now: Now,
-    max_picks: usize,
+    question: Question,
     oldest: impl Iterator<Item = Candidate>,
     unordered: impl FnOnce() -> Held,
     mut freed: impl FnMut(SessionId) -> Bytes,
 ) -> Draft {
+    let Question {
+        usage,
+        speaking,
+        now,
+        max_picks,
+    } = question;
     let mut draft = Draft::default();
     let mut walk = Walk {
         limits,
@@ -165,47 +215,45 @@ pub fn draft(
         fixed: usage.fixed.0.into(),
         n_sessions: usage.n_sessions,
         n_fixed: usage.n_fixed,
-        sizing: limits.is_over(usage.bytes),
+        sizing: speaking.down_to_goal || limits.is_over(usage.bytes),
     };
-    let mut too_old = 0;
+    let mut n_too_old = 0;
     for candidate in oldest {
-        let at = Bytes(u64::try_from(walk.bytes).unwrap_or(u64::MAX));
-        let Some(because) = walk.because(candidate.created, at) else {
+        let wish = walk.wish(candidate.created);
+        if let Wish::Enough = wish {
             break;
-        };
+        }
         if let Some(hold) = candidate.hold {
-            draft.hold(hold.by, candidate.bytes);
-            if !hold.fixed && hold.by != Blocker::Quiet {
-                walk.fixed += u128::from(candidate.bytes.0);
-                walk.n_fixed += 1;
-            }
-            too_old += u64::from(matches!(because, Because::TooOld { .. }));
+            draft.hold(hold.by, 1, candidate.bytes);
+            walk.keep(hold, candidate.bytes);
+            n_too_old += u64::from(matches!(wish, Wish::Take(Because::TooOld { .. })));
             draft.retry = [draft.retry, hold.until].into_iter().flatten().min();
             continue;
         }
+        let Wish::Take(because) = wish else {
+            draft.hold(Blocker::Reserved, 1, candidate.bytes);
+            continue;
+        };
         if draft.picks.len() == max_picks {
             draft.more = true;
             break;
         }
-        let Candidate {
-            session, created, ..
-        } = candidate;
-        let freed = freed(session);
+        let freed = freed(candidate.session);
         walk.bytes = walk.bytes.saturating_sub(freed.0.into());
         walk.n_sessions = walk.n_sessions.saturating_sub(1);
         draft.picks.push(Pick {
-            session,
-            created,
+            session: candidate.session,
+            created: candidate.created,
             freed,
             because,
         });
     }
-    draft.close(&walk, too_old, usage, unordered);
+    draft.close(&walk, n_too_old, usage, unordered);
     draft
 }
 
 impl Draft {
-    fn hold(&mut self, by: Blocker, bytes: Bytes) {
+    fn hold(&mut self, by: Blocker, n_sessions: u64, bytes: Bytes) {
         let place = match self.blocked.iter_mut().find(|(blocker, _)| *blocker == by) {
             Some((_, held)) => held,
             None => {
@@ -213,7 +261,7 @@ impl Draft {
                 &mut self.blocked.last_mut().expect("just pushed").1
             }
         };
-        place.n_sessions += 1;
+        place.n_sessions += n_sessions;
         place.bytes = place.bytes.saturating_add(bytes);
     }
 
@@ -221,7 +269,7 @@ impl Draft {
     fn close(
         &mut self,
         walk: &Walk<'_>,
-        too_old: u64,
+        n_too_old: u64,
         usage: Usage,
         unordered: impl FnOnce() -> Held,
     ) {
@@ -230,40 +278,24 @@ impl Draft {
         }
         let goal = walk.limits.goal().filter(|_| walk.sizing);
         let over = goal.map_or(0, |goal| walk.bytes.saturating_sub(goal.0.into()));
-        self.still_over = Bytes(u64::try_from(over).unwrap_or(u64::MAX));
+        self.still_over = saturated(over);
         let max_count = walk.limits.max_count.unwrap_or(u64::MAX);
-        self.still_too_many = walk.n_sessions.saturating_sub(max_count).max(too_old);
+        self.still_too_many = walk.n_sessions.saturating_sub(max_count).max(n_too_old);
         if self.still_over == Bytes::ZERO && self.still_too_many == 0 {
             self.blocked.clear();
+            self.retry = None;
             return;
         }
         let anomalous = unordered();
         if anomalous.n_sessions > 0 {
-            self.blocked.push((Blocker::Anomalous, anomalous));
+            self.hold(Blocker::Anomalous, anomalous.n_sessions, anomalous.bytes);
         }
         if usage.orphans > Bytes::ZERO {
-            self.blocked.push((
-                Blocker::Orphan,
-                Held {
-                    n_sessions: 0,
-                    bytes: usage.orphans,
-                },
-            ));
-        }
-        let quiet: u128 = self
-            .blocked
-            .iter()
-            .filter(|(blocker, _)| *blocker == Blocker::Quiet)
-            .map(|(_, held)| u128::from(held.bytes.0))
-            .sum();
-        let reserved = walk.bytes.saturating_sub(walk.fixed).saturating_sub(quiet);
-        let n_held: u64 = self.blocked.iter().map(|(_, held)| held.n_sessions).sum();
-        let n_sessions = walk.n_sessions.saturating_sub(n_held);
-        if over > 0 && reserved > 0 && n_sessions > 0 {
-            let bytes = Bytes(u64::try_from(reserved).unwrap_or(u64::MAX));
-            self.blocked
-                .push((Blocker::Reserved, Held { n_sessions, bytes }));
+            self.hold(Blocker::Orphan, 0, usage.orphans);
         }
         self.blocked.sort_by_key(|(blocker, _)| *blocker);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,7 @@
-//! The one integration test binary: one module per subject.
+//! The one integration binary, a module for each subject.
 
 mod demo;
 mod documents;
+mod engine_first_start;
+mod engine_world;
+mod support;

@@ -1,0 +1,307 @@
+//! Laws of `draft` over random input, and the promises' corner cases as tables.
+
+use super::*;
+use chrono::TimeDelta;
+use proptest::prelude::*;
+use std::collections::BTreeSet;
+
+fn now() -> Now {
+    Now {
+        wall: "2026-12-01T00:00:00Z".parse().expect("a time"),
+        tick: Tick(Duration::from_secs(1_000)),
+    }
+}
+
+fn session(slot: u32, minutes_old: i64, bytes: u64, hold: Option<Hold>) -> Candidate {
+    Candidate {
+        session: SessionId {
+            slot,
+            generation: 1,
+        },
+        created: now().wall - TimeDelta::minutes(minutes_old),
+        bytes: Bytes(bytes),
+        hold,
+    }
+}
+
+fn held(by: Blocker, fixed: bool) -> Hold {
+    let until = (!fixed).then(|| now().tick.after(Duration::from_secs(5)));
+    Hold { by, until, fixed }
+}
+
+fn usage(sessions: &[Candidate], orphans: u64) -> Usage {
+    let fixed = || sessions.iter().filter(|s| s.hold.is_some_and(|h| h.fixed));
+    let sum = |bytes: u64, s: &Candidate| bytes + s.bytes.0;
+    Usage {
+        bytes: Bytes(sessions.iter().fold(orphans, sum)),
+        fixed: Bytes(fixed().fold(orphans, sum)),
+        orphans: Bytes(orphans),
+        n_sessions: sessions.len() as u64,
+        n_fixed: fixed().count() as u64,
+    }
+}
+
+fn drafted(limits: &Limits, sessions: &[Candidate], orphans: u64, max_picks: usize) -> Draft {
+    let mut oldest = sessions.to_vec();
+    oldest.sort_by_key(|s| (s.created, s.session.slot));
+    let speaking = Speaking {
+        age: true,
+        down_to_goal: false,
+    };
+    let question = Question {
+        usage: usage(sessions, orphans),
+        speaking,
+        now: now(),
+        max_picks,
+    };
+    let freed = |id: SessionId| {
+        let session = sessions.iter().find(|s| s.session == id);
+        session.expect("one of them").bytes
+    };
+    draft(limits, question, oldest.into_iter(), Held::default, freed)
+}
+
+fn by_size(max: u64, prune_to: Option<u64>) -> Limits {
+    Limits {
+        max_size: Some(Bytes(max)),
+        prune_to: prune_to.map(Bytes),
+        ..Limits::default()
+    }
+}
+
+/// Which sessions go when these many bytes lie in sessions of these sizes, oldest first.
+fn gone(limits: &Limits, sizes: &[u64], orphans: u64) -> Vec<u32> {
+    let sessions: Vec<_> = sizes
+        .iter()
+        .enumerate()
+        .map(|(at, bytes)| session(at as u32, 100 - at as i64, *bytes, None))
+        .collect();
+    let draft = drafted(limits, &sessions, orphans, usize::MAX);
+    draft.picks.iter().map(|pick| pick.session.slot).collect()
+}
+
+#[test]
+fn exactly_at_the_limit_is_not_over_it() {
+    assert_eq!(gone(&by_size(30, None), &[10, 10, 10], 0), [0; 0]);
+    assert_eq!(gone(&by_size(29, None), &[10, 10, 10], 0), [0]);
+    assert_eq!(gone(&by_size(30, Some(15)), &[10, 10, 10], 0), [0; 0]);
+    assert_eq!(gone(&by_size(29, Some(15)), &[10, 10, 10], 0), [0, 1]);
+    assert_eq!(gone(&by_size(29, Some(20)), &[10, 10, 10], 0), [0]);
+    let ahead = Limits {
+        headroom: Bytes(10),
+        ..by_size(30, None)
+    };
+    assert_eq!(gone(&ahead, &[10, 10], 0), [0; 0]);
+    assert_eq!(gone(&ahead, &[10, 11], 0), [0]);
+    assert_eq!(gone(&Limits::default(), &[10, 10], 0), [0; 0]);
+}
+
+#[test]
+fn undeletable_bytes_leave_the_newest_tenth() {
+    // 200 bytes nobody may take, over a limit of 100: sessions of 10 in all stay.
+    assert_eq!(gone(&by_size(100, None), &[50, 4, 3, 3], 200), [0]);
+    assert_eq!(gone(&by_size(100, None), &[50, 4, 4, 3], 200), [0, 1]);
+    assert_eq!(gone(&by_size(100, None), &[11], 200), [0]);
+    assert_eq!(gone(&by_size(100, None), &[10], 200), [0; 0]);
+    // Nothing undeletable: a goal below a tenth is reached.
+    assert_eq!(gone(&by_size(100, Some(3)), &[98, 3, 2], 0), [0, 1]);
+    let sessions = [session(0, 9, 50, None), session(1, 8, 7, None)];
+    let draft = drafted(&by_size(100, None), &sessions, 200, usize::MAX);
+    assert_eq!(draft.still_over, Bytes(107));
+    let reserved = Held {
+        n_sessions: 1,
+        bytes: Bytes(7),
+    };
+    let orphans = Held {
+        n_sessions: 0,
+        bytes: Bytes(200),
+    };
+    let blocked = [(Blocker::Orphan, orphans), (Blocker::Reserved, reserved)];
+    assert_eq!(draft.blocked, blocked);
+}
+
+#[test]
+fn a_burst_goes_on_down_to_the_goal() {
+    let sessions = [session(0, 9, 10, None), session(1, 8, 10, None)];
+    let speaking = Speaking {
+        age: true,
+        down_to_goal: true,
+    };
+    let draft = draft(
+        &by_size(30, Some(10)),
+        Question {
+            usage: usage(&sessions, 0),
+            speaking,
+            now: now(),
+            max_picks: usize::MAX,
+        },
+        sessions.into_iter(),
+        Held::default,
+        |_| Bytes(10),
+    );
+    assert_eq!(draft.picks.len(), 1);
+}
+
+#[test]
+fn over_an_age_is_strictly_older() {
+    let limits = Limits {
+        max_age: Some(Duration::from_secs(600)),
+        ..Limits::default()
+    };
+    let sessions = [
+        session(0, 11, 1, None),
+        session(1, 10, 1, None),
+        session(2, -5, 1, None),
+    ];
+    let draft = drafted(&limits, &sessions, 0, usize::MAX);
+    assert_eq!(draft.picks.len(), 1);
+    assert_eq!(draft.picks[0].session.slot, 0);
+}
+
+#[test]
+fn a_clock_that_is_not_believed_ages_nothing() {
+    let limits = Limits {
+        max_age: Some(Duration::from_secs(600)),
+        ..Limits::default()
+    };
+    let speaking = Speaking {
+        age: false,
+        down_to_goal: false,
+    };
+    let sessions = [session(0, 11, 1, None)];
+    let oldest = sessions.into_iter();
+    let draft = draft(
+        &limits,
+        Question {
+            usage: usage(&sessions, 0),
+            speaking,
+            now: now(),
+            max_picks: 9,
+        },
+        oldest,
+        Held::default,
+        |_| Bytes(1),
+    );
+    assert!(draft.picks.is_empty());
+}
+
+#[test]
+fn what_stays_is_named_with_the_end_of_its_reason() {
+    let quiet = |slot, seconds| {
+        let hold = Hold {
+            by: Blocker::Quiet,
+            until: Some(now().tick.after(Duration::from_secs(seconds))),
+            fixed: false,
+        };
+        session(slot, 50 - i64::from(slot), 10, Some(hold))
+    };
+    let sessions = [quiet(0, 7), quiet(1, 3), session(2, 1, 10, None)];
+    let draft = drafted(&by_size(15, None), &sessions, 0, usize::MAX);
+    assert_eq!(draft.picks.len(), 1);
+    assert_eq!(draft.still_over, Bytes(5));
+    assert_eq!(draft.retry, Some(now().tick.after(Duration::from_secs(3))));
+    let held = Held {
+        n_sessions: 2,
+        bytes: Bytes(20),
+    };
+    assert_eq!(draft.blocked, [(Blocker::Quiet, held)]);
+}
+
+fn candidates() -> impl Strategy<Value = Vec<Candidate>> {
+    let hold = prop_oneof![
+        6 => Just(None),
+        1 => Just(Some(held(Blocker::Active, true))),
+        1 => Just(Some(held(Blocker::Pinned, true))),
+        1 => Just(Some(held(Blocker::Quiet, false))),
+        1 => Just(Some(held(Blocker::Locked, false))),
+    ];
+    prop::collection::vec((0..60i64, 0..40u64, hold), 0..25).prop_map(|all| {
+        let numbered = all.into_iter().enumerate();
+        numbered
+            .map(|(at, (age, bytes, hold))| session(at as u32, age, bytes, hold))
+            .collect()
+    })
+}
+
+prop_compose! {
+    fn limits()(
+        size in prop::option::of(1..300u64),
+        goal in prop::option::of(1..300u64),
+        count in prop::option::of(1..20u64),
+        age in prop::option::of(1..60u64),
+        headroom in 0..40u64,
+    ) -> Limits {
+        Limits {
+            max_size: size.map(Bytes),
+            prune_to: goal.map(Bytes),
+            max_count: count,
+            max_age: age.map(|minutes| Duration::from_secs(60 * minutes)),
+            headroom: Bytes(headroom),
+            ..Limits::default()
+        }
+    }
+}
+
+proptest! {
+    /// What goes is the oldest of what may go, in order; what is held stays.
+    #[test]
+    fn oldest_first_and_held_stay(all in candidates(), limits in limits(), orphans in 0..100u64) {
+        let draft = drafted(&limits, &all, orphans, usize::MAX);
+        let mut may_go: Vec<_> = all.iter().filter(|s| s.hold.is_none()).collect();
+        may_go.sort_by_key(|s| (s.created, s.session.slot));
+        let oldest: Vec<_> = may_go.iter().map(|s| s.session).collect();
+        let picked: Vec<_> = draft.picks.iter().map(|p| p.session).collect();
+        prop_assert_eq!(&picked[..], &oldest[..picked.len()]);
+    }
+
+    /// Before each pick there was a reason; after the last one there is none, or what is left
+    /// is held or the newest tenth.
+    #[test]
+    fn it_stops_as_soon_as_it_may(all in candidates(), limits in limits(), orphans in 0..100u64) {
+        let draft = drafted(&limits, &all, orphans, usize::MAX);
+        let mut used = usage(&all, orphans);
+        let was_over = limits.is_over(used.bytes);
+        let wants = |used: &Usage, created: Time| {
+            let too_big = was_over && limits.goal().is_some_and(|goal| used.bytes > goal);
+            let too_many = limits.max_count.is_some_and(|max| used.n_sessions > max);
+            let too_old = limits.max_age.is_some_and(|max| age(created, now().wall) > max);
+            (too_big, too_many, too_old)
+        };
+        for pick in &draft.picks {
+            prop_assert_ne!(wants(&used, pick.created), (false, false, false));
+            used.bytes = used.bytes.saturating_sub(pick.freed);
+            used.n_sessions -= 1;
+        }
+        let picked: BTreeSet<_> = draft.picks.iter().map(|p| p.session).collect();
+        let left = || all.iter().filter(|s| s.hold.is_none() && !picked.contains(&s.session));
+        let newest = left().map(|s| s.created).min();
+        if let Some(created) = newest {
+            let (too_big, too_many, too_old) = wants(&used, created);
+            prop_assert!(!too_old);
+            let bytes: u64 = left().map(|s| s.bytes.0).sum();
+            let max = limits.max_size.map_or(0, |max| max.0);
+            if too_big {
+                prop_assert!(bytes <= max / 10, "{bytes} stay of {max}");
+            }
+            if too_many && !too_big {
+                let n = left().count() as u64;
+                prop_assert!(n <= limits.max_count.unwrap_or(0) / 10);
+            }
+        }
+        let over = limits.goal().filter(|_| was_over);
+        let over = over.map_or(Bytes::ZERO, |goal| used.bytes.saturating_sub(goal));
+        prop_assert_eq!(draft.still_over, over);
+        let reasons: u64 = draft.blocked.iter().map(|(_, held)| held.bytes.0).sum();
+        prop_assert!(reasons >= over.0, "{draft:?}");
+    }
+
+    /// Picking by portions is picking at once.
+    #[test]
+    fn portions_add_up(all in candidates(), limits in limits(), portion in 1..4usize) {
+        let whole = drafted(&limits, &all, 0, usize::MAX);
+        let part = drafted(&limits, &all, 0, portion);
+        let n = portion.min(whole.picks.len());
+        prop_assert_eq!(&part.picks[..], &whole.picks[..n]);
+        prop_assert_eq!(part.more, whole.picks.len() > portion);
+    }
+}

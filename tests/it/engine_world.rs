@@ -1,0 +1,101 @@
+//! The engine in a seeded world (`support/world.rs`): whatever happens, nothing goes that must
+//! stay, and at rest the index equals a recount.
+//!
+//! To look at one seed: `WORLD_SEED=17 cargo test --test it engine_world`; with `WORLD_TRACE=1`
+//! and `--nocapture` every input and effect is printed.
+
+use crate::support::world::{Dice, World, bare_rules, say};
+use housekeeper::layout::Layout;
+use housekeeper::layout::spec::LayoutSpec;
+use std::sync::Arc;
+
+const SEEDS: u64 = 400;
+const STEPS: usize = 500;
+
+struct Named(u64);
+
+impl Drop for Named {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            say(&format!("the seed was {}", self.0));
+        }
+    }
+}
+
+fn live(seed: u64) -> World {
+    let named = Named(seed);
+    let mut world = World::new(seed);
+    for _ in 0..STEPS {
+        world.step();
+    }
+    // No event names the first name of a file that gets a second one.
+    for _ in 0..3 {
+        world.link_something();
+    }
+    world.rest();
+    world.check_rest();
+    world.prune_calmly();
+    world.check_rest();
+    drop(named);
+    world
+}
+
+#[test]
+fn whatever_happens() {
+    if let Ok(seed) = std::env::var("WORLD_SEED") {
+        live(seed.parse().expect("a number"));
+        return;
+    }
+    let mut n_removed = 0;
+    for seed in 0..SEEDS {
+        n_removed += live(seed).n_removed;
+    }
+    assert!(n_removed > SEEDS, "too little was removed to show anything");
+}
+
+#[test]
+fn a_seed_tells_it_all() {
+    for seed in 0..6 {
+        assert_eq!(live(seed).trace, live(seed).trace, "seed {seed}");
+    }
+}
+
+/// A directory has one name: seen at its new place it has left the old one, and no byte of it
+/// counts twice until the old place's hint comes.
+#[test]
+fn what_was_moved_counts_once() {
+    let mut rules = bare_rules(100_000);
+    let spec = LayoutSpec {
+        sessions: "*/*".to_owned(),
+        ..LayoutSpec::default()
+    };
+    rules.layout = Arc::new(Layout::new(spec).expect("a good layout"));
+    let mut world = World::with_rules(Dice::new(1), rules, true);
+    world.add_dir("g0");
+    world.add_dir("g1");
+    world.add_session("g0/a", 1, 1_000);
+    world.rest();
+    assert_eq!(world.engine.figures().bytes.0, 1_000);
+    world.move_name("g0/a", "g1/a");
+    world.deliver_for("g1/a");
+    let index = world.engine.index();
+    assert_eq!(index.totals().n_sessions, 1, "at one place only");
+    world.rest();
+    world.check_rest();
+}
+
+/// A session is moved away, is written to, and comes back before anybody looked at its name:
+/// what was asked for meanwhile was answered with "gone".
+#[test]
+fn what_was_away_for_a_while_is_listed_again() {
+    let mut world = World::with_rules(Dice::new(1), bare_rules(100_000), true);
+    world.add_session("a", 1, 1_000);
+    world.rest();
+    world.hide("a");
+    world.write_hidden("a", "new", 77);
+    world.deliver_for("a/new");
+    world.show("a");
+    world.rest();
+    assert_eq!(world.engine.figures().bytes.0, 1_077);
+    world.check_rest();
+}

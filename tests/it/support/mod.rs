@@ -1,0 +1,4 @@
+//! Doubles that several subjects share.
+
+pub(crate) mod tree;
+pub(crate) mod world;
