@@ -20,6 +20,8 @@ pub struct Usage {
     /// Part of `bytes` that no rule may take: fixed sessions, orphans, the catalogue.
     pub fixed: Bytes,
     pub orphans: Bytes,
+    /// What the catalogue is smaller by when a session goes, about.
+    pub entry: Bytes,
     pub n_sessions: u64,
     /// How many of them no rule may take.
     pub n_fixed: u64,
@@ -112,6 +114,16 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
+    /// Whether a total still is above its limit.
+    fn is_unmet(&self) -> bool {
+        let goal = self.limits.goal().filter(|_| self.sizing);
+        goal.is_some_and(|goal| self.bytes > u128::from(goal.0))
+            || self
+                .limits
+                .max_count
+                .is_some_and(|max| self.n_sessions > max)
+    }
+
     /// The rule that takes a session of this age, first the ones that need no totals.
     fn because(&self, created: Time, usage: Bytes) -> Option<Because> {
         if let Some(max_age) = self.limits.max_age.filter(|_| self.speaking.age) {
@@ -146,6 +158,10 @@ impl Walk<'_> {
 ///
 /// When what may not go leaves less than a tenth of a limit, the newest removable sessions
 /// up to a tenth of it stay (promise 1): undeletable bytes never empty a root.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "all that a decision depends on, named one by one"
+)]
 pub fn draft(
     limits: &Limits,
     usage: Usage,
@@ -168,9 +184,15 @@ pub fn draft(
         sizing: limits.is_over(usage.bytes),
     };
     let mut too_old = 0;
-    for candidate in oldest {
+    let mut oldest = oldest;
+    while let Some(candidate) = oldest.next() {
         let at = Bytes(u64::try_from(walk.bytes).unwrap_or(u64::MAX));
         let Some(because) = walk.because(candidate.created, at) else {
+            if walk.is_unmet() {
+                // Nothing more goes; the newer ones that are held block it all the same.
+                let rest = std::iter::once(candidate).chain(oldest);
+                draft.hold_rest(&mut walk, rest);
+            }
             break;
         };
         if let Some(hold) = candidate.hold {
@@ -191,7 +213,9 @@ pub fn draft(
             session, created, ..
         } = candidate;
         let freed = freed(session);
-        walk.bytes = walk.bytes.saturating_sub(freed.0.into());
+        let entry = u128::from(usage.entry.0);
+        walk.bytes = walk.bytes.saturating_sub(u128::from(freed.0) + entry);
+        walk.fixed = walk.fixed.saturating_sub(entry);
         walk.n_sessions = walk.n_sessions.saturating_sub(1);
         draft.picks.push(Pick {
             session,
@@ -205,6 +229,19 @@ pub fn draft(
 }
 
 impl Draft {
+    fn hold_rest(&mut self, walk: &mut Walk<'_>, rest: impl Iterator<Item = Candidate>) {
+        for candidate in rest {
+            let Some(hold) = candidate.hold else { continue };
+            self.hold(hold.by, candidate.bytes);
+            if !hold.fixed && hold.by != Blocker::Quiet {
+                walk.fixed += u128::from(candidate.bytes.0);
+                walk.n_fixed += 1;
+                // It would make room above the reserve; what is only quiet would not.
+                self.retry = [self.retry, hold.until].into_iter().flatten().min();
+            }
+        }
+    }
+
     fn hold(&mut self, by: Blocker, bytes: Bytes) {
         let place = match self.blocked.iter_mut().find(|(blocker, _)| *blocker == by) {
             Some((_, held)) => held,
