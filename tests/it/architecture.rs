@@ -61,8 +61,11 @@ const RESERVED: &[Reserved] = &[
             "store/",
             "prune/lock.rs",
             "config/",
-            // Makes and removes its own scratch directory, and writes there as strangers would.
+            // The demonstration makes and removes a scratch directory of its own, and writes
+            // there as strangers would.
             "cli/demo.rs",
+            "cli/demo/scratch.rs",
+            "cli/demo/writers.rs",
         ],
     },
     Reserved {
@@ -70,8 +73,9 @@ const RESERVED: &[Reserved] = &[
         words: &["Utc::now", "Local::now", "SystemTime::now"],
         places: &[
             "clock.rs",
-            // Its writers are strangers to the agent and date their sessions themselves.
-            "cli/demo.rs",
+            // The demonstration's writers are strangers to the agent and date their sessions
+            // themselves.
+            "cli/demo/writers.rs",
         ],
     },
     Reserved {
