@@ -116,8 +116,7 @@ fn a_running_agent_takes_the_default_for_a_wrong_interval() {
         let agent = Agent::on_config(&config);
         let root = agent.watching();
         assert_eq!(root["ready"], true, "{interval}");
-        let bad = agent.events("config.invalid_value");
-        assert_eq!(bad.len(), 1, "{bad:?}");
+        let bad = agent.told("config.invalid_value", 1);
         assert_eq!(bad[0]["line"], 2);
         let time = |field: &str| {
             let text = root["rescan"][field].as_str().expect("a time");

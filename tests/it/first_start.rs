@@ -29,8 +29,7 @@ fn a_root_far_over_its_limit_is_held_until_accepted() {
     assert_eq!(root["held"], true);
     assert_eq!(root["pruned"]["sessions"], 0);
     assert_eq!(names(&scratch.root()).len(), 6);
-    let held = agent.events("root.held");
-    assert_eq!(held.len(), 1, "{held:?}");
+    let held = agent.told("root.held", 1);
     assert_eq!(held[0]["victims"], 3);
     assert_eq!(held[0]["sessions"], 5);
     assert_eq!(held[0]["level"], "WARN");
@@ -122,8 +121,7 @@ fn undeletable_bytes_leave_the_newest_tenth_and_are_said_once() {
     assert_eq!(left.len(), 10, "{left:?}");
     assert_eq!(left[0], "s17");
     assert_eq!(left[9], "undeletable");
-    let unmet = agent.events("prune.target_unmet");
-    assert_eq!(unmet.len(), 1, "{unmet:?}");
+    let unmet = agent.told("prune.target_unmet", 1);
     let blocked = unmet[0]["blocked"].as_str().expect("text");
     assert!(
         blocked.contains("anomalous 1 sessions 204800 bytes"),
@@ -145,7 +143,7 @@ fn undeletable_bytes_leave_the_newest_tenth_and_are_said_once() {
         root["session_count"] == 13
     });
     agent.rescan();
-    assert_eq!(agent.events("prune.target_unmet").len(), 1);
+    agent.told("prune.target_unmet", 1);
     assert_eq!(agent.events("prune.skipped").len(), 0);
     let lines = agent.log().len();
     assert!(lines < 60, "{lines} lines: {:#?}", agent.log());

@@ -44,18 +44,17 @@ fn usr1_rescans_and_tells_what_changed_once() {
         assert_eq!(root["rescan"]["drift_bytes"], 0, "round {round}");
         assert_eq!(root["anomalies"], 1, "round {round}");
     }
-    let done = agent.events("scan.done");
+    let done = agent.told("scan.done", 4);
     let causes = texts(&Value::from(done.clone()), "cause");
     assert_eq!(causes, ["start", "asked", "asked", "asked"]);
     assert!(done.iter().all(|line| line["drift_bytes"] == 0), "{done:?}");
-    let found = agent.events("anomaly.found");
-    assert_eq!(found.len(), 1, "{found:?}");
+    let found = agent.told("anomaly.found", 1);
     assert_eq!(
         (&found[0]["kind"], &found[0]["path"]),
         (&"metadata_missing".into(), &"odd".into())
     );
     assert_eq!(found[0]["level"], "WARN");
-    let ends = agent.events("cycle.end");
+    let ends = agent.told("cycle.end", 4);
     assert!(
         ends.iter().all(|line| line["next_wakeup"].is_string()),
         "{ends:?}"
@@ -64,10 +63,9 @@ fn usr1_rescans_and_tells_what_changed_once() {
     fs::remove_dir_all(scratch.root().join("odd")).expect("removed");
     agent.rescan();
     assert_eq!(agent.rescan()["anomalies"], 0);
-    let cleared = agent.events("anomaly.cleared");
-    assert_eq!(cleared.len(), 1, "{cleared:?}");
+    let cleared = agent.told("anomaly.cleared", 1);
     assert_eq!(cleared[0]["path"], "odd");
-    assert_eq!(agent.events("anomaly.found").len(), 1);
+    agent.told("anomaly.found", 1);
 }
 
 #[test]
@@ -142,8 +140,12 @@ fn new_rules_hold_when_the_root_comes_back() {
     agent.watching();
     agent.rescan();
     assert_eq!(names(&scratch.root()).len(), 4, "observing deletes nothing");
-    let check = agent.events("prune.check").pop().expect("checked");
-    assert_eq!(check["limit_bytes"], 2500, "{check}");
+    agent.until("a check by the new limit", |agent| {
+        let checks = agent.events("prune.check");
+        checks
+            .last()
+            .is_some_and(|check| check["limit_bytes"] == 2500)
+    });
 }
 
 #[test]
@@ -157,8 +159,8 @@ fn term_ends_it_in_order() {
         agent.signal(signal);
         assert_eq!(agent.ended(), 0);
         assert!(!agent.socket.exists());
-        assert_eq!(agent.events("housekeeper.started").len(), 1);
-        assert_eq!(agent.events("housekeeper.stopped").len(), 1);
+        agent.told("housekeeper.started", 1);
+        agent.told("housekeeper.stopped", 1);
     }
 }
 
@@ -217,8 +219,7 @@ fn one_bad_root_leaves_the_others_alone() {
     assert_eq!(names(&bad).len(), 4);
     let status = agent.status().expect("an answer");
     assert_eq!(status["roots"].as_array().expect("roots").len(), 2);
-    let keys = texts(&Value::from(agent.events("config.invalid_value")), "key");
-    assert_eq!(keys.len(), 2, "{keys:?}");
+    agent.told("config.invalid_value", 2);
 }
 
 #[test]
@@ -228,10 +229,10 @@ fn observing_deletes_nothing() {
     let agent = Agent::on_root(&scratch.root(), &["--max-size", "1", "--mode", "observe"]);
     agent.watching();
     agent.rescan();
-    assert_eq!(
-        agent.events("prune.check").last().expect("checked")["candidates"],
-        4
-    );
+    agent.until("a check", |agent| {
+        let checks = agent.events("prune.check");
+        checks.last().is_some_and(|check| check["candidates"] == 4)
+    });
     assert_eq!(picture(&scratch.root()), before);
     let status = agent.status().expect("an answer");
     assert_eq!(status["mode"], "observe");
@@ -259,8 +260,8 @@ fn a_root_that_is_absent_is_looked_for() {
     agent.until("the two newest alone", |_| {
         names(&scratch.root()) == ["s3", "s4"]
     });
-    assert_eq!(agent.events("root.absent").len(), 1);
-    assert_eq!(agent.events("root.present").len(), 1);
+    agent.told("root.absent", 1);
+    agent.told("root.present", 1);
 }
 
 #[test]
@@ -291,7 +292,7 @@ fn a_replaced_root_is_noticed_and_left_alone() {
     agent.rescan();
     assert_eq!(names(&away), ["s1", "s2", "s3", "s4", "s5"]);
     assert_eq!(names(&scratch.root()), ["other"]);
-    assert_eq!(agent.events("root.absent").len(), 1);
+    agent.told("root.absent", 1);
     assert_eq!(agent.events("prune.deleted").len(), 0);
 }
 

@@ -79,6 +79,15 @@ impl Agent {
             .collect()
     }
 
+    /// The log lines with this event, of which there are to be so many. The log comes a moment
+    /// after the status, so they are waited for.
+    pub(crate) fn told(&self, event: &str, n_lines: usize) -> Vec<Value> {
+        self.until(event, |agent| agent.events(event).len() >= n_lines);
+        let lines = self.events(event);
+        assert_eq!(lines.len(), n_lines, "{lines:?}");
+        lines
+    }
+
     /// One question over the socket; `None` while nobody listens.
     pub(crate) fn ask(&self, question: &Value) -> Option<Value> {
         let mut stream = UnixStream::connect(&self.socket).ok()?;
