@@ -78,14 +78,10 @@ fn blocked(blocked: &[(Blocker, Held)]) -> Vec<Value> {
 }
 
 fn victim(survey: &Survey, victim: &Victim) -> Value {
-    let engine = survey.engine();
-    let path = match engine.index().session_path(victim.session) {
-        path if path.is_root() => victim.path.clone(),
-        path => path,
-    };
+    let layout = &survey.engine().rules().layout;
     json!({
-        "id": escape(engine.rules().layout.id(&victim.key)),
-        "path": path.to_string(),
+        "id": escape(layout.id(&victim.key)),
+        "path": victim.shown_path().to_string(),
         "bytes": victim.freed.0,
         "created_at": time(victim.created),
         "rule": victim.because.rule().name(),

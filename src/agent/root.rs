@@ -51,6 +51,8 @@ pub const LOCK_STALE: Duration = Duration::from_secs(3600);
 #[derive(Debug)]
 pub enum Order {
     Engine(Command),
+    /// The root as configured now: its place and layout are as before.
+    Settle(Box<(Root, Agent)>),
     /// Finish the rename in hand and end.
     Stop,
 }
@@ -213,16 +215,19 @@ impl Keeper {
         loop {
             match self.orders.recv_deadline(until) {
                 Ok(Order::Stop) => return true,
-                Ok(Order::Engine(Command::SetRules(rules))) => {
-                    self.root.limits = rules.limits;
-                    self.root.protect = rules.protect;
-                }
+                Ok(Order::Settle(settled)) => self.settle(*settled),
                 Ok(Order::Engine(Command::Accept)) => self.accept_absent(),
                 Ok(Order::Engine(_)) => {}
                 Err(crossbeam_channel::RecvTimeoutError::Timeout) => return false,
                 Err(crossbeam_channel::RecvTimeoutError::Disconnected) => return true,
             }
         }
+    }
+
+    /// Holds from now on, also for a directory that comes to the root's path later.
+    fn settle(&mut self, (root, agent): (Root, Agent)) {
+        self.root = root;
+        self.around.agent = agent;
     }
 
     fn accept_absent(&self) {
@@ -381,9 +386,8 @@ impl Round<'_> {
                     self.shell.speak();
                     return Ended::Stopped;
                 }
-                Some(Order::Engine(command)) => {
-                    let now = self.shell.now();
-                    self.shell.input(now, Input::Command(command));
+                Some(order) => {
+                    self.obey(order);
                     continue;
                 }
                 None => {}
@@ -417,6 +421,21 @@ impl Round<'_> {
         }
         self.shell.input(now, Input::Drained);
         true
+    }
+
+    fn obey(&mut self, order: Order) {
+        let now = self.shell.now();
+        match order {
+            Order::Engine(command) => self.shell.input(now, Input::Command(command)),
+            Order::Settle(settled) => {
+                let rules = rules(&settled.0, &settled.1);
+                self.keeper.settle(*settled);
+                let command = Command::SetRules(Box::new(rules));
+                self.shell.input(now, Input::Command(command));
+            }
+            Order::Stop => self.stopping = true,
+        }
+        self.unpublished = true;
     }
 
     fn take_order(&mut self) -> Option<Order> {
@@ -466,10 +485,9 @@ impl Round<'_> {
             recv(woken) -> _ => {}
             recv(answers) -> answer => ready = answer.ok(),
             recv(orders) -> order => {
-                let now = self.shell.now();
                 match order {
-                    Ok(Order::Engine(command)) => self.shell.input(now, Input::Command(command)),
-                    Ok(Order::Stop) | Err(_) => self.stopping = true,
+                    Ok(order) => self.obey(order),
+                    Err(_) => self.stopping = true,
                 }
             }
             default(wait) => ready = Some(Input::Wake),

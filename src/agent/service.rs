@@ -5,12 +5,13 @@ use crate::agent::published::View;
 use crate::agent::report;
 use crate::agent::root::{Handle, Order, Surroundings, rules};
 use crate::agent::teller::Teller;
+use crate::clock::SystemClock;
 use crate::config;
 use crate::config::request::Request;
 use crate::config::settings::{Backend, Mode, Origin, Problem, Root, Settings};
 use crate::engine::Command;
-use crate::store::state::{StateDir, StateError, make_dir, prepare_socket, remove_socket};
-use chrono::{DateTime, Utc};
+use crate::model::time::{Clock, Time};
+use crate::store::state::{StateDir, StateError, bind_socket, make_dir, remove_socket};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -58,7 +59,7 @@ pub struct Service {
     request: Request,
     around: Surroundings,
     roots: Vec<Handle>,
-    started: DateTime<Utc>,
+    started: Time,
 }
 
 impl Service {
@@ -86,7 +87,7 @@ impl Service {
         };
         let mut service = Self {
             roots: Vec::new(),
-            started: Utc::now(),
+            started: SystemClock::start().now().wall,
             request,
             around,
             settings,
@@ -232,13 +233,17 @@ impl Service {
         let grace = Instant::now() + settings.agent.shutdown_grace;
         let mut old = std::mem::take(&mut self.roots);
         for root in &settings.roots {
-            let same = |handle: &Handle| is_same_place(&handle.root, root);
+            // What an enforcing root needs is made ready at its start.
+            let same = |handle: &Handle| {
+                let before = rules(&handle.root, &self.settings.agent).enforce;
+                before == rules(root, &settings.agent).enforce && is_same_place(&handle.root, root)
+            };
             match old.iter().position(same) {
                 Some(at) => {
                     let mut handle = old.swap_remove(at);
-                    let rules = rules(root, &settings.agent);
                     handle.root = root.clone();
-                    if !handle.order(Order::Engine(Command::SetRules(Box::new(rules)))) {
+                    let settled = Box::new((root.clone(), settings.agent.clone()));
+                    if !handle.order(Order::Settle(settled)) {
                         tracing::error!(event = "config.refused", root = %root.name, "a root is too busy to take its new rules: reload again");
                     }
                     self.roots.push(handle);
@@ -373,17 +378,11 @@ fn mode_name(mode: Mode) -> &'static str {
 }
 
 fn listen(socket: &Path) -> Result<UnixListener, ServiceError> {
-    prepare_socket(socket)?;
-    let path = socket.display().to_string();
-    let failed = |source| ServiceError::Socket {
-        path: path.clone(),
+    let bound = bind_socket(socket)?;
+    UnixListener::from_std(bound).map_err(|source| ServiceError::Socket {
+        path: socket.display().to_string(),
         source,
-    };
-    // Nobody else may connect, not even between the binding and a chmod.
-    let before = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
-    let bound = UnixListener::bind(socket);
-    rustix::process::umask(before);
-    bound.map_err(failed)
+    })
 }
 
 enum Caught {

@@ -152,7 +152,12 @@ impl Shell {
             Effect::Look(look) => self.look(now, look),
             Effect::Forget(slot) => self.looker.forget(slot),
             Effect::Unwatch(watches) => self.jobs.unwatch(watches),
-            Effect::Scan(order) => self.jobs.scan(order),
+            Effect::Scan(order) => {
+                if order.at.is_root() {
+                    self.check_place();
+                }
+                self.jobs.scan(order);
+            }
             Effect::Read(order) => self.jobs.read(order),
             Effect::Lock => {
                 let answer = self.take_lock(now);

@@ -32,6 +32,8 @@ pub enum SurveyError {
     },
     #[error("the root {path} could not be listed: {reason}")]
     Unlisted { path: String, reason: String },
+    #[error("it was moved or replaced meanwhile")]
+    Moved,
     #[error("no thread could be started")]
     Thread(#[source] std::io::Error),
     #[error(transparent)]
@@ -148,7 +150,10 @@ impl Survey {
         loop {
             self.shell.speak();
             let now = self.shell.now();
-            if done(&self.shell, now) && self.answers.is_empty() || self.shell.moved {
+            if self.shell.moved {
+                return Err(SurveyError::Moved);
+            }
+            if done(&self.shell, now) && self.answers.is_empty() {
                 return Ok(());
             }
             let due = self.shell.engine.wake_at(now).map(|at| at.since(now.tick));

@@ -6,7 +6,7 @@ use crate::model::anomaly::AnomalyKind;
 use crate::model::bytes::Bytes;
 use crate::model::fact::Fact;
 use crate::model::path::RelPath;
-use crate::model::session::Declared;
+use crate::model::session::{Declared, SessionId};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Most places kept; above it they are counted only.
@@ -115,14 +115,15 @@ impl Engine {
                 }
             })
             .collect();
-        if let (Some(kind), Some(name)) = (trouble, self.rules.layout.catalogue())
-            && let Ok(path) = RelPath::new(name)
-        {
-            all.push((kind, path, Bytes::ZERO));
+        if let Some(catalogue) = self.catalogue_path() {
+            let twice = self.reading.has_duplicates();
+            let twice = twice.then_some(AnomalyKind::DuplicateId);
+            let kinds = trouble.into_iter().chain(twice);
+            all.extend(kinds.map(|kind| (kind, catalogue.clone(), Bytes::ZERO)));
         }
         let measure = self.rules.limits.measure;
         for (id, session) in self.index.sessions() {
-            let path = || self.index.session_path(id);
+            let path = || self.told_path(id, &session.key);
             let kinds = session.anomalies.iter().chain(session.obstacles.iter());
             all.extend(
                 kinds
@@ -136,6 +137,30 @@ impl Engine {
         all.sort();
         all.dedup_by(|a, b| a.0 == b.0 && a.1 == b.1);
         all
+    }
+
+    fn catalogue_path(&self) -> Option<RelPath> {
+        RelPath::new(self.rules.layout.catalogue()?).ok()
+    }
+
+    /// Where people look for a session. An entry that names no file is told by its id, with a
+    /// slash in it escaped, so that no two of them are taken for one.
+    fn told_path(&self, id: SessionId, key: &[u8]) -> RelPath {
+        let path = self.index.session_path(id);
+        if !path.is_root() {
+            return path;
+        }
+        let mut name = Vec::with_capacity(key.len());
+        for byte in key {
+            match byte {
+                b'/' => name.extend_from_slice(br"\x2F"),
+                byte => name.push(*byte),
+            }
+        }
+        RelPath::new(&name)
+            .ok()
+            .or_else(|| self.catalogue_path())
+            .unwrap_or(path)
     }
 
     /// What follows from comparing a session's entry with the disk.

@@ -60,8 +60,18 @@ struct Burst {
     n_this_round: u64,
     /// A victim was not as the index has it: its bytes are not known before the looks are in.
     unsure: bool,
+    /// Some victim of this round was passed over for a reason of its own: others may go.
+    passed_over: bool,
     deleted: Vec<Key>,
     unlist: Vec<Key>,
+}
+
+impl Burst {
+    /// Whether the next oldest may do better. Where the kernel refuses one it would refuse all:
+    /// that is tried again later.
+    fn may_go_on(&self) -> bool {
+        (self.n_this_round > 0 || self.passed_over) && !self.unsure
+    }
 }
 
 #[derive(Debug)]
@@ -118,6 +128,10 @@ impl Deciding {
     pub(super) fn forget_back_off(&mut self) {
         self.back_off = None;
         self.pause = FIRST_PAUSE;
+    }
+
+    pub(super) fn forget_unmet(&mut self) {
+        self.unmet = false;
     }
 
     fn back_off(&mut self, now: Tick, retry: Option<Tick>) {
@@ -246,15 +260,28 @@ impl Engine {
             .fixed
             .bytes(measure)
             .saturating_add(totals.orphans.bytes(measure));
+        let catalogue = self.catalogue_bytes();
+        let (entry, unlisted) = self.entry_bytes(catalogue);
+        let leaving = Bytes(leaving).saturating_add(unlisted);
         Usage {
-            bytes: totals.counted.bytes(measure).saturating_sub(Bytes(leaving)),
-            fixed: fixed.saturating_add(self.catalogue_bytes()),
+            bytes: totals.counted.bytes(measure).saturating_sub(leaving),
+            fixed: fixed.saturating_add(catalogue.saturating_sub(unlisted)),
             orphans: totals.orphans.bytes(measure),
+            entry,
             n_sessions: totals
                 .n_sessions
                 .saturating_sub(self.deciding.leaving.len() as u64),
             n_fixed: totals.n_fixed,
         }
+    }
+
+    /// The bytes of one entry of the catalogue, about, and of all that are to be taken out of
+    /// it: sessions that left need no others to leave for their entries.
+    fn entry_bytes(&self, catalogue: Bytes) -> (Bytes, Bytes) {
+        let n_out = (self.deciding.burst.unlist.len() + self.n_unlisting()) as u64;
+        let n_listed = self.index.totals().n_sessions.saturating_add(n_out);
+        let entry = catalogue.0 / n_listed.max(1);
+        (Bytes(entry), Bytes(entry.saturating_mul(n_out)))
     }
 
     fn catalogue_bytes(&self) -> Bytes {
@@ -570,6 +597,7 @@ impl Engine {
     /// Under the lock: plans and removes until the goal is reached or nothing may go.
     fn next_round(&mut self, now: Now, out: &mut Vec<Effect>) {
         self.deciding.burst.n_this_round = 0;
+        self.deciding.burst.passed_over = false;
         let draft = self.draft(now, MAX_BURST);
         let victims: Vec<Victim> = draft.picks.iter().filter_map(|p| self.victim(p)).collect();
         // What was decided while all was well ends when hints are lost or somebody says stop.
@@ -630,6 +658,10 @@ impl Engine {
         }
         let draft = draft.unwrap_or_else(|| self.draft(now, MAX_BURST));
         self.deciding.back_off(now.tick, draft.retry);
+        if self.is_unlisting() {
+            // The catalogue is about to shrink: what is still over is known after that.
+            return;
+        }
         let unmet = draft.still_over > Bytes::ZERO || draft.still_too_many > 0;
         if unmet && !std::mem::replace(&mut self.deciding.unmet, true) {
             out.push(Effect::Tell(Fact::TargetUnmet {
@@ -676,8 +708,7 @@ impl Engine {
         };
         if left > 1 {
             self.deciding.phase = Phase::Removing { left: left - 1 };
-        } else if self.deciding.burst.n_this_round > 0
-            && !self.deciding.burst.unsure
+        } else if self.deciding.burst.may_go_on()
             && (self.deciding.burst.unfinished || self.is_over(now))
         {
             self.next_round(now, out);
@@ -725,7 +756,7 @@ impl Engine {
         }
         out.push(Effect::Tell(Fact::PruneDeleted {
             key: victim.key.clone(),
-            path: victim.path.clone(),
+            path: victim.shown_path(),
             freed: victim.freed,
             created: victim.created,
             because: victim.because,
@@ -770,6 +801,7 @@ impl Engine {
             until: now.tick.after(pause.1),
         };
         self.deciding.passed.insert(victim.session, passed);
+        self.deciding.burst.passed_over |= !matches!(why, Skip::Refused { .. } | Skip::RootMoved);
         match why {
             Skip::Changed => {
                 self.read_session(victim.session, out);
@@ -784,7 +816,7 @@ impl Engine {
         }
         out.push(Effect::Tell(Fact::PruneSkipped {
             key: victim.key.clone(),
-            path: victim.path.clone(),
+            path: victim.shown_path(),
             why,
         }));
     }

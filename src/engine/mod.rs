@@ -257,6 +257,8 @@ impl Engine {
             Command::SetRules(rules) => {
                 self.rules = *rules;
                 self.deciding.forget_back_off();
+                // What was said under the old rules says nothing about the new ones.
+                self.deciding.forget_unmet();
                 self.restand_all();
             }
             Command::Stop => self.stopped = true,

@@ -53,6 +53,8 @@ pub(super) struct Reading {
     catalogue_asked: bool,
     catalogue_known: bool,
     trouble: Option<AnomalyKind>,
+    /// The catalogue lists an id more than once.
+    has_duplicates: bool,
     removed: HashSet<Key>,
     unlisting: HashSet<Key>,
     to_unlist: HashSet<Key>,
@@ -95,6 +97,10 @@ impl Reading {
 
     pub(super) fn catalogue_trouble(&self) -> Option<AnomalyKind> {
         self.trouble
+    }
+
+    pub(super) fn has_duplicates(&self) -> bool {
+        self.has_duplicates
     }
 
     pub(super) fn due(&self) -> Option<Tick> {
@@ -339,16 +345,11 @@ impl Engine {
         out: &mut Vec<Effect>,
     ) {
         self.reading.catalogue = signature;
-        let name = self
-            .rules
-            .layout
-            .catalogue()
-            .and_then(|name| RelPath::new(name).ok());
         match seen {
             Ok(seen) => {
                 self.reading.doubts.remove(&None);
                 self.reading.trouble = None;
-                self.take_catalogue(seen, name, out);
+                self.take_catalogue(seen, out);
             }
             Err(trouble) => {
                 let written = signature.map(|s| s.mtime.max(s.ctime));
@@ -364,6 +365,7 @@ impl Engine {
                     CatalogTrouble::Unreadable => AnomalyKind::MetadataUnreadable,
                     CatalogTrouble::Corrupt(_) => AnomalyKind::MetadataCorrupt,
                 });
+                self.reading.has_duplicates = false;
                 self.unclaim_all();
             }
         }
@@ -410,15 +412,8 @@ impl Engine {
         }
     }
 
-    fn take_catalogue(&mut self, seen: CatalogSeen, name: Option<RelPath>, out: &mut Vec<Effect>) {
-        if let Some(name) = name {
-            if seen.duplicates.is_empty() {
-                self.places.remove(AnomalyKind::DuplicateId, &name);
-            } else {
-                self.places
-                    .insert(AnomalyKind::DuplicateId, name, Bytes::ZERO);
-            }
-        }
+    fn take_catalogue(&mut self, seen: CatalogSeen, out: &mut Vec<Effect>) {
+        self.reading.has_duplicates = !seen.duplicates.is_empty();
         let listed: HashSet<Key> = seen.entries.iter().map(|entry| entry.id.clone()).collect();
         let gone: Vec<SessionId> = self
             .index
@@ -530,7 +525,18 @@ impl Engine {
                 .saturating_mul(2)
                 .min(LONGEST_UNLIST_PAUSE);
         }
+        self.deciding.forget_back_off();
+        // Its size counts: the disk is asked, since a hint may be late or nobody may watch.
+        if let Some(name) = self.rules.layout.catalogue() {
+            let look = Look::new(self.index.root(), name, Why::Again);
+            out.push(Effect::Look(look));
+        }
         self.read_catalogue(out);
+    }
+
+    /// Entries that are being taken out of the catalogue.
+    pub(super) fn n_unlisting(&self) -> usize {
+        self.reading.unlisting.len()
     }
 
     /// Whether catalogue edits are under way.

@@ -168,6 +168,18 @@ pub struct Victim {
     pub because: Because,
 }
 
+impl Victim {
+    /// The name that people know it by: its directory, or its first blob.
+    pub fn shown_path(&self) -> RelPath {
+        let blob = match &self.body {
+            Body::Tree { .. } => None,
+            Body::Blobs { blobs, .. } => blobs.first(),
+        };
+        blob.and_then(|(name, _)| self.path.join(name).ok())
+            .unwrap_or_else(|| self.path.clone())
+    }
+}
+
 /// What to do now. A plan that cannot be met says so.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan {

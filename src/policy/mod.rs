@@ -23,6 +23,8 @@ pub struct Usage {
     pub n_sessions: u64,
     /// How many of them no rule may take.
     pub n_fixed: u64,
+    /// What one session's entry in the catalogue takes, about: it goes with the session.
+    pub entry: Bytes,
 }
 
 /// One session, oldest first.
@@ -239,7 +241,9 @@ pub fn draft(
             break;
         }
         let freed = freed(candidate.session);
-        walk.bytes = walk.bytes.saturating_sub(freed.0.into());
+        let entry = u128::from(usage.entry.0);
+        walk.bytes = walk.bytes.saturating_sub(u128::from(freed.0) + entry);
+        walk.fixed = walk.fixed.saturating_sub(entry);
         walk.n_sessions = walk.n_sessions.saturating_sub(1);
         draft.picks.push(Pick {
             session: candidate.session,

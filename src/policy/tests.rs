@@ -38,6 +38,7 @@ fn usage(sessions: &[Candidate], orphans: u64) -> Usage {
         orphans: Bytes(orphans),
         n_sessions: sessions.len() as u64,
         n_fixed: fixed().count() as u64,
+        entry: Bytes::ZERO,
     }
 }
 

@@ -11,6 +11,7 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 /// Why state could not be read or written.
@@ -176,12 +177,25 @@ pub fn make_dir(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).create(path)
 }
 
-/// Makes room for a socket: its directory (mode 0755 when made), and no stale socket of a dead agent
-/// in its place. Anything but a socket is left alone.
+/// Listens on a socket, mode 0600, that does not block. Its directory is made (mode 0755) where
+/// absent, and the stale socket of a dead agent is replaced; anything but a socket is left alone.
 ///
 /// # Errors
-/// The directory cannot be made, or something that is no socket has the name.
-pub fn prepare_socket(path: &Path) -> Result<(), StateError> {
+/// The directory cannot be made, something that is no socket has the name, or nobody may listen
+/// there.
+pub fn bind_socket(path: &Path) -> Result<UnixListener, StateError> {
+    prepare_socket(path)?;
+    // Nobody else may connect, not even between the binding and a chmod.
+    let before = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
+    let bound = UnixListener::bind(path);
+    rustix::process::umask(before);
+    let bound = bound.map_err(file_error("listen on the socket", path))?;
+    let quick = bound.set_nonblocking(true);
+    quick.map_err(file_error("listen on the socket", path))?;
+    Ok(bound)
+}
+
+fn prepare_socket(path: &Path) -> Result<(), StateError> {
     if let Some(dir) = path.parent() {
         let made = DirBuilder::new().recursive(true).mode(0o755).create(dir);
         made.map_err(file_error("make", dir))?;

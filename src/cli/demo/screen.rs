@@ -3,9 +3,10 @@
 
 use super::Frame;
 use super::writers::HABITS;
+use crate::clock::SystemClock;
 use crate::model::bytes::Bytes;
+use crate::model::time::Clock;
 use anyhow::Context;
-use chrono::Utc;
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -130,7 +131,8 @@ fn picture(frame: &Frame, colours: Colours) -> Vec<String> {
     let last = frame.last_gone.as_ref().map_or_else(
         || "none yet".to_owned(),
         |made| {
-            let age = (Utc::now() - made.at).to_std().unwrap_or_default();
+            let now = SystemClock::start().now().wall;
+            let age = (now - made.at).to_std().unwrap_or_default();
             format!("{}, made {} ago", made.name, seconds(age))
         },
     );
