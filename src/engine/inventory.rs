@@ -72,6 +72,7 @@ impl Engine {
         })
     }
 
+    /// Everything that is wrong, each kind once at each place.
     pub fn anomaly_rows(&self) -> Vec<AnomalyRow> {
         self.anomalies()
             .into_iter()

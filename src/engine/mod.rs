@@ -192,7 +192,8 @@ pub struct Engine {
     stopped: bool,
 }
 
-/// Most names kept in [`Engine::recent`]; above it the hints count as lost.
+/// Most names kept in [`Engine::recent`]. Above it the hints count as lost, so that another
+/// scan puts right what this one's chunks then get wrong.
 const MAX_RECENT: usize = 1 << 18;
 
 impl Engine {
@@ -274,10 +275,12 @@ impl Engine {
             .min()
     }
 
+    /// What is on the disk as last seen.
     pub fn index(&self) -> &Index {
         &self.index
     }
 
+    /// What the root is held to at present.
     pub fn rules(&self) -> &Rules {
         &self.rules
     }
@@ -305,6 +308,7 @@ impl Engine {
         self.deciding.is_busy()
     }
 
+    /// The root in numbers, at this moment.
     pub fn figures(&self) -> Figures {
         let totals = self.index.totals();
         let scan = self.scanning.last();
