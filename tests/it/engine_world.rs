@@ -3,8 +3,37 @@
 //!
 //! To look at one seed: `WORLD_SEED=17 cargo test --test it engine_world`; with `WORLD_TRACE=1`
 //! and `--nocapture` every input and effect is printed.
+//!
+//! The engine was broken on purpose, and each time a test failed:
+//!
+//! | mutant | caught by |
+//! |---|---|
+//! | names looked at during a scan are not noted | index is not the recount |
+//! | a chunk is believed over a newer look | index is not the recount |
+//! | an overtaken listing is believed | index is not the recount |
+//! | what a listing does not name stays | index is not the recount |
+//! | a new directory is not scanned | index is not the recount |
+//! | a loss is ignored | index is not the recount |
+//! | second names are not settled | index is not the recount |
+//! | what changes while it is read is not read again | index is not the recount |
+//! | a known directory that a hint names is not listed again | `what_was_away_for_a_while...`, index is not the recount |
+//! | a moved directory keeps its old place | `what_was_moved_counts_once` |
+//! | an inode number alone tells a directory | `an_inode_number_used_again...` |
+//! | a victim's names are not noted as looked at | truly not more than the goal |
+//! | decides while suspect | removes while suspect |
+//! | decides before the first scan ended | removes before the first scan ended |
+//! | quiet is ignored | a quiet victim |
+//! | newest first | the newer goes before the older |
+//! | doubtful metadata is believed | a doubtful victim |
+//! | active sessions may go | removes an active session |
+//! | links that do not count keep bytes from being freed | usage not more than the goal |
+//! | the goal is passed by one | usage not more than the goal |
+//! | what may not go leaves no tenth | `undeletable_bytes_leave_the_newest_tenth` |
+//! | due while the catalogue is awaited | wakes again and again |
+//! | exactly at the limit is over it | `policy::tests` |
 
 use crate::support::world::{Dice, World, bare_rules, say};
+use housekeeper::index::Standing;
 use housekeeper::layout::Layout;
 use housekeeper::layout::spec::LayoutSpec;
 use std::sync::Arc;
@@ -97,5 +126,22 @@ fn what_was_away_for_a_while_is_listed_again() {
     world.show("a");
     world.rest();
     assert_eq!(world.engine.figures().bytes.0, 1_077);
+    world.check_rest();
+}
+
+/// A directory with a used inode number is another session, of which nothing is known yet.
+#[test]
+fn an_inode_number_used_again_is_another_session() {
+    let mut world = World::with_rules(Dice::new(1), bare_rules(100_000), true);
+    world.add_session("a", 1, 1_000);
+    world.rest();
+    world.replace_dir("a");
+    world.deliver_for("a");
+    let index = world.engine.index();
+    let id = index.session_by_key(b"a").expect("a session");
+    let session = index.session(id).expect("a session");
+    assert_ne!(session.standing, Standing::Removable);
+    assert_eq!(session.tally.n_files, 0);
+    world.rest();
     world.check_rest();
 }

@@ -1,0 +1,199 @@
+//! How the simulated walks and reads go: beside the engine, bit by bit, late.
+
+use super::{Job, METADATA, Walk, Watch, World};
+use crate::support::tree::{Held, NodeId, ROOT};
+use housekeeper::engine::{CatalogTrouble, Input, ReadOf, ReadOrder};
+use housekeeper::model::listing::{Listing, ScanOrder, Unlisted, Walked, Watched};
+use housekeeper::model::path::RelPath;
+use housekeeper::model::plan::Proof;
+use housekeeper::model::seen::Seen;
+use housekeeper::model::session::{Content, Document};
+use std::collections::VecDeque;
+
+impl World {
+    pub(super) fn begin_walk(&mut self, order: ScanOrder) {
+        self.walks.push(Walk {
+            scan: order.id,
+            jobs: vec![Job::Open(order.at, None)],
+            sent: VecDeque::new(),
+            ended: false,
+        });
+    }
+
+    /// Lets a walk do the next bit of its work.
+    pub(super) fn walk(&mut self) {
+        if self.walks.is_empty() {
+            return;
+        }
+        let at = self.dice.below(self.walks.len());
+        let mut walk = self.walks.swap_remove(at);
+        if walk.jobs.is_empty() {
+            if !walk.ended {
+                walk.ended = true;
+                walk.sent.push_back(Walked::End { scan: walk.scan });
+            }
+        } else {
+            let job = self.dice.below(walk.jobs.len());
+            let job = walk.jobs.swap_remove(job);
+            self.work(&mut walk, job);
+        }
+        self.walks.push(walk);
+    }
+
+    pub(super) fn work(&mut self, walk: &mut Walk, job: Job) {
+        let gone = |dir: RelPath| Walked::Unlisted {
+            scan: walk.scan,
+            dir,
+            why: Unlisted::Gone,
+        };
+        match job {
+            Job::Open(path, within) => {
+                let node = match within {
+                    Some((dir, name)) => self.tree.child(dir, &name),
+                    None => self.tree.at(path.as_bytes()),
+                };
+                match node.filter(|node| self.tree.is_dir(*node)) {
+                    None => walk.sent.push_back(gone(path)),
+                    Some(node) => {
+                        self.watches.retain(|_, w| w.node != node && w.path != path);
+                        walk.jobs.push(Job::Watch(path, node));
+                    }
+                }
+            }
+            Job::Watch(path, node) => match self.watch(&path, node) {
+                None => walk.sent.push_back(gone(path)),
+                Some(watched) => {
+                    let names = self.tree.names(node).into_iter().flatten();
+                    let names = names.map(|(name, _)| name.clone()).collect();
+                    walk.jobs.push(Job::List {
+                        stat: self.tree.stat(node),
+                        path,
+                        node,
+                        watched,
+                        names,
+                        first: true,
+                    });
+                }
+            },
+            Job::List { .. } => self.list(walk, job),
+        }
+    }
+
+    pub(super) fn watch(&mut self, path: &RelPath, node: NodeId) -> Option<Watched> {
+        let there = self.tree.at(path.as_bytes())?;
+        if there != node || self.dice.percent(self.blind) {
+            return self.tree.is_alive(node).then_some(Watched::Failed);
+        }
+        self.watches
+            .retain(|_, w| w.node != node && w.path != *path);
+        self.next_watch += 1;
+        let watch = Watch {
+            node,
+            path: path.clone(),
+        };
+        self.watches.insert(self.next_watch, watch);
+        Some(Watched::Placed(self.next_watch))
+    }
+
+    /// One chunk of at most three names.
+    pub(super) fn list(&mut self, walk: &mut Walk, job: Job) {
+        let Job::List {
+            path,
+            node,
+            stat,
+            watched,
+            mut names,
+            first,
+        } = job
+        else {
+            return;
+        };
+        let mut chunk = Listing::new(walk.scan, path.clone(), stat, watched, first);
+        for _ in 0..3 {
+            let Some(name) = names.pop_front() else { break };
+            let Some(child) = self.tree.child(node, &name) else {
+                continue;
+            };
+            chunk.push(&name, Seen::There(self.tree.stat(child)));
+            if self.tree.is_dir(child) {
+                let path = path.join(&name).expect("a name");
+                walk.jobs.push(Job::Open(path, Some((node, name))));
+            }
+        }
+        chunk.last = names.is_empty();
+        if !chunk.last {
+            walk.jobs.push(Job::List {
+                path,
+                node,
+                stat,
+                watched,
+                names,
+                first: false,
+            });
+        }
+        walk.sent.push_back(Walked::Chunk(chunk));
+    }
+
+    pub(super) fn document(&self, dir: Option<NodeId>, name: &[u8]) -> Document {
+        let node = dir.and_then(|dir| self.tree.child(dir, name));
+        let (signature, content) = match node.map(|node| (node, &self.tree.node(node).held)) {
+            None => (None, Content::Absent),
+            Some((node, Held::File { text, .. })) => (
+                Some(self.tree.signature(node)),
+                Content::Text(text.clone().unwrap_or_default()),
+            ),
+            Some((_, Held::Dir(_) | Held::Symlink)) => (None, Content::NotAFile),
+        };
+        Document {
+            name: name.into(),
+            signature,
+            content,
+        }
+    }
+
+    pub(super) fn documents(&self, dir: Option<NodeId>) -> Vec<Document> {
+        let layout = self.layout();
+        let names = layout.documents().iter();
+        names.map(|name| self.document(dir, name)).collect()
+    }
+
+    pub(super) fn read(&mut self, order: ReadOrder) {
+        let layout = self.layout();
+        let now = self.now().wall;
+        let dir = self.tree.at(order.dir.as_bytes());
+        let of = match order.session {
+            Some((session, key)) => {
+                let documents = self.documents(dir);
+                let inode = dir.map(|dir| self.tree.stat(dir));
+                let facts = layout.facts(&key, inode.as_ref(), &documents, now);
+                let proofs = documents.into_iter().map(|document| Proof {
+                    name: document.name,
+                    signature: document.signature,
+                });
+                ReadOf::Session {
+                    session,
+                    facts,
+                    proofs: proofs.collect(),
+                }
+            }
+            None => {
+                let document = self.document(Some(ROOT), METADATA);
+                let seen = match document.content {
+                    Content::Text(text) => layout
+                        .catalog(&text, now)
+                        .map_err(|fault| CatalogTrouble::Corrupt(fault.to_string())),
+                    Content::Absent => Err(CatalogTrouble::Absent),
+                    Content::NotAFile | Content::TooBig | Content::Unreadable(_) => {
+                        Err(CatalogTrouble::Unreadable)
+                    }
+                };
+                ReadOf::Catalogue {
+                    signature: document.signature,
+                    seen,
+                }
+            }
+        };
+        let seq = order.seq;
+        self.answers.push(Input::Read { seq, of });
+    }
+}
