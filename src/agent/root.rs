@@ -416,6 +416,10 @@ impl Round<'_> {
             self.shell.input(now, Input::Hint(Hint::Name(name)));
         }
         self.names = names;
+        for (dir, generation) in self.drain.take_ended() {
+            let hint = Hint::Unwatched { dir, generation };
+            self.shell.input(now, Input::Hint(hint));
+        }
         if drained.lost {
             self.shell.input(now, Input::Hint(Hint::Lost));
         }

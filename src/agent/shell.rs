@@ -16,7 +16,7 @@ use crate::layout::LockAt;
 use crate::model::disk::Records;
 use crate::model::fact::Fact;
 use crate::model::path::RelPath;
-use crate::model::place::Look;
+use crate::model::place::{Look, Why};
 use crate::model::plan::Victim;
 use crate::model::report::{LockTry, Outcome, Removed, Report, Skip};
 use crate::model::seen::Seen;
@@ -53,6 +53,9 @@ pub struct Shell {
     removed: Option<RemovedIds>,
     state: Option<RootState>,
     lock: RootLock,
+    /// The lock is held from before the scan to the last rename: the engine's own wishes to
+    /// take it and to let go of it are met already.
+    lock_kept: bool,
     clock: Arc<dyn Clock>,
     queue: VecDeque<Effect>,
     out: Vec<Effect>,
@@ -107,6 +110,7 @@ impl Shell {
             removed,
             state,
             lock,
+            lock_kept: false,
             clock,
             queue: VecDeque::new(),
             out: Vec::new(),
@@ -160,9 +164,14 @@ impl Shell {
             }
             Effect::Read(order) => self.jobs.read(order),
             Effect::Lock => {
-                let answer = self.take_lock(now);
+                let answer = if self.lock_kept {
+                    LockTry::Taken
+                } else {
+                    self.take_lock(now)
+                };
                 self.handle(now, Input::Lock(answer));
             }
+            Effect::Unlock if self.lock_kept => {}
             Effect::Unlock => self.release_lock(),
             Effect::Remove(victim) => self.remove(victim),
             Effect::Reap { aside, watches } => self.jobs.reap(aside, watches),
@@ -194,13 +203,31 @@ impl Shell {
 
     fn look(&mut self, now: Now, look: Look) {
         let index = self.engine.index();
-        let seen = if index.has_dir(look.dir) {
-            let path = || index.path(look.dir).unwrap_or_else(RelPath::root);
-            self.looker.look(look.dir.slot, path, look.name())
-        } else {
-            Seen::Gone
-        };
+        if !index.has_dir(look.dir) {
+            return self.handle(now, Input::Looked(look, Seen::Gone));
+        }
+        let path = || index.path(look.dir).unwrap_or_else(RelPath::root);
+        if look.why == Why::Again {
+            // Something was not as expected: perhaps the directory kept open is another one.
+            self.looker.forget(look.dir.slot);
+        }
+        let seen = self.looker.look(look.dir.slot, path, look.name());
+        // A file made without a name (O_TMPFILE) is `#<inode>` to the kernel's events for as
+        // long as it is open, also when it has got a name.
+        let unnamed = unnamed(look.name()).filter(|_| seen == Seen::Gone && look.why == Why::Hint);
+        let named = unnamed.and_then(|ino| {
+            let worth = || index.has_ino(look.dir, ino);
+            self.looker.name_of(look.dir.slot, path, ino, worth)
+        });
+        let again = named.map(|name| {
+            let again = Look::new(look.dir, &name, look.why);
+            let seen = self.looker.look(look.dir.slot, path, &name);
+            (again, seen)
+        });
         self.handle(now, Input::Looked(look, seen));
+        if let Some((again, seen)) = again {
+            self.handle(now, Input::Looked(again, seen));
+        }
     }
 
     pub(super) fn take_lock(&mut self, now: Now) -> LockTry {
@@ -222,6 +249,55 @@ impl Shell {
         match self.tree.control() {
             Ok(control) => self.lock.try_take(control.dir(), now),
             Err(error) => failed("open .housekeeper", error.errno()),
+        }
+    }
+
+    /// Takes the lock for all that follows, up to [`Self::let_go`], and finishes under it what
+    /// an earlier run left. `false`: somebody else has it, or it can't be had; the fact says so.
+    pub fn keep_lock(&mut self, finish: impl FnOnce(Now) -> Leftovers) -> bool {
+        let now = self.now();
+        match self.take_lock(now) {
+            LockTry::Taken => {}
+            LockTry::TakenStale(holder) => self.told.push(Fact::LockStale {
+                holder: Some(holder),
+            }),
+            LockTry::Busy(holder) => {
+                self.told.push(Fact::LockBusy { holder });
+                return false;
+            }
+            LockTry::Failed { operation, errno } => {
+                self.told.push(Fact::LockFailed { operation, errno });
+                return false;
+            }
+        }
+        self.lock_kept = true;
+        let leftovers = finish(now);
+        self.finish_beside(leftovers);
+        true
+    }
+
+    /// Shows that the holder of a kept lock lives.
+    pub fn touch_lock(&mut self) {
+        let now = self.now();
+        if let Err(error) = self.lock.touch(now.tick) {
+            // Before each removal it is touched again, and there the failure counts.
+            tracing::debug!(error = %error, "the lock could not be touched");
+        }
+    }
+
+    /// Lets go of a kept lock.
+    pub fn let_go(&mut self) {
+        if std::mem::take(&mut self.lock_kept) {
+            self.release_lock();
+        }
+    }
+
+    fn finish_beside(&mut self, leftovers: Leftovers) {
+        let Leftovers { trash, unlist } = leftovers;
+        self.jobs.reap(trash, Vec::new());
+        if !unlist.is_empty() {
+            self.note_removed(&unlist);
+            self.jobs.unlist(unlist);
         }
     }
 
@@ -273,13 +349,9 @@ impl Shell {
         let now = self.now();
         match self.take_lock(now) {
             LockTry::Taken | LockTry::TakenStale(_) => {
-                let Leftovers { trash, unlist } = finish(now);
+                let leftovers = finish(now);
                 self.release_lock();
-                self.jobs.reap(trash, Vec::new());
-                if !unlist.is_empty() {
-                    self.note_removed(&unlist);
-                    self.jobs.unlist(unlist);
-                }
+                self.finish_beside(leftovers);
             }
             LockTry::Busy(_) | LockTry::Failed { .. } => {}
         }
@@ -331,4 +403,10 @@ impl Shell {
             );
         }
     }
+}
+
+/// The inode that an unnamed file's name in an event tells.
+fn unnamed(name: &[u8]) -> Option<u64> {
+    let digits = name.strip_prefix(b"#")?;
+    std::str::from_utf8(digits).ok()?.parse().ok()
 }

@@ -124,21 +124,26 @@ pub fn survey(root: &Root, manner: Manner) -> Result<Survey, SurveyError> {
         plan: Plan::default(),
         bytes: Bytes::ZERO,
     };
-    if manner.enforce {
-        survey
+    // Held while it is scanned: what another pruner takes out meanwhile would be counted, and
+    // others would go in its place.
+    let enforce = manner.enforce
+        && survey
             .shell
-            .finish_leftovers(|now| leftovers::finish(&tree, &records, &root.layout, now));
-    }
+            .keep_lock(|now| leftovers::finish(&tree, &records, &root.layout, now));
     survey.shell.input(begun, Input::Wake);
     survey.run_until(|shell, _| shell.engine.is_settled())?;
     let now = survey.shell.now();
     survey.duration = now.tick.since(begun.tick);
     survey.plan = survey.engine().plan(now);
     survey.bytes = survey.engine().usage().bytes;
-    if manner.enforce {
+    if enforce {
         rules.enforce = true;
         let rules = Command::SetRules(Box::new(rules));
         survey.shell.input(now, Input::Command(rules));
+        survey.run_until(|shell, now| shell.engine.is_resting(now))?;
+        let now = survey.shell.now();
+        survey.shell.input(now, Input::Command(Command::Stop));
+        survey.shell.let_go();
         survey
             .run_until(|shell, now| shell.engine.is_resting(now) && shell.jobs.n_removing() == 0)?;
     }
@@ -149,6 +154,7 @@ impl Survey {
     fn run_until(&mut self, done: impl Fn(&Shell, Now) -> bool) -> Result<(), SurveyError> {
         loop {
             self.shell.speak();
+            self.shell.touch_lock();
             let now = self.shell.now();
             if self.shell.moved {
                 return Err(SurveyError::Moved);

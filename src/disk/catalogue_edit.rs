@@ -12,7 +12,8 @@ use crate::disk::tree::{Control, Tree, c_name, fd_stat, open_below};
 use crate::model::report::Unlist;
 use crate::model::seen::FileKind;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::flock;
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use std::ffi::CStr;
 
@@ -87,6 +88,10 @@ fn try_edit(
     let control = tree
         .control()
         .map_err(|error| ("open .housekeeper", Errno::from_raw_os_error(error.errno())))?;
+    // The saved texts are one editor's: a command beside the agent waits for its next turn.
+    let Some(_turn) = Turn::take(&control)? else {
+        return Ok(Unlist::NoLease(Errno::AGAIN.raw_os_error()));
+    };
     // What an earlier edit left must not be saved over; and without a lease nothing is saved.
     match lease(tree, name)? {
         Leased::Yes(lease) => {
@@ -160,6 +165,9 @@ fn try_recover(tree: &Tree, name: &[u8]) -> Step<Recovery> {
     if saved(&control, &OLD)?.is_none() && saved(&control, &NEW)?.is_none() {
         return Ok(Recovery::Nothing);
     }
+    let Some(_turn) = Turn::take(&control)? else {
+        return Ok(Recovery::Later(Errno::AGAIN.raw_os_error()));
+    };
     match lease(tree, name) {
         Ok(Leased::Yes(lease)) => settle(&control, &lease),
         Ok(Leased::No(errno)) => Ok(Recovery::Later(errno)),
@@ -283,6 +291,30 @@ fn saved(control: &Control, saved: &Saved) -> Step<Option<Vec<u8>>> {
         return Err(("open a saved text", Errno::INVAL));
     }
     read_bounded(&file, stat.apparent).map(Some)
+}
+
+/// The right to use the saved texts, among processes; one process has one edit at a time.
+struct Turn<'a>(BorrowedFd<'a>);
+
+impl<'a> Turn<'a> {
+    /// `None`: another process edits.
+    fn take(control: &'a Control) -> Step<Option<Self>> {
+        match flock(control.dir(), FlockOperation::NonBlockingLockExclusive) {
+            // Without locks there is no second process that could know.
+            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(Some(Self(control.dir()))),
+            Err(Errno::WOULDBLOCK) => Ok(None),
+            Err(errno) => Err(("lock .housekeeper", errno)),
+        }
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        match flock(self.0, FlockOperation::Unlock) {
+            // The end of the process unlocks as well.
+            Ok(()) | Err(_) => {}
+        }
+    }
 }
 
 /// The new one first: with the old one alone nothing is ever completed.

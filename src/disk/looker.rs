@@ -5,9 +5,10 @@
 //! always asked for again by path before it is called gone.
 
 use crate::disk::tree::{Tree, seen, stat_name};
-use crate::model::path::RelPath;
+use crate::model::path::{RelPath, is_name};
 use crate::model::seen::Seen;
 use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::Dir;
 use rustix::io::Errno;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,6 +16,8 @@ use std::sync::Arc;
 /// How many directories are kept open. Beyond it the one not looked at for longest, roughly,
 /// is closed.
 pub const MAX_OPEN: usize = 1024;
+/// How many names found by their inode are kept. At the bound all are forgotten and found anew.
+const MAX_FOUND: usize = 1024;
 
 /// Looks at names. Belongs to one thread.
 #[derive(Debug)]
@@ -23,6 +26,7 @@ pub struct Looker {
     places: HashMap<u32, usize>,
     entries: Vec<Entry>,
     hand: usize,
+    found: HashMap<(u32, u64), Box<[u8]>>,
 }
 
 #[derive(Debug)]
@@ -39,6 +43,7 @@ impl Looker {
             places: HashMap::with_capacity(MAX_OPEN),
             entries: Vec::new(),
             hand: 0,
+            found: HashMap::new(),
         }
     }
 
@@ -58,6 +63,38 @@ impl Looker {
             Ok(at) => seen(stat_name(self.entries[at].dir.as_fd(), name)),
             Err(errno) => seen(Err(errno)),
         }
+    }
+
+    /// A name that an inode has in a directory, for events that tell the inode alone. `worth`
+    /// says whether it is worth a pass over the directory; asked only where the name that was
+    /// found before is not the inode's any more.
+    pub fn name_of(
+        &mut self,
+        dir_slot: u32,
+        dir_path: impl Fn() -> RelPath,
+        ino: u64,
+        worth: impl FnOnce() -> bool,
+    ) -> Option<Box<[u8]>> {
+        if let Some(name) = self.found.get(&(dir_slot, ino)).cloned()
+            && matches!(self.look(dir_slot, &dir_path, &name), Seen::There(s) if s.id.ino == ino)
+        {
+            return Some(name);
+        }
+        self.found.remove(&(dir_slot, ino));
+        if !worth() {
+            return None;
+        }
+        let dir = self.tree.open_dir(&dir_path()).ok()?;
+        let name = Dir::new(dir)
+            .ok()?
+            .filter_map(Result::ok)
+            .find(|entry| entry.ino() == ino && is_name(entry.file_name().to_bytes()))
+            .map(|entry| Box::from(entry.file_name().to_bytes()))?;
+        if self.found.len() == MAX_FOUND {
+            self.found.clear();
+        }
+        self.found.insert((dir_slot, ino), Box::clone(&name));
+        Some(name)
     }
 
     /// Closes what is kept for this slot.

@@ -82,6 +82,11 @@ impl Engine {
                 out.push(Effect::Unwatch(vec![(listing.dir.clone(), other)]));
             }
         }
+        if let Watched::Placed(new) = listing.watched
+            && self.ended_early.remove(&new)
+        {
+            self.scan_below(listing.dir.clone(), out);
+        }
         if !is_newer {
             return;
         }
@@ -92,6 +97,21 @@ impl Engine {
         }
         self.index.begin_listing(dir, scan);
         self.places.remove(AnomalyKind::Unreadable, &listing.dir);
+    }
+
+    /// A watch ended by itself: what counts on it is listed and watched anew.
+    pub(super) fn unwatched(&mut self, path: RelPath, generation: u64, out: &mut Vec<Effect>) {
+        let dir = self.index.dir_at(&path);
+        if dir.is_some_and(|dir| self.index.watch(dir) == generation) {
+            self.scan_below(path, out);
+        } else if !self.scanning.is_quiet() {
+            self.ended_early.insert(generation);
+            // At the bound the scan is repeated, and all are watched anew.
+            if self.ended_early.len() > super::MAX_RECENT {
+                self.ended_early.clear();
+                self.lost(out);
+            }
+        }
     }
 
     #[expect(

@@ -35,7 +35,7 @@ use clock_gate::ClockGate;
 use deciding::Deciding;
 use reading::Reading;
 use scanning::Scanning;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -188,6 +188,8 @@ pub struct Engine {
     /// Names looked at while scans are under way: their chunks may be older, so that where
     /// they say something else the name is looked at once more. By the hash of the name.
     recent: HashMap<(DirId, u64), Box<[u8]>>,
+    /// Watches that ended before the listing that came with them was heard.
+    ended_early: HashSet<u64>,
     n_losses: u64,
     stopped: bool,
 }
@@ -210,6 +212,7 @@ impl Engine {
             places: Places::default(),
             clock: ClockGate::default(),
             recent: HashMap::new(),
+            ended_early: HashSet::new(),
             n_losses: 0,
             stopped: false,
         }
@@ -220,6 +223,9 @@ impl Engine {
         self.clock.look(now, out);
         match input {
             Input::Hint(Hint::Name(path)) => self.hint(now, path, out),
+            Input::Hint(Hint::Unwatched { dir, generation }) => {
+                self.unwatched(dir, generation, out);
+            }
             Input::Hint(Hint::Lost) => self.lost(out),
             Input::Looked(look, seen) => self.looked(now, look, seen, out),
             Input::Drained => self.drained(),
@@ -236,6 +242,10 @@ impl Engine {
 
     /// What is due after every input.
     fn turn(&mut self, now: Now, out: &mut Vec<Effect>) {
+        // What a walk or a look of the engine's own brought is followed by no `Drained`.
+        if self.deciding.since.is_none() {
+            self.settle();
+        }
         self.begin_due_scan(now, out);
         self.reread_doubtful(now, out);
         self.finish_scan(now, out);
@@ -245,10 +255,19 @@ impl Engine {
 
     /// All hints at hand were used up: totals are to be exact now.
     fn drained(&mut self) {
-        if self.scanning.is_quiet() {
+        self.deciding.since = None;
+        self.settle();
+    }
+
+    /// Finds second names of inodes, unless a scan still brings more of them: it settles at
+    /// its end.
+    fn settle(&mut self) {
+        if self.index.has_unsettled_links()
+            && self.scanning.is_quiet()
+            && self.scanning.looks_left == 0
+        {
             self.index.settle_links();
         }
-        self.deciding.since = None;
     }
 
     fn command(&mut self, now: Now, command: Command, out: &mut Vec<Effect>) {

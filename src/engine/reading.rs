@@ -235,9 +235,7 @@ impl Engine {
     pub(super) fn reread_doubtful(&mut self, now: Now, out: &mut Vec<Effect>) {
         if self.reading.unlist_at.is_some_and(|at| at <= now.tick) {
             self.reading.unlist_at = None;
-            let mut keys: Vec<Key> = self.reading.to_unlist.iter().cloned().collect();
-            keys.sort_unstable();
-            self.unlist(keys, out);
+            self.begin_unlisting(out);
         }
         if self.reading.due().is_none_or(|at| at > now.tick) {
             return;
@@ -299,6 +297,12 @@ impl Engine {
                 facts,
                 proofs,
             } => {
+                // Nothing to read where something is expected: perhaps the whole session went,
+                // and no plan may count what is not there.
+                let vanished = proofs.iter().any(|proof| proof.signature.is_none());
+                if vanished || facts.created.is_none() {
+                    self.look_at_dir(session, out);
+                }
                 self.session_read(now, session, facts, proofs);
             }
             ReadOf::Catalogue { signature, seen } => {
@@ -307,6 +311,14 @@ impl Engine {
         }
         if again {
             self.ask(who, out);
+        }
+    }
+
+    fn look_at_dir(&self, session: SessionId, out: &mut Vec<Effect>) {
+        let dir = self.index.session_dir(session);
+        if let Some((dir, parent)) = dir.and_then(|dir| Some((dir, self.index.parent(dir)?))) {
+            let name = self.index.dir_name(dir);
+            out.push(Effect::Look(Look::new(parent, name, Why::Again)));
         }
     }
 
@@ -344,6 +356,12 @@ impl Engine {
         seen: Result<CatalogSeen, CatalogTrouble>,
         out: &mut Vec<Effect>,
     ) {
+        if self.reading.catalogue != signature {
+            // Its owner has just been at it: it may be free soon.
+            self.reading.unlist_pause = UNLIST_PAUSE;
+            let soon = now.tick.after(UNLIST_PAUSE);
+            self.reading.unlist_at = self.reading.unlist_at.map(|at| at.min(soon));
+        }
         self.reading.catalogue = signature;
         match seen {
             Ok(seen) => {
@@ -431,9 +449,7 @@ impl Engine {
                 written_back.push(key);
             }
         }
-        if !written_back.is_empty() && self.reading.unlist_at.is_none() {
-            self.unlist(written_back, out);
-        }
+        self.unlist(written_back, out);
     }
 
     /// Takes over one entry. Returns its id when it was taken out before and is to go again.
@@ -443,7 +459,10 @@ impl Engine {
             .blobs
             .iter()
             .any(|blob| matches!(self.index.find(root, blob), Some(Known::File { .. })));
-        if self.reading.unlisting.contains(&entry.id) && !present {
+        let waiting = self.reading.unlist_at.is_none();
+        let leaves = self.reading.unlisting.contains(&entry.id)
+            || (waiting && self.reading.to_unlist.contains(&entry.id));
+        if leaves && !present {
             return None;
         }
         let id = match self.index.session_by_key(&entry.id) {
@@ -486,18 +505,29 @@ impl Engine {
         if !self.rules.enforce {
             return;
         }
-        let keys: Vec<Key> = keys
-            .into_iter()
-            .filter(|key| self.reading.unlisting.insert(key.clone()))
-            .collect();
-        for key in &keys {
+        for key in keys {
             if self.reading.removed.len() < MAX_REMOVED {
                 self.reading.removed.insert(key.clone());
             }
+            if !self.reading.unlisting.contains(&key) {
+                self.reading.to_unlist.insert(key);
+            }
         }
-        if !keys.is_empty() {
-            out.push(Effect::Unlist(keys));
+        self.begin_unlisting(out);
+    }
+
+    /// One edit at a time, with all that waits: two would be in each other's way, and while
+    /// somebody has the catalogue open more of them gain nothing.
+    fn begin_unlisting(&mut self, out: &mut Vec<Effect>) {
+        let reading = &mut self.reading;
+        let waits = reading.unlist_at.is_some() || !reading.unlisting.is_empty();
+        if waits || reading.to_unlist.is_empty() || !self.rules.enforce {
+            return;
         }
+        reading.unlisting = std::mem::take(&mut reading.to_unlist);
+        let mut keys: Vec<Key> = reading.unlisting.iter().cloned().collect();
+        keys.sort_unstable();
+        out.push(Effect::Unlist(keys));
     }
 
     /// The end of a catalogue edit.
@@ -513,9 +543,7 @@ impl Engine {
         }
         if *result == Unlist::Done {
             self.reading.unlist_pause = UNLIST_PAUSE;
-            keys.iter().for_each(|key| {
-                self.reading.to_unlist.remove(key);
-            });
+            self.begin_unlisting(out);
         } else {
             self.reading.to_unlist.extend(keys.iter().cloned());
             self.reading.unlist_at = Some(now.tick.after(self.reading.unlist_pause));
@@ -536,7 +564,11 @@ impl Engine {
 
     /// Entries that are being taken out of the catalogue.
     pub(super) fn n_unlisting(&self) -> usize {
-        self.reading.unlisting.len()
+        let waiting = match self.reading.unlist_at {
+            None => self.reading.to_unlist.len(),
+            Some(_) => 0,
+        };
+        self.reading.unlisting.len() + waiting
     }
 
     /// Whether catalogue edits are under way.

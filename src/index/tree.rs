@@ -592,6 +592,12 @@ impl Index {
         }
     }
 
+    /// Whether a file in a directory has this inode.
+    pub fn has_ino(&self, dir: DirId, ino: u64) -> bool {
+        let is_it = |e: &Entry| e.ino == ino && e.kind() == EntryKind::File;
+        self.dir(dir).is_some_and(|d| d.table.iter().any(is_it))
+    }
+
     /// The hash under which the index keeps a name; valid for this index only.
     pub fn name_hash(&self, name: &[u8]) -> u64 {
         self.hash(name)

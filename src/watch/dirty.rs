@@ -7,6 +7,7 @@
 //! Bounds: [`MAX_NAMES`] names and [`MAX_BYTES`] bytes of names. Beyond them the flag "lost" is
 //! set and nothing more is kept until the next drain: one scan says it all.
 
+use crate::model::path::RelPath;
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
@@ -33,6 +34,7 @@ pub struct Dirty {
 struct Waiting {
     names: HashSet<Box<[u8]>>,
     n_bytes: usize,
+    ended: Vec<(RelPath, u64)>,
     lost: bool,
     first_at: Option<Instant>,
 }
@@ -50,6 +52,18 @@ impl Dirty {
         let mut waiting = self.lock();
         for name in names {
             waiting.add(name);
+        }
+        self.let_go(waiting);
+    }
+
+    /// The watch of this directory with this generation ended without being asked to.
+    pub fn end(&self, dir: RelPath, generation: u64) {
+        let mut waiting = self.lock();
+        waiting.begin();
+        if waiting.ended.len() == MAX_NAMES {
+            waiting.lost = true;
+        } else {
+            waiting.ended.push((dir, generation));
         }
         self.let_go(waiting);
     }
@@ -109,6 +123,7 @@ pub struct Drain {
     sets: Vec<Arc<Dirty>>,
     /// Empty, and as big as the biggest it was swapped for.
     spare: HashSet<Box<[u8]>>,
+    ended: Vec<(RelPath, u64)>,
 }
 
 impl Drain {
@@ -116,6 +131,7 @@ impl Drain {
         Self {
             sets,
             spare: HashSet::new(),
+            ended: Vec::new(),
         }
     }
 
@@ -134,12 +150,18 @@ impl Drain {
             };
             std::mem::swap(&mut waiting.names, &mut self.spare);
             drained.lost |= std::mem::take(&mut waiting.lost);
+            self.ended.append(&mut waiting.ended);
             waiting.n_bytes = 0;
             drop(waiting);
             drained.first_at = Some(drained.first_at.map_or(first_at, |at| at.min(first_at)));
             into.extend(self.spare.drain());
         }
         drained
+    }
+
+    /// The watches that ended by themselves up to the last drain.
+    pub fn take_ended(&mut self) -> Vec<(RelPath, u64)> {
+        std::mem::take(&mut self.ended)
     }
 }
 

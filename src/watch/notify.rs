@@ -10,6 +10,10 @@
 //!   still in the queue, takes off the new directory's watch;
 //! - the inode is watched under another path (it was moved): unwatch that path first. Else both
 //!   paths share one kernel watch, and a later unwatch of the old one kills the new one.
+//!
+//! What is taken off so may be where the directory really is: a walk is behind a rename, or the
+//! directory has come back. The engine is told of every watch that ended this way, and scans
+//! that directory if it still counts on it.
 
 use crate::model::path::RelPath;
 use crate::model::seen::FileId;
@@ -22,6 +26,7 @@ use notify::{Error, Watcher as _};
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -36,6 +41,8 @@ pub type Attend = Arc<dyn Fn() + Send + Sync>;
 pub struct NotifyWatcher {
     root: PathBuf,
     book: Mutex<Book>,
+    /// For what happens here, not in a source's thread.
+    own: Arc<Dirty>,
 }
 
 impl std::fmt::Debug for NotifyWatcher {
@@ -69,7 +76,8 @@ impl NotifyWatcher {
         wake: &Sender<()>,
         attend: &Attend,
     ) -> Result<(Self, Drain), WatchError> {
-        let mut sets = Vec::new();
+        let own = Arc::new(Dirty::new(wake.clone()));
+        let mut sets = vec![own.clone()];
         let mut instances = Vec::new();
         for _ in 0..N_INSTANCES {
             let dirty = Arc::new(Dirty::new(wake.clone()));
@@ -87,6 +95,7 @@ impl NotifyWatcher {
         let watcher = Self {
             root: root.into(),
             book: Mutex::new(book),
+            own,
         };
         Ok((watcher, Drain::new(sets)))
     }
@@ -102,10 +111,9 @@ impl NotifyWatcher {
         self.root.join(OsStr::from_bytes(dir.as_bytes()))
     }
 
-    fn take_off(&self, book: &mut Book, dir: &RelPath) {
-        let Some(entry) = book.by_path.remove(dir) else {
-            return;
-        };
+    /// Ends the watch of this path; answers what it was.
+    fn take_off(&self, book: &mut Book, dir: &RelPath) -> Option<Entry> {
+        let entry = book.by_path.remove(dir)?;
         if book.by_id.get(&entry.id) == Some(dir) {
             book.by_id.remove(&entry.id);
         }
@@ -113,24 +121,57 @@ impl NotifyWatcher {
         if let Err(error) = book.instances[instance(dir)].unwatch(&self.absolute(dir)) {
             debug_assert!(matches!(error.kind, ErrorKind::WatchNotFound));
         }
+        Some(entry)
+    }
+
+    /// The inode that a path leads to now.
+    fn id_at(&self, dir: &RelPath) -> Option<FileId> {
+        let meta = std::fs::symlink_metadata(self.absolute(dir)).ok()?;
+        Some(FileId {
+            dev: meta.dev(),
+            ino: meta.ino(),
+        })
     }
 }
 
 impl Watcher for NotifyWatcher {
     fn watch(&self, dir: &RelPath, id: FileId) -> Result<u64, WatchError> {
         let mut book = self.book();
-        self.take_off(&mut book, dir);
-        if let Some(old) = book.by_id.get(&id).cloned() {
-            self.take_off(&mut book, &old);
+        // Before anything is taken off: a walk may be behind a rename.
+        if self.id_at(dir) != Some(id) {
+            return Err(WatchError::Gone);
         }
-        book.instances[instance(dir)]
+        let same_path = self.take_off(&mut book, dir);
+        let other_path = book.by_id.get(&id).cloned();
+        if let Some(old) = other_path
+            && let Some(entry) = self.take_off(&mut book, &old)
+        {
+            self.own.end(old, entry.generation);
+        }
+        let placed = book.instances[instance(dir)]
             .watch(&self.absolute(dir), RecursiveMode::NonRecursive)
-            .map_err(watch_error)?;
+            .map_err(watch_error);
+        if let Some(entry) = same_path.filter(|entry| placed.is_err() || entry.id != id) {
+            self.own.end(dir.clone(), entry.generation);
+        }
+        placed?;
         book.generation += 1;
         let generation = book.generation;
         book.by_path.insert(dir.clone(), Entry { generation, id });
         book.by_id.insert(id, dir.clone());
-        Ok(generation)
+        let there = self.id_at(dir);
+        if there == Some(id) {
+            return Ok(generation);
+        }
+        self.take_off(&mut book, dir);
+        // Perhaps this other directory was watched here, and its own watch is what ended now.
+        let other = there.and_then(|id| book.by_id.get(&id)).cloned();
+        if let Some((path, entry)) =
+            other.and_then(|path| Some((path.clone(), book.by_path.get(&path)?)))
+        {
+            self.own.end(path, entry.generation);
+        }
+        Err(WatchError::Gone)
     }
 
     fn unwatch(&self, dir: &RelPath, generation: u64) {
@@ -227,7 +268,6 @@ mod tests {
     use crate::watch::dirty::wake_channel;
     use crossbeam_channel::Receiver;
     use std::collections::BTreeSet;
-    use std::os::unix::fs::MetadataExt;
     use std::time::Duration;
 
     struct Watching {

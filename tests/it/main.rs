@@ -1,14 +1,20 @@
 //! The one integration binary, a module for each subject.
 
 mod architecture;
+mod catalogue_owner;
 mod commands;
 mod config_run;
+mod crash;
 mod demo;
 mod documents;
 mod engine_first_start;
 mod engine_world;
+mod exact;
 mod first_start;
 mod odd_inputs;
 mod odd_metadata;
+mod pruners;
+mod recording;
 mod signals;
 mod support;
+mod symlinks;

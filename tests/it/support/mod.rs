@@ -2,6 +2,8 @@
 
 pub(crate) mod agent;
 pub(crate) mod fixture;
+pub(crate) mod recount;
+pub(crate) mod running;
 pub(crate) mod tree;
 pub(crate) mod world;
 
