@@ -223,7 +223,9 @@ impl Engine {
     ) -> Option<RelPath> {
         if let Some(session) = self.session_of_dir(id) {
             self.note_write(session, stat, now, why);
-            if self.rules.layout.reads_inode() && self.index.session_at(id) == Some(session) {
+            // A read asks for a look of the engine's own: it must not ask for a read in turn.
+            let is_news = why != Why::Again && self.rules.layout.reads_inode();
+            if is_news && self.index.session_at(id) == Some(session) {
                 self.read_session(session, out);
             }
         }
