@@ -12,9 +12,11 @@
 
 mod support;
 
+use housekeeper::sched::{self, Class, Governor, Home};
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, StatxFlags};
 use rustix::io::Errno;
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::mem::MaybeUninit;
@@ -79,7 +81,13 @@ struct Floor {
 }
 
 impl Floor {
-    fn start(root: &Path, trash: &Path, hot_dir: &Path, realtime: bool) -> Self {
+    fn start(
+        root: &Path,
+        trash: &Path,
+        hot_dir: &Path,
+        realtime: bool,
+        home: Option<Home>,
+    ) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let (stopped, root, trash, dir) = (
             stop.clone(),
@@ -90,11 +98,10 @@ impl Floor {
         let began = Arc::new(AtomicUsize::new(0));
         let beginning = began.clone();
         let thread = std::thread::spawn(move || {
-            if realtime {
-                let class = housekeeper::sched::Class::Realtime;
-                housekeeper::sched::enter(class, housekeeper::sched::ENGINE);
-            }
+            // As the agent's hot threads: real-time, at home on one core.
+            let governor = realtime.then(|| Governor::enter(Class::Realtime, sched::ENGINE, home));
             floor(&root, &trash, &dir, &beginning, &stopped);
+            drop(governor);
         });
         while began.load(Ordering::Acquire) == 0 {
             std::thread::yield_now();
@@ -151,7 +158,23 @@ fn micros(duration: Duration) -> f64 {
     duration.as_nanos() as f64 / 1000.0
 }
 
-fn measure(base: &Path, place: &str, class: &str, n_sessions: usize, n_trials: usize) -> bool {
+/// The writer keeps off the core where the hot threads are at home: on the first one. Returns
+/// where it may run otherwise.
+fn keep_to_first_core() -> CpuSet {
+    let allowed = sched_getaffinity(None).expect("its cores");
+    let core = (0..CpuSet::MAX_CPU)
+        .find(|cpu| allowed.is_set(*cpu))
+        .expect("a core");
+    let mut first = CpuSet::new();
+    first.set(core);
+    sched_setaffinity(None, &first).expect("a core can be kept to");
+    allowed
+}
+
+fn measure(place: (&str, &Path), class: &str, core: Option<Home>) -> bool {
+    let (place, base) = place;
+    let n_sessions = option("--sessions", 20_000usize);
+    let n_trials = option("--trials", 1_000usize);
     let scratch = Scratch::new(base, "reaction");
     let home = scratch.0.join("home");
     fs::create_dir(&home).expect("a home");
@@ -177,7 +200,9 @@ fn measure(base: &Path, place: &str, class: &str, n_sessions: usize, n_trials: u
     // The trees' own writes are on the disk before anything is measured.
     rustix::fs::sync();
     let hot_dir = floor_root.join(format!("s{n_sessions:07}"));
-    let floor = Floor::start(&floor_root, &trash, &hot_dir, class == "realtime");
+    let floor = Floor::start(&floor_root, &trash, &hot_dir, class == "realtime", core);
+    // After the agent and the floor have begun: a child takes over where its parent may run.
+    let allowed = keep_to_first_core();
     let block = vec![b'y'; BLOCK];
     let (mut of_floor, mut of_agent) = (Vec::new(), Vec::new());
     for _ in 0..n_trials {
@@ -186,6 +211,7 @@ fn measure(base: &Path, place: &str, class: &str, n_sessions: usize, n_trials: u
         std::thread::sleep(PAUSE);
         of_agent.push(field.trial(&block));
     }
+    sched_setaffinity(None, &allowed).expect("any core again");
     floor.end();
     let at = |samples: &[Duration], p| micros(percentile(samples, p));
     let (f50, f99) = (at(&of_floor, 50.0), at(&of_floor, 99.0));
@@ -205,8 +231,8 @@ fn measure(base: &Path, place: &str, class: &str, n_sessions: usize, n_trials: u
 }
 
 fn main() {
-    let n_sessions = option("--sessions", 20_000usize);
-    let n_trials = option("--trials", 1_000usize);
+    // Asked before the writer is kept to a core: the agent, a process of its own, takes the same.
+    let home = Home::next();
     let judge = option("--judge", 1u8) == 1;
     let only: String = option("--place", String::new());
     let mut held = true;
@@ -215,7 +241,7 @@ fn main() {
             continue;
         }
         for class in ["realtime", "normal"] {
-            let within = measure(&base, place, class, n_sessions, n_trials);
+            let within = measure((place, &base), class, home);
             // The default scheduler is measured for the record.
             held &= within || class == "normal";
         }

@@ -21,7 +21,7 @@ use crate::model::hint::Hint;
 use crate::model::time::{Clock, Now};
 use crate::model::watcher::Watcher;
 use crate::prune::lock::RootLock;
-use crate::sched::{self, Class, Governor, Turn};
+use crate::sched::{self, Class, Governor, Home, Turn};
 use crate::store::state::{RootState, StateDir};
 use crate::watch::dirty::{Drain, wake_channel};
 use crate::watch::notify::{Attend, NotifyWatcher};
@@ -247,8 +247,10 @@ impl Keeper {
         let state = self.around.state.root(&self.root.path)?;
         let rules = rules(&self.root, &self.around.agent);
         let enforce = rules.enforce;
+        let home = Home::next();
         let (wake, woken) = wake_channel();
-        let (watcher, drain) = NotifyWatcher::new(&self.root.path, &wake, &attend(self.class))?;
+        let (watcher, drain) =
+            NotifyWatcher::new(&self.root.path, &wake, &attend(self.class, home))?;
         let watcher: Arc<dyn Watcher> = Arc::new(watcher);
         let tools = self.tools(&tree, state.clone(), enforce);
         let removed = tools
@@ -273,7 +275,7 @@ impl Keeper {
             shell
                 .finish_leftovers(|now| leftovers::finish(&tree, &records, &self.root.layout, now));
         }
-        let (governor, entered) = Governor::enter(self.class, sched::ENGINE);
+        let (governor, entered) = Governor::enter(self.class, sched::ENGINE, home);
         let mut round = Round {
             keeper: self,
             shell,
@@ -293,8 +295,13 @@ impl Keeper {
             stopping: false,
         };
         let ended = round.run();
-        let Round { shell, answers, .. } = round;
-        if let Err(errno) = sched::leave() {
+        let Round {
+            shell,
+            answers,
+            governor,
+            ..
+        } = round;
+        if let Err(errno) = governor.leave() {
             tracing::debug!(errno, "the ordinary scheduling class was refused");
         }
         drop(answers);
@@ -333,7 +340,7 @@ fn class_name(class: Class) -> &'static str {
 }
 
 /// Puts a source's thread into its class at its first event, and watches over it.
-fn attend(class: Class) -> Attend {
+fn attend(class: Class, home: Option<Home>) -> Attend {
     thread_local! {
         static GOVERNOR: RefCell<Option<Governor>> = const { RefCell::new(None) };
     }
@@ -342,7 +349,7 @@ fn attend(class: Class) -> Attend {
             Some(governor) => {
                 governor.attend();
             }
-            None => *governor = Some(Governor::enter(class, sched::READER).0),
+            None => *governor = Some(Governor::enter(class, sched::READER, home).0),
         });
     })
 }
