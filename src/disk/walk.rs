@@ -259,7 +259,7 @@ impl Walk<'_> {
             Ok(generation) if self.leads_to(path, id) => Ok(Watched::Placed(generation)),
             Ok(generation) => {
                 watcher.unwatch(path, generation);
-                Err(Unlisted::Gone)
+                Ok(Watched::Failed)
             }
             Err(WatchError::Gone) => Err(Unlisted::Gone),
             Err(WatchError::Exhausted | WatchError::Failed(_)) => Ok(Watched::Failed),

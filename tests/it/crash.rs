@@ -1,6 +1,11 @@
 //! SIGKILL at random moments of a prune: a session is in the tree whole or not at all, and the
 //! next start finishes what was decided.
 
+#![expect(
+    clippy::print_stdout,
+    reason = "seeds, figures and skipped parts are for who reads the run"
+)]
+
 use crate::support::recount;
 use crate::support::running::{Agent, Dice, Place, make_session, wait_for};
 use serde_json::{Map, Value, json};

@@ -4,6 +4,11 @@
 //! `EXACT_CASES` and `EXACT_OPS` make more and longer cases; `EXACT_SHRINK=500
 //! EXACT_PATIENCE=2` makes a failing one small; a failure prints its seed.
 
+#![expect(
+    clippy::print_stdout,
+    reason = "seeds, figures and skipped parts are for who reads the run"
+)]
+
 use crate::support::recount::{self, Count};
 use crate::support::running::{Agent, Dice, Place, make_session, wait_for};
 use proptest::prelude::*;

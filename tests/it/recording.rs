@@ -1,6 +1,11 @@
 //! Real input: ffmpeg's segment muxer records into one directory per session while the agent
 //! holds the limit.
 
+#![expect(
+    clippy::print_stdout,
+    reason = "seeds, figures and skipped parts are for who reads the run"
+)]
+
 use crate::support::recount;
 use crate::support::running::{PATIENCE, Place, wait_for};
 use std::collections::BTreeSet;

@@ -1,6 +1,11 @@
 //! Symlinks, swaps and mounts: whatever lies in the root or is put there during a prune,
 //! nothing outside of it is touched.
 
+#![expect(
+    clippy::print_stdout,
+    reason = "seeds, figures and skipped parts are for who reads the run"
+)]
+
 use crate::support::recount;
 use crate::support::running::{Place, make_session, wait_for};
 use housekeeper::clock::SystemClock;

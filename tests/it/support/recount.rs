@@ -79,13 +79,6 @@ pub(crate) fn sessions(root: &Path) -> BTreeSet<String> {
         .collect()
 }
 
-/// The apparent bytes below a directory, each inode once.
-pub(crate) fn bytes_below(dir: &Path) -> u64 {
-    let mut found = HashMap::new();
-    walk(dir, &mut found);
-    found.values().map(Metadata::size).sum()
-}
-
 fn walk(dir: &Path, into: &mut HashMap<u64, Metadata>) {
     for (name, meta) in list(dir) {
         if meta.is_dir() {
