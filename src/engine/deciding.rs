@@ -45,6 +45,8 @@ enum Phase {
 struct Passed {
     by: Blocker,
     until: Tick,
+    /// Doubles each time the same reason comes again.
+    pause: Duration,
 }
 
 /// What a burst did so far.
@@ -118,6 +120,11 @@ impl Deciding {
             peak: Bytes::ZERO,
             checked: false,
         }
+    }
+
+    /// What spoke against a session may have ended.
+    pub(super) fn forget_passed(&mut self, session: SessionId) {
+        self.passed.remove(&session);
     }
 
     pub(super) fn forget(&mut self, session: SessionId) {
@@ -796,11 +803,7 @@ impl Engine {
                 (Blocker::Anomalous, LOCKED_PAUSE)
             }
         };
-        let passed = Passed {
-            by: pause.0,
-            until: now.tick.after(pause.1),
-        };
-        self.deciding.passed.insert(victim.session, passed);
+        let is_news = self.pass_over(now, victim.session, pause.0, pause.1);
         self.deciding.burst.passed_over |= !matches!(why, Skip::Refused { .. } | Skip::RootMoved);
         match why {
             Skip::Changed => {
@@ -814,11 +817,30 @@ impl Engine {
             Skip::Quiet => self.index.note_written(victim.session, now.wall.into()),
             Skip::Locked | Skip::Refused { .. } | Skip::RootMoved => {}
         }
-        out.push(Effect::Tell(Fact::PruneSkipped {
-            key: victim.key.clone(),
-            path: victim.shown_path(),
-            why,
-        }));
+        if is_news {
+            out.push(Effect::Tell(Fact::PruneSkipped {
+                key: victim.key.clone(),
+                path: victim.shown_path(),
+                why,
+            }));
+        }
+    }
+
+    /// Leaves a session alone for a while, each time for longer. Whether that is news: a
+    /// reason that goes on is told once.
+    fn pass_over(&mut self, now: Now, id: SessionId, by: Blocker, pause: Duration) -> bool {
+        let before = self
+            .deciding
+            .passed
+            .get(&id)
+            .filter(|passed| passed.by == by);
+        let is_news = before.is_none();
+        let pause = before.map_or(pause, |passed| {
+            passed.pause.saturating_mul(2).min(LONGEST_PAUSE)
+        });
+        let until = now.tick.after(pause);
+        self.deciding.passed.insert(id, Passed { by, until, pause });
+        is_news
     }
 
     /// A removal that ran beside the engine ended.
@@ -853,11 +875,7 @@ impl Engine {
     fn left_in_place(&mut self, now: Now, id: SessionId, whole: bool, out: &mut Vec<Effect>) {
         self.deciding.leaving.remove(&id);
         if !whole {
-            let passed = Passed {
-                by: Blocker::Locked,
-                until: now.tick.after(REFUSED_PAUSE),
-            };
-            self.deciding.passed.insert(id, passed);
+            self.pass_over(now, id, Blocker::Locked, REFUSED_PAUSE);
         }
         let Some(dir) = self.index.session_dir(id) else {
             return;

@@ -4,7 +4,7 @@
 //! before it is called corrupt, and meanwhile the last good facts stand and the session stays.
 
 use super::{CatalogTrouble, Effect, Engine, ReadOf, ReadOrder};
-use crate::index::Known;
+use crate::index::{Known, Session};
 use crate::layout::CatalogSeen;
 use crate::layout::spec::Kind;
 use crate::model::anomaly::AnomalyKind;
@@ -343,9 +343,14 @@ impl Engine {
         } else {
             self.reading.doubts.remove(&Some(id));
         }
+        // Read again and found the same: what kept it from going has not changed either.
+        let is_same = |s: &Session| s.known && *s.proofs == *proofs;
+        let is_news = !self.index.session(id).is_some_and(is_same);
         self.index.set_facts(id, facts, proofs);
-        self.deciding.forget_back_off();
-        self.deciding.forget(id);
+        if is_news {
+            self.deciding.forget_back_off();
+            self.deciding.forget_passed(id);
+        }
         self.restand(id);
     }
 
