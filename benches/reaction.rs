@@ -99,9 +99,8 @@ impl Floor {
         let beginning = began.clone();
         let thread = std::thread::spawn(move || {
             // As the agent's hot threads: real-time, at home on one core.
-            let governor = realtime.then(|| Governor::enter(Class::Realtime, sched::ENGINE, home));
+            let _governor = realtime.then(|| Governor::enter(Class::Realtime, sched::ENGINE, home));
             floor(&root, &trash, &dir, &beginning, &stopped);
-            drop(governor);
         });
         while began.load(Ordering::Acquire) == 0 {
             std::thread::yield_now();

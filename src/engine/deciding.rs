@@ -427,7 +427,11 @@ impl Engine {
                 blobs: self.index.present_blobs(pick.session, root.id.dev),
                 catalogue: Proof {
                     name: self.rules.layout.catalogue()?.into(),
-                    signature: self.reading.catalogue_signature(),
+                    // Owners rewrite it for every save: only where an entry has a state can
+                    // that turn a session into one that must stay.
+                    signature: (self.rules.layout.spec().state)
+                        .as_ref()
+                        .and_then(|_| self.reading.catalogue_signature()),
                 },
             },
         };
@@ -491,6 +495,10 @@ impl Engine {
 
     /// Promise 8a: a first plan that takes more than half waits for a person.
     fn first_start(&mut self, now: Now, out: &mut Vec<Effect>) -> bool {
+        if self.rules.first_start_enforce {
+            self.remember(out);
+            return true;
+        }
         let draft = self.draft(now, usize::MAX);
         let usage = self.usage();
         let freed = draft

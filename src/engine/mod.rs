@@ -203,7 +203,7 @@ impl Engine {
     /// before. `removed`: ids that were taken out of the catalogue before.
     pub fn new(rules: Rules, known: bool, removed: impl IntoIterator<Item = Key>) -> Self {
         Self {
-            deciding: Deciding::new(known || rules.first_start_enforce),
+            deciding: Deciding::new(known),
             reading: Reading::new(removed),
             rules,
             index: Index::new(),

@@ -79,7 +79,10 @@ impl<D: Disk, R: Records> Executor<D, R> {
         self.intent = None;
         let removed = match &victim.body {
             Body::Tree { id, proofs } => self.remove_tree(victim, *id, proofs, now, quiet, locks),
-            Body::Blobs { blobs, .. } => self.remove_blobs(victim, blobs, now, quiet, locks),
+            Body::Blobs { blobs, catalogue } => {
+                let kept = self.check_catalogue(victim, catalogue);
+                kept.and_then(|_kept| self.remove_blobs(victim, blobs, now, quiet, locks))
+            }
         };
         removed.unwrap_or_else(|outcome| outcome)
     }
@@ -121,6 +124,31 @@ impl<D: Disk, R: Records> Executor<D, R> {
                 self.intend(victim, work, ulid, Lasting::Power)?;
                 Ok(Outcome::InPlace)
             }
+        }
+    }
+
+    /// Takes the catalogue's lock, to be kept past the renames, and compares it with what the
+    /// plan was made from where an entry may have become active since.
+    fn check_catalogue(
+        &self,
+        victim: &Victim,
+        catalogue: &Proof,
+    ) -> Checked<Option<(D::Handle, D::Handle)>> {
+        let (dir, _) = self.disk.open(&victim.path).map_err(not_openable)?;
+        match self.disk.open_in(&dir, &catalogue.name) {
+            Ok((file, stat)) => {
+                if catalogue
+                    .signature
+                    .is_some_and(|signature| signature != stat.signature())
+                {
+                    return Err(skip(Skip::Changed));
+                }
+                self.take(&file)?;
+                Ok(Some((dir, file)))
+            }
+            // Without states nothing in it can speak against the removal.
+            Err(_) if catalogue.signature.is_none() => Ok(None),
+            Err(_) => Err(skip(Skip::Changed)),
         }
     }
 

@@ -282,6 +282,24 @@ fn a_victim_goes_in_one_rename_after_all_checks() {
     );
 }
 
+#[test]
+fn a_catalogue_that_changed_or_is_locked_keeps_its_blobs() {
+    let (fake, mut victim) = blobs();
+    let stat = fake.put("m.json", 40, FileKind::File);
+    let Body::Blobs { catalogue, .. } = &mut victim.body else {
+        panic!("blobs");
+    };
+    catalogue.signature = Some(stat.signature());
+    fake.replace("m.json", 41, FileKind::File);
+    assert_eq!(remove(&fake, &victim, &[]), Outcome::Skipped(Skip::Changed));
+    fake.take_away("m.json");
+    assert_eq!(remove(&fake, &victim, &[]), Outcome::Skipped(Skip::Changed));
+    assert_eq!(fake.n_trash(), 0);
+    fake.put("m.json", 40, FileKind::File);
+    assert!(matches!(remove(&fake, &victim, &[]), Outcome::Aside(_)));
+    assert!(fake.log.borrow().iter().any(|line| line == "lock m.json"));
+}
+
 /// Changes a session, and checks that it stays for that reason, untouched.
 fn stays(change: fn(&Fake), outcome: &Outcome) {
     let (fake, victim) = session();
