@@ -386,7 +386,8 @@ fn at_rest_the_figures_equal_a_recount_after_any_operations() {
 }
 
 fn storm(ops: &[Op]) {
-    let place = Place::new();
+    let mut place = Place::new();
+    place.scheduling = "auto";
     place.configure("[root.limits]\nmax_size = \"100 GiB\"");
     let mut world = World {
         root: place.root.clone(),

@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const LAYOUT: &str = "[root.layout]\nmetadata = \"metadata.json\"\n\
      [root.layout.created_at]\nfrom = [{ key = \"/created_at\", as = \"rfc3339\" }]\n\
@@ -220,6 +220,9 @@ enum Other {
     Directory,
 }
 
+/// So many victims must really have gone, and so many been found replaced.
+const ENOUGH: u32 = 100;
+
 fn race(other: Other, n_attempts: u32) -> (u32, u32, u32) {
     let place = Place::new();
     let outside = outside(&place);
@@ -246,7 +249,12 @@ fn race(other: Other, n_attempts: u32) -> (u32, u32, u32) {
     let (mut n_removed, mut n_strangers, mut n_replaced) = (0, 0, 0);
     let staged = place.beside("staged");
     let mut session = 0;
-    for _ in 0..n_attempts {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let mut n_tried = 0;
+    // Where the two threads get few turns together, a few more attempts.
+    while n_tried < n_attempts || n_removed < ENOUGH || n_replaced < ENOUGH {
+        assert!(Instant::now() < deadline, "they hardly ever met");
+        n_tried += 1;
         if session == 0 {
             fs::create_dir(&staged).expect("a directory");
             fs::write(staged.join("f"), "x").expect("a file");
@@ -284,7 +292,7 @@ fn race(other: Other, n_attempts: u32) -> (u32, u32, u32) {
     }
     stop.store(true, Ordering::Relaxed);
     thread.join().expect("no panic");
-    assert!(n_swaps.load(Ordering::Relaxed) > u64::from(n_attempts) / 10);
+    assert!(n_swaps.load(Ordering::Relaxed) > u64::from(ENOUGH));
     assert_eq!(recount::snapshot(&outside), before);
     let is_there = |path: &Path| fs::symlink_metadata(path).is_ok_and(|m| m.ino() == stranger);
     assert!(
@@ -325,8 +333,6 @@ fn a_symlink_or_directory_swapped_in_during_the_prune_is_never_removed() {
     for other in [Other::Symlink, Other::Directory] {
         let (n_removed, n_strangers, n_replaced) = race(other, 4000);
         println!("removed {n_removed}, strangers caught {n_strangers}, seen before {n_replaced}");
-        assert!(n_removed > 100, "{n_removed}");
-        assert!(n_replaced > 100, "{n_replaced}");
     }
 }
 

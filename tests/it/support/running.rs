@@ -33,6 +33,9 @@ pub(crate) fn wait_for<T>(what: &str, mut found: impl FnMut() -> Result<T, Strin
 pub(crate) struct Place {
     hold: tempfile::TempDir,
     pub(crate) root: PathBuf,
+    /// `agent.scheduling`. Ordinary, unless a test is about it: another program's real-time
+    /// threads on the host must not decide whether a test ends in time.
+    pub(crate) scheduling: &'static str,
 }
 
 impl Place {
@@ -40,7 +43,11 @@ impl Place {
         let hold = tempfile::tempdir().expect("a scratch directory");
         let root = hold.path().join("root");
         fs::create_dir(&root).expect("a root");
-        Self { hold, root }
+        Self {
+            hold,
+            root,
+            scheduling: "normal",
+        }
     }
 
     /// A path beside the root, on the same file system.
@@ -53,10 +60,11 @@ impl Place {
         let at = |name: &str| self.beside(name).display().to_string();
         let text = format!(
             "[agent]\nstate_dir = \"{}\"\nsocket = \"{}\"\nhttp = \"\"\n\
-             [[root]]\nname = \"r\"\npath = \"{}\"\n{tables}\n\
+             scheduling = \"{}\"\n[[root]]\nname = \"r\"\npath = \"{}\"\n{tables}\n\
              [root.guard]\nfirst_start = \"enforce\"\n",
             at("state"),
             at("agent.sock"),
+            self.scheduling,
             self.root.display(),
         );
         fs::write(self.beside("config.toml"), text).expect("a configuration");
