@@ -21,6 +21,7 @@ use crate::model::session::Key;
 use crate::model::time::Clock;
 use crate::model::watcher::Watcher;
 use crate::prune::intent::{Intent, Work};
+use crate::watch::dirty::Waker;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -55,6 +56,8 @@ struct Shop {
     stop: AtomicBool,
     n_removing: AtomicUsize,
     answers: Sender<Input>,
+    /// Poked after each answer, where nobody waits on the channel itself.
+    wake: Option<Waker>,
 }
 
 /// The threads of one root.
@@ -83,6 +86,7 @@ impl Jobs {
         layout: Arc<Layout>,
         clock: Arc<dyn Clock>,
         watcher: Option<Arc<dyn Watcher>>,
+        wake: Option<Waker>,
     ) -> std::io::Result<(Self, Receiver<Input>)> {
         let (answers, answered) = bounded(MAX_ANSWERS);
         let shop = Arc::new(Shop {
@@ -93,6 +97,7 @@ impl Jobs {
             stop: AtomicBool::new(false),
             n_removing: AtomicUsize::new(0),
             answers,
+            wake,
         });
         let (looking, look) = unbounded();
         let (removing, remove) = unbounded();
@@ -198,7 +203,11 @@ impl Jobs {
 impl Shop {
     /// `false`: nobody listens any more.
     fn answer(&self, input: Input) -> bool {
-        self.answers.send(input).is_ok()
+        let sent = self.answers.send(input).is_ok();
+        if let Some(wake) = &self.wake {
+            wake.poke();
+        }
+        sent
     }
 
     fn look(&self, order: Looking) {

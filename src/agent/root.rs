@@ -23,9 +23,9 @@ use crate::model::watcher::Watcher;
 use crate::prune::lock::RootLock;
 use crate::sched::{self, Class, Governor, Home, Turn};
 use crate::store::state::{RootState, StateDir};
-use crate::watch::dirty::{Drain, wake_channel};
+use crate::watch::dirty::{Drain, Waker};
 use crate::watch::notify::{Attend, NotifyWatcher};
-use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, select};
+use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -107,7 +107,15 @@ impl Handle {
 
     /// Sends an order; `false` when the thread is busy with too many or gone.
     pub fn order(&self, order: Order) -> bool {
-        self.orders.try_send(order).is_ok()
+        let sent = self.orders.try_send(order).is_ok();
+        self.wake();
+        sent
+    }
+
+    fn wake(&self) {
+        if let Some(thread) = &self.thread {
+            thread.thread().unpark();
+        }
     }
 
     /// Tells the thread to end. It finishes the rename in hand.
@@ -119,6 +127,7 @@ impl Handle {
         {
             tracing::debug!(root = %self.root.name, "the thread of a root is gone already");
         }
+        self.wake();
     }
 
     /// Waits until the thread has ended, at most until `deadline`.
@@ -248,7 +257,7 @@ impl Keeper {
         let rules = rules(&self.root, &self.around.agent);
         let enforce = rules.enforce;
         let home = Home::next();
-        let (wake, woken) = wake_channel();
+        let wake = Waker::here();
         let (watcher, drain) =
             NotifyWatcher::new(&self.root.path, &wake, &attend(self.class, home))?;
         let watcher: Arc<dyn Watcher> = Arc::new(watcher);
@@ -265,6 +274,7 @@ impl Keeper {
             self.root.layout.clone(),
             clock.clone(),
             Some(watcher.clone()),
+            Some(wake.clone()),
         )?;
         let ear = Ear::Teller {
             teller: self.around.teller.clone(),
@@ -280,7 +290,6 @@ impl Keeper {
             keeper: self,
             shell,
             answers,
-            woken,
             drain,
             names: Vec::new(),
             watcher,
@@ -359,7 +368,6 @@ struct Round<'a> {
     keeper: &'a mut Keeper,
     shell: Shell,
     answers: Receiver<Input>,
-    woken: Receiver<()>,
     drain: Drain,
     names: Vec<Box<[u8]>>,
     watcher: Arc<dyn Watcher>,
@@ -490,23 +498,18 @@ impl Round<'_> {
         if self.unpublished {
             wait = wait.min(PUBLISH);
         }
-        let (woken, answers, orders) = (&self.woken, &self.answers, &self.keeper.orders);
-        let mut ready = None;
-        select! {
-            recv(woken) -> _ => {}
-            recv(answers) -> answer => ready = answer.ok(),
-            recv(orders) -> order => {
-                match order {
-                    Ok(order) => self.obey(order),
-                    Err(_) => self.stopping = true,
-                }
-            }
-            default(wait) => ready = Some(Input::Wake),
-        }
-        if let Some(input) = ready {
-            let now = self.shell.now();
+        // Whoever has something for this thread pokes it afterwards; what came in between is
+        // not lost, the next park returns at once.
+        std::thread::park_timeout(wait);
+        let now = self.shell.now();
+        if self
+            .shell
+            .engine
+            .wake_at(now)
+            .is_some_and(|at| at <= now.tick)
+        {
             self.unpublished = true;
-            self.shell.input(now, input);
+            self.shell.input(now, Input::Wake);
         }
     }
 

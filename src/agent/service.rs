@@ -178,6 +178,12 @@ impl Service {
     /// Lets a held root be pruned.
     pub fn accept(&self, wanted: &str) -> Result<(), String> {
         let handle = self.find(wanted).ok_or_else(|| self.unknown(wanted))?;
+        if !handle.published.view().figures.held {
+            let name = &handle.root.name;
+            return Err(format!(
+                "the root {name} is not held: there is nothing to accept"
+            ));
+        }
         if handle.order(Order::Engine(Command::Accept)) {
             return Ok(());
         }

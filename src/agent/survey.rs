@@ -113,7 +113,7 @@ pub fn survey(root: &Root, manner: Manner) -> Result<Survey, SurveyError> {
         .unwrap_or_default();
     let records = tools.records.clone();
     let engine = Engine::new(rules.clone(), true, ids);
-    let (jobs, answers) = Jobs::start(tree.clone(), root.layout.clone(), clock.clone(), None)
+    let (jobs, answers) = Jobs::start(tree.clone(), root.layout.clone(), clock.clone(), None, None)
         .map_err(SurveyError::Thread)?;
     let shell = Shell::new(engine, tools, jobs, clock, Ear::List(Vec::new()));
     let begun = shell.now();

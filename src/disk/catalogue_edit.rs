@@ -241,7 +241,8 @@ fn open(tree: &Tree, name: &[u8], flags: OFlags) -> Step<OwnedFd> {
     let file =
         open_below(tree.root(), c_name, flags | OFlags::NONBLOCK).map_err(|e| ("open", e))?;
     let stat = fd_stat(file.as_fd()).map_err(|e| ("statx", e))?;
-    if stat.kind != FileKind::File || !tree.is_ours(&stat) {
+    // A catalogue with a second name (a snapshot by hard links) is not edited in place.
+    if stat.kind != FileKind::File || stat.n_links != 1 || !tree.is_ours(&stat) {
         return Err(("open", Errno::INVAL));
     }
     Ok(file)

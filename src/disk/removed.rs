@@ -145,7 +145,9 @@ fn append(control: &Control, lines: &[u8]) -> io::Result<()> {
 fn open(control: &Control, name: &str, flags: OFlags) -> rustix::io::Result<OwnedFd> {
     let flags = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = rustix::fs::openat(control.dir(), name, flags, Mode::RUSR | Mode::WUSR)?;
-    if fd_stat(file.as_fd())?.kind != FileKind::File {
+    let stat = fd_stat(file.as_fd())?;
+    // A file with a second name may be anybody's outside.
+    if stat.kind != FileKind::File || stat.n_links != 1 {
         return Err(Errno::INVAL);
     }
     Ok(file)
@@ -155,7 +157,7 @@ fn read(control: &Control) -> Option<Vec<u8>> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK;
     let file = open_below(control.dir(), c"removed", flags).ok()?;
     let stat = fd_stat(file.as_fd()).ok()?;
-    if stat.kind != FileKind::File || stat.apparent > MAX_FILE {
+    if stat.kind != FileKind::File || stat.n_links != 1 || stat.apparent > MAX_FILE {
         return None;
     }
     read_all(&file, stat.apparent, MAX_FILE).ok()?

@@ -48,7 +48,6 @@ pub struct Tree {
     root: OwnedFd,
     id: FileId,
     mount: u64,
-    owner: u32,
     control: Mutex<Option<Arc<Control>>>,
 }
 
@@ -101,7 +100,6 @@ impl Tree {
             root,
             id: stat.id,
             mount: stat.mount,
-            owner: raw.stx_uid,
             control: Mutex::new(None),
         })
     }
@@ -169,7 +167,7 @@ impl Tree {
     ///
     /// # Errors
     /// It can't be made, or the name is something else: a symlink, a mount point, a file, or a
-    /// directory of somebody who is neither this user, nor root, nor the root's owner.
+    /// directory of somebody who is neither this user nor root.
     pub fn control(&self) -> Result<Arc<Control>, DiskError> {
         if let Some(control) = self.held_control() {
             return Ok(control);
@@ -264,7 +262,8 @@ impl Tree {
         let me = rustix::process::geteuid().as_raw();
         // In a root that everybody may write to, somebody else could put his directory there
         // first and lay records and leftovers into it.
-        let trusted = [me, 0, self.owner].contains(&raw.stx_uid);
+        // Nor may the root's owner, where a more powerful user carries out what they say.
+        let trusted = raw.stx_uid == me || raw.stx_uid == 0;
         if !self.is_ours(&stat) || !trusted {
             return Err(DiskError::NotOwn { path: name });
         }

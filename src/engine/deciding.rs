@@ -217,13 +217,21 @@ impl Engine {
         all.into_iter().for_each(|id| self.restand(id));
     }
 
-    fn hold(&self, id: SessionId, session: &Session, now: Now) -> Option<Hold> {
-        if let Standing::Fixed(by) = session.standing {
-            return Some(Hold {
+    /// What keeps a session from going for as long as it is what it is.
+    fn lasting_hold(session: &Session) -> Option<Hold> {
+        match session.standing {
+            Standing::Fixed(by) => Some(Hold {
                 by,
                 until: None,
                 fixed: true,
-            });
+            }),
+            Standing::Removable => None,
+        }
+    }
+
+    fn hold(&self, id: SessionId, session: &Session, now: Now) -> Option<Hold> {
+        if let Some(lasting) = Self::lasting_hold(session) {
+            return Some(lasting);
         }
         if let Some(passed) = self.deciding.passed.get(&id).filter(|p| p.until > now.tick) {
             return Some(Hold {
@@ -349,10 +357,19 @@ impl Engine {
 
     /// What the rules want, at most `max` sessions of it.
     pub fn draft(&self, now: Now, max: usize) -> Draft {
-        self.draft_of(now, max, self.deciding.burst.unfinished)
+        let down_to_goal = self.deciding.burst.unfinished;
+        self.draft_of(now, max, down_to_goal, |id, session| {
+            self.hold(id, session, now)
+        })
     }
 
-    fn draft_of(&self, now: Now, max: usize, down_to_goal: bool) -> Draft {
+    fn draft_of(
+        &self,
+        now: Now,
+        max: usize,
+        down_to_goal: bool,
+        hold: impl Fn(SessionId, &Session) -> Option<Hold>,
+    ) -> Draft {
         let measure = self.rules.limits.measure;
         let mut taken = Taken::default();
         let candidates = self
@@ -365,7 +382,7 @@ impl Engine {
                 session: id,
                 created,
                 bytes: session.bytes(measure),
-                hold: self.hold(id, session, now),
+                hold: hold(id, session),
             });
         let unordered = || {
             let mut held = Held::default();
@@ -499,7 +516,8 @@ impl Engine {
             self.remember(out);
             return true;
         }
-        let draft = self.draft(now, usize::MAX);
+        // What only waits for a quiet moment goes a moment later: it belongs to the first plan.
+        let draft = self.draft_of(now, usize::MAX, false, |_, s| Self::lasting_hold(s));
         let usage = self.usage();
         let freed = draft
             .picks

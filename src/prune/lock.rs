@@ -164,7 +164,8 @@ impl RootLock {
             return Ok(());
         };
         let cleared = match read_line(file) {
-            Ok(line) if line == held.line => file.set_len(0),
+            // Blanks, not an empty file: on a full disk the next line needs the block.
+            Ok(line) if line == held.line => file.write_all_at(&vec![b' '; line.len()], 0),
             // Another host has taken it for stale: the line is its own.
             Ok(_) => Ok(()),
             Err(error) => Err(error),
@@ -226,8 +227,12 @@ impl RootLock {
                 answer = holder(&line).map_or(LockTry::Taken, LockTry::TakenStale);
             }
         }
-        self.write_line(file, named.size, now)
-            .map_err(|error| ("write", errno(&error)))?;
+        match self.write_line(file, named.size, now) {
+            Ok(()) => {}
+            // On a full disk nobody can be told who holds it; the lock itself needs no space.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT)) => {}
+            Err(error) => return Err(("write", errno(&error))),
+        }
         Ok(Attempt::Done(answer))
     }
 
@@ -340,6 +345,7 @@ fn judge(before: Option<Sighting>, seen: Sighting, stale_after: Duration) -> (Ju
 struct Looked {
     id: FileId,
     is_file: bool,
+    n_links: u32,
     size: u64,
     mtime_ns: i128,
 }
@@ -352,6 +358,7 @@ fn look(dir: BorrowedFd<'_>, name: &str, flags: AtFlags) -> rustix::io::Result<L
             ino: stat.stx_ino,
         },
         is_file: FileType::from_raw_mode(stat.stx_mode.into()) == FileType::RegularFile,
+        n_links: stat.stx_nlink,
         size: stat.stx_size,
         mtime_ns: i128::from(stat.stx_mtime.tv_sec) * 1_000_000_000
             + i128::from(stat.stx_mtime.tv_nsec),
@@ -365,7 +372,8 @@ fn open(control: BorrowedFd<'_>) -> Step<(File, FileId)> {
     let mode = Mode::RUSR | Mode::WUSR;
     let fd = rustix::fs::openat2(control, NAME, flags, mode, resolve).map_err(|e| ("open", e))?;
     let looked = look(fd.as_fd(), "", AtFlags::EMPTY_PATH).map_err(|e| ("statx", e))?;
-    if !looked.is_file {
+    // A file with a second name may be anybody's outside.
+    if !looked.is_file || looked.n_links != 1 {
         return Err(("open", Errno::INVAL));
     }
     Ok((File::from(fd), looked.id))
@@ -433,7 +441,9 @@ mod tests {
         assert_eq!(holder.pid, std::process::id());
         assert_eq!(std::fs::read(hold.path().join(NAME)).expect("a line"), line);
         first.release().expect("it is ours");
-        assert_eq!(std::fs::read(hold.path().join(NAME)).expect("no line"), b"");
+        let blank = std::fs::read(hold.path().join(NAME)).expect("no line");
+        assert!(blank.iter().all(|b| *b == b' '), "nobody is named any more");
+        assert_eq!(blank.len(), line.len(), "the next line needs no space");
         assert_eq!(second.try_take(control.as_fd(), now()), LockTry::Taken);
     }
 

@@ -11,7 +11,7 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 /// Why state could not be read or written.
@@ -202,6 +202,13 @@ fn prepare_socket(path: &Path) -> Result<(), StateError> {
     }
     use std::os::unix::fs::FileTypeExt;
     match std::fs::symlink_metadata(path) {
+        Ok(found) if found.file_type().is_socket() && UnixStream::connect(path).is_ok() => {
+            let error = io::Error::new(
+                io::ErrorKind::AddrInUse,
+                "another agent listens there: stop it, or give another --socket",
+            );
+            Err(file_error("listen on the socket", path)(error))
+        }
         Ok(found) if found.file_type().is_socket() => match std::fs::remove_file(path) {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),

@@ -8,7 +8,6 @@
 //! set and nothing more is kept until the next drain: one scan says it all.
 
 use crate::model::path::RelPath;
-use crossbeam_channel::{Receiver, Sender, TrySendError};
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Instant;
@@ -18,16 +17,42 @@ pub const MAX_NAMES: usize = 65_536;
 /// How many bytes of names a set holds.
 pub const MAX_BYTES: usize = 16 << 20;
 
-/// A channel for pokes. One is enough, however many wait.
-pub fn wake_channel() -> (Sender<()>, Receiver<()>) {
-    crossbeam_channel::bounded(1)
+/// Wakes the engine's thread.
+///
+/// Not by a channel: whoever receives from one may spin until a sender that it preempted has
+/// finished, and a real-time engine would spin for ever before a reader of lower priority on
+/// its own core. Unparking a thread is one atomic exchange; nobody ever spins for it.
+#[derive(Clone)]
+pub struct Waker(Arc<dyn Fn() + Send + Sync>);
+
+impl std::fmt::Debug for Waker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Waker")
+    }
+}
+
+impl Waker {
+    /// Wakes the calling thread from [`std::thread::park`].
+    pub fn here() -> Self {
+        let thread = std::thread::current();
+        Self(Arc::new(move || thread.unpark()))
+    }
+
+    /// Does something else instead. It must be cheap and must not block.
+    pub fn new(poke: impl Fn() + Send + Sync + 'static) -> Self {
+        Self(Arc::new(poke))
+    }
+
+    pub fn poke(&self) {
+        (self.0)();
+    }
 }
 
 /// One source's set.
 #[derive(Debug)]
 pub struct Dirty {
     waiting: Mutex<Waiting>,
-    wake: Sender<()>,
+    wake: Waker,
 }
 
 #[derive(Debug, Default)]
@@ -40,7 +65,7 @@ struct Waiting {
 }
 
 impl Dirty {
-    pub fn new(wake: Sender<()>) -> Self {
+    pub fn new(wake: Waker) -> Self {
         Self {
             waiting: Mutex::default(),
             wake,
@@ -82,10 +107,7 @@ impl Dirty {
 
     fn let_go(&self, waiting: MutexGuard<'_, Waiting>) {
         drop(waiting);
-        match self.wake.try_send(()) {
-            // Full: a poke waits already. Disconnected: nobody listens any more.
-            Ok(()) | Err(TrySendError::Full(()) | TrySendError::Disconnected(())) => {}
-        }
+        self.wake.poke();
     }
 }
 
@@ -168,9 +190,14 @@ impl Drain {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crossbeam_channel::Receiver;
 
     fn one() -> (Arc<Dirty>, Drain, Receiver<()>) {
-        let (wake, woken) = wake_channel();
+        let (poke, woken) = crossbeam_channel::bounded(1);
+        let wake = Waker::new(move || {
+            // Full: a poke waits already.
+            if poke.try_send(()).is_err() {}
+        });
         let dirty = Arc::new(Dirty::new(wake));
         (dirty.clone(), Drain::new(vec![dirty]), woken)
     }

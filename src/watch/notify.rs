@@ -18,8 +18,7 @@
 use crate::model::path::RelPath;
 use crate::model::seen::FileId;
 use crate::model::watcher::{WatchError, Watcher};
-use crate::watch::dirty::{Dirty, Drain};
-use crossbeam_channel::Sender;
+use crate::watch::dirty::{Dirty, Drain, Waker};
 use notify::event::{AccessKind, AccessMode};
 use notify::{Config, ErrorKind, Event, EventKind, INotifyWatcher, RecursiveMode};
 use notify::{Error, Watcher as _};
@@ -71,11 +70,7 @@ impl NotifyWatcher {
     ///
     /// # Errors
     /// No inotify instance can be had (EMFILE, ENOSYS).
-    pub fn new(
-        root: &Path,
-        wake: &Sender<()>,
-        attend: &Attend,
-    ) -> Result<(Self, Drain), WatchError> {
+    pub fn new(root: &Path, wake: &Waker, attend: &Attend) -> Result<(Self, Drain), WatchError> {
         let own = Arc::new(Dirty::new(wake.clone()));
         let mut sets = vec![own.clone()];
         let mut instances = Vec::new();
@@ -265,7 +260,6 @@ fn watch_error(error: Error) -> WatchError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::watch::dirty::wake_channel;
     use crossbeam_channel::Receiver;
     use std::collections::BTreeSet;
     use std::time::Duration;
@@ -281,7 +275,11 @@ mod tests {
     fn watching() -> Watching {
         let hold = tempfile::tempdir().expect("a temporary directory");
         let root = hold.path().canonicalize().expect("it is there");
-        let (wake, woken) = wake_channel();
+        let (poke, woken) = crossbeam_channel::bounded(1);
+        let wake = Waker::new(move || {
+            // Full: a poke waits already.
+            if poke.try_send(()).is_err() {}
+        });
         let attend: Attend = Arc::new(|| {});
         let (watcher, drain) = NotifyWatcher::new(&root, &wake, &attend).expect("instances");
         Watching {
@@ -410,7 +408,7 @@ mod tests {
 
     #[test]
     fn events_without_paths_and_errors_are_losses() {
-        let (wake, _woken) = wake_channel();
+        let wake = Waker::new(|| {});
         let dirty = Arc::new(Dirty::new(wake));
         let mut drain = Drain::new(vec![dirty.clone()]);
         let handle = handler(Path::new("/r"), dirty, Arc::new(|| {}));
