@@ -45,6 +45,22 @@ fn a_root_that_is_not_known_and_far_over_its_limit_is_held() {
     world.check_rest();
 }
 
+/// Sessions that were just written to become removable one after the other: the first plan is
+/// small then, and what follows takes the rest.
+#[test]
+fn what_only_waits_for_a_quiet_moment_belongs_to_the_first_plan() {
+    let mut rules = bare_rules(1_000);
+    rules.protect.quiet = Duration::from_secs(600);
+    let mut world = World::with_rules(Dice::new(1), rules, false);
+    for at in 0..10 {
+        world.add_session(&format!("s{at}"), at, 1_000);
+    }
+    world.rest();
+    world.pass(Duration::from_secs(10_000));
+    assert!(is_held(&world));
+    assert_eq!((world.n_removed, world.n_remembered), (0, 0));
+}
+
 #[test]
 fn exactly_half_is_not_more_than_half() {
     let world = root(10, 5_000, false);
