@@ -26,8 +26,10 @@ use std::mem::MaybeUninit;
 use std::sync::Arc;
 use ulid::Ulid;
 
-/// How many directories of one path are open before a deeper one is lifted.
-pub const MAX_OPEN: usize = 32;
+/// How many directories of one path are open before a deeper one is lifted. One: a directory is
+/// emptied only while it lies in the trash itself, where nobody else can take it away. Deeper
+/// down whoever has its parent open could move it out of the root, and lose what it gets there.
+pub const MAX_OPEN: usize = 1;
 /// The same where lifting is refused.
 pub const MAX_OPEN_HARD: usize = 256;
 /// How many left-overs are named.
