@@ -8,6 +8,7 @@
 //! a walk from filling the memory while the engine is busy.
 
 use crate::agent::documents;
+use crate::agent::mailbox::{Inbox, Outbox, mailbox};
 use crate::disk::catalogue_edit;
 use crate::disk::remove;
 use crate::disk::tree::Tree;
@@ -19,12 +20,13 @@ use crate::model::path::RelPath;
 use crate::model::report::{AsideName, Removed, Unlist};
 use crate::model::session::Key;
 use crate::model::time::Clock;
+use crate::model::watcher::Watch;
 use crate::model::watcher::Watcher;
 use crate::prune::intent::{Intent, Work};
 use crate::watch::dirty::Waker;
-use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
-use std::sync::Arc;
+use crossbeam_channel::{Sender, unbounded};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
 /// Answers that may wait for the engine.
@@ -38,10 +40,10 @@ enum Looking {
 }
 
 enum Removing {
-    Unwatch(Vec<(RelPath, u64)>),
+    Unwatch(Vec<(RelPath, Watch)>),
     Reap {
         aside: Vec<AsideName>,
-        watches: Vec<(RelPath, u64)>,
+        watches: Vec<(RelPath, Watch)>,
     },
     InPlace(Box<Intent>),
     Unlist(Vec<Key>),
@@ -52,10 +54,10 @@ struct Shop {
     tree: Arc<Tree>,
     layout: Arc<Layout>,
     clock: Arc<dyn Clock>,
-    watcher: Option<Arc<dyn Watcher>>,
+    watcher: RwLock<Option<Arc<dyn Watcher>>>,
     stop: AtomicBool,
     n_removing: AtomicUsize,
-    answers: Sender<Input>,
+    answers: Outbox<Input>,
     /// Poked after each answer, where nobody waits on the channel itself.
     wake: Option<Waker>,
 }
@@ -81,19 +83,19 @@ impl Jobs {
     ///
     /// # Errors
     /// No thread can be started.
-    pub fn start(
+    pub(super) fn start(
         tree: Arc<Tree>,
         layout: Arc<Layout>,
         clock: Arc<dyn Clock>,
         watcher: Option<Arc<dyn Watcher>>,
         wake: Option<Waker>,
-    ) -> std::io::Result<(Self, Receiver<Input>)> {
-        let (answers, answered) = bounded(MAX_ANSWERS);
+    ) -> std::io::Result<(Self, Inbox<Input>)> {
+        let (answers, answered) = mailbox(MAX_ANSWERS);
         let shop = Arc::new(Shop {
             tree,
             layout,
             clock,
-            watcher,
+            watcher: RwLock::new(watcher),
             stop: AtomicBool::new(false),
             n_removing: AtomicUsize::new(0),
             answers,
@@ -158,13 +160,13 @@ impl Jobs {
         self.look(Looking::Read(order));
     }
 
-    pub fn unwatch(&self, watches: Vec<(RelPath, u64)>) {
-        if self.shop.watcher.is_some() {
+    pub fn unwatch(&self, watches: Vec<(RelPath, Watch)>) {
+        if self.shop.watcher().is_some() {
             self.remove(Removing::Unwatch(watches));
         }
     }
 
-    pub fn reap(&self, aside: Vec<AsideName>, watches: Vec<(RelPath, u64)>) {
+    pub fn reap(&self, aside: Vec<AsideName>, watches: Vec<(RelPath, Watch)>) {
         self.remove(Removing::Reap { aside, watches });
     }
 
@@ -174,6 +176,16 @@ impl Jobs {
 
     pub fn unlist(&self, keys: Vec<Key>) {
         self.remove(Removing::Unlist(keys));
+    }
+
+    /// From now on this one watches; what the one before has placed ends with it.
+    pub(super) fn watch_with(&self, watcher: Option<Arc<dyn Watcher>>) {
+        let mut place = self
+            .shop
+            .watcher
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        *place = watcher;
     }
 
     /// How many removals wait or run.
@@ -201,9 +213,16 @@ impl Jobs {
 }
 
 impl Shop {
+    fn watcher(&self) -> Option<Arc<dyn Watcher>> {
+        self.watcher
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
     /// `false`: nobody listens any more.
     fn answer(&self, input: Input) -> bool {
-        let sent = self.answers.send(input).is_ok();
+        let sent = self.answers.send(input);
         if let Some(wake) = &self.wake {
             wake.poke();
         }
@@ -215,11 +234,11 @@ impl Shop {
             Looking::Scan(order) => {
                 // A new directory is small; a whole root is spread over the cores.
                 let n_threads = if order.at.is_root() { N_LOOKERS } else { 1 };
-                let watcher = self.watcher.as_deref();
+                let watcher = self.watcher();
                 walk(
                     &self.tree,
                     &order,
-                    watcher,
+                    watcher.as_deref(),
                     n_threads,
                     &self.stop,
                     &|walked| self.answer(Input::Walked(walked)),
@@ -260,10 +279,10 @@ impl Shop {
         self.n_removing.fetch_sub(1, Ordering::AcqRel);
     }
 
-    fn unwatch(&self, watches: &[(RelPath, u64)]) {
-        if let Some(watcher) = &self.watcher {
-            for (dir, generation) in watches {
-                watcher.unwatch(dir, *generation);
+    fn unwatch(&self, watches: &[(RelPath, Watch)]) {
+        if let Some(watcher) = self.watcher() {
+            for (dir, watch) in watches {
+                watcher.unwatch(dir, *watch);
             }
         }
     }

@@ -1,9 +1,11 @@
 //! The loops and the wiring.
 
+mod bell;
 pub mod control;
 pub mod documents;
 pub mod jobs;
 pub mod leftovers;
+mod mailbox;
 pub mod published;
 pub mod report;
 pub mod root;
@@ -11,3 +13,4 @@ pub mod service;
 pub mod shell;
 pub mod survey;
 pub mod teller;
+pub mod watching;

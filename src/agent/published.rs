@@ -3,6 +3,7 @@
 
 use crate::engine::Figures;
 use crate::model::time::Time;
+use crate::model::watcher::Backend;
 use std::sync::{Mutex, PoisonError, TryLockError};
 use std::time::Duration;
 
@@ -38,6 +39,10 @@ pub struct View {
     pub figures: Figures,
     pub scan_ended: Option<Time>,
     pub scan_next: Option<Time>,
+    /// Who gives the hints; `None` before any does.
+    pub backend: Option<Backend>,
+    /// Why that one.
+    pub backend_why: String,
     pub scheduling: &'static str,
     /// Median and 99th percentile of the last reactions: first hint to rename done.
     pub reaction: Option<(Duration, Duration)>,

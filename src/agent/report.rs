@@ -11,6 +11,7 @@ use crate::model::fact::Fact;
 use crate::model::path::escape;
 use crate::model::plan::{Blocker, Held, Victim};
 use crate::model::time::Time;
+use crate::model::watcher::Backend;
 use crate::telemetry::tell::{rfc3339, skip_reason};
 use serde_json::{Value, json};
 use std::os::unix::ffi::OsStrExt;
@@ -163,7 +164,10 @@ pub fn is_ready(root: &Root, view: &View) -> bool {
 pub fn status_root(root: &Root, agent: &Agent, view: &View, n_watches: usize) -> Value {
     let figures = &view.figures;
     let dirs = figures.n_dirs.max(1) as f64;
-    let coverage = (dirs - figures.n_unwatched as f64) / dirs;
+    let coverage = match view.backend {
+        Some(Backend::Poll) => 0.0,
+        _ => (dirs - figures.n_unwatched as f64) / dirs,
+    };
     json!({
         "name": root.name,
         "path": path_text(root),
@@ -176,7 +180,8 @@ pub fn status_root(root: &Root, agent: &Agent, view: &View, n_watches: usize) ->
         "files": figures.n_files,
         "unowned": { "entries": figures.unowned_entries, "bytes": figures.unowned_bytes.0 },
         "watch": {
-            "backend": "notify",
+            "backend": view.backend.map(Backend::name),
+            "why": view.backend.map(|_| view.backend_why.as_str()),
             "state": view.watching.name(),
             "watches": n_watches,
             "lost": figures.n_losses,

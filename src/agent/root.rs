@@ -3,14 +3,17 @@
 //! The thread waits for the root to be at its path, runs an engine on it, and begins anew when
 //! the path leads elsewhere. Hints come before everything else.
 
+use crate::agent::bell::Bell;
 use crate::agent::jobs::Jobs;
 use crate::agent::leftovers;
+use crate::agent::mailbox::{Inbox, Outbox, mailbox};
 use crate::agent::published::{Published, View, Watching};
 use crate::agent::shell::{Ear, Shell, Tools};
 use crate::agent::survey::rules_of;
 use crate::agent::teller::Teller;
+use crate::agent::watching::{self, Chosen};
 use crate::clock::SystemClock;
-use crate::config::settings::{Agent, Mode, Root, Scheduling};
+use crate::config::settings::{self, Agent, Mode, Root, Scheduling};
 use crate::disk::records::RecordDir;
 use crate::disk::removed::RemovedIds;
 use crate::disk::tree::Tree;
@@ -19,13 +22,11 @@ use crate::layout::spec::Kind;
 use crate::model::fact::Fact;
 use crate::model::hint::Hint;
 use crate::model::time::{Clock, Now};
-use crate::model::watcher::Watcher;
+use crate::model::watcher::Backend;
 use crate::prune::lock::RootLock;
 use crate::sched::{self, Class, Governor, Home, Turn};
 use crate::store::state::{RootState, StateDir};
-use crate::watch::dirty::{Drain, Waker};
-use crate::watch::notify::{Attend, NotifyWatcher};
-use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
+use crate::watch::Attend;
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -63,7 +64,8 @@ pub struct Handle {
     pub root: Root,
     pub published: Arc<Published>,
     pub watches: Arc<AtomicUsize>,
-    orders: Sender<Order>,
+    orders: Outbox<Order>,
+    bell: Bell,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -81,7 +83,8 @@ impl Handle {
     /// # Errors
     /// No thread can be started.
     pub fn start(root: Root, around: &Surroundings) -> std::io::Result<Self> {
-        let (orders, ordered) = bounded(MAX_ORDERS);
+        let (orders, ordered) = mailbox(MAX_ORDERS);
+        let bell = Bell::new()?;
         let published = Arc::new(Published::default());
         let watches = Arc::new(AtomicUsize::new(0));
         let keeper = Keeper {
@@ -91,6 +94,7 @@ impl Handle {
             published: published.clone(),
             watches: watches.clone(),
             orders: ordered,
+            bell: bell.clone(),
             class: Class::Normal,
         };
         let thread = std::thread::Builder::new()
@@ -101,33 +105,24 @@ impl Handle {
             published,
             watches,
             orders,
+            bell,
             thread: Some(thread),
         })
     }
 
     /// Sends an order; `false` when the thread is busy with too many or gone.
     pub fn order(&self, order: Order) -> bool {
-        let sent = self.orders.try_send(order).is_ok();
-        self.wake();
+        let sent = self.orders.try_send(order);
+        self.bell.ring();
         sent
-    }
-
-    fn wake(&self) {
-        if let Some(thread) = &self.thread {
-            thread.thread().unpark();
-        }
     }
 
     /// Tells the thread to end. It finishes the rename in hand.
     pub fn stop(&self) {
-        if self
-            .orders
-            .send_timeout(Order::Stop, Duration::from_secs(1))
-            .is_err()
-        {
+        if !self.orders.send_within(Order::Stop, Duration::from_secs(1)) {
             tracing::debug!(root = %self.root.name, "the thread of a root is gone already");
         }
-        self.wake();
+        self.bell.ring();
     }
 
     /// Waits until the thread has ended, at most until `deadline`.
@@ -166,7 +161,8 @@ struct Keeper {
     around: Surroundings,
     published: Arc<Published>,
     watches: Arc<AtomicUsize>,
-    orders: Receiver<Order>,
+    orders: Inbox<Order>,
+    bell: Bell,
     class: Class,
 }
 
@@ -206,6 +202,14 @@ impl Keeper {
         self.publish_state(Watching::Stopped);
     }
 
+    fn tell_degraded(&self, chosen: &Chosen) {
+        let fact = Fact::BackendDegraded {
+            to: chosen.backend,
+            why: chosen.why.clone(),
+        };
+        self.around.teller.tell(&self.name, fact);
+    }
+
     fn publish_state(&self, watching: Watching) {
         let view = View {
             watching,
@@ -222,13 +226,12 @@ impl Keeper {
     fn wait_for_root(&mut self) -> bool {
         let until = Instant::now() + LOOK_FOR;
         loop {
-            match self.orders.recv_deadline(until) {
-                Ok(Order::Stop) => return true,
-                Ok(Order::Settle(settled)) => self.settle(*settled),
-                Ok(Order::Engine(Command::Accept)) => self.accept_absent(),
-                Ok(Order::Engine(_)) => {}
-                Err(crossbeam_channel::RecvTimeoutError::Timeout) => return false,
-                Err(crossbeam_channel::RecvTimeoutError::Disconnected) => return true,
+            match self.orders.take_until(until) {
+                Some(Order::Stop) => return true,
+                Some(Order::Settle(settled)) => self.settle(*settled),
+                Some(Order::Engine(Command::Accept)) => self.accept_absent(),
+                Some(Order::Engine(_)) => {}
+                None => return false,
             }
         }
     }
@@ -257,10 +260,14 @@ impl Keeper {
         let rules = rules(&self.root, &self.around.agent);
         let enforce = rules.enforce;
         let home = Home::next();
-        let wake = Waker::here();
-        let (watcher, drain) =
-            NotifyWatcher::new(&self.root.path, &wake, &attend(self.class, home))?;
-        let watcher: Arc<dyn Watcher> = Arc::new(watcher);
+        let wake = self.bell.waker();
+        let attend = attend(self.class, home);
+        let choice = watching::choice(self.root.backend, &tree);
+        let chosen = watching::start(&choice, &tree, &wake, &attend);
+        let is_other = choice.order.first() != Some(&chosen.backend);
+        if is_other && self.root.backend != settings::Backend::Auto {
+            self.tell_degraded(&chosen);
+        }
         let tools = self.tools(&tree, state.clone(), enforce);
         let removed = tools
             .removed
@@ -273,7 +280,7 @@ impl Keeper {
             tree.clone(),
             self.root.layout.clone(),
             clock.clone(),
-            Some(watcher.clone()),
+            chosen.source.watcher.clone(),
             Some(wake.clone()),
         )?;
         let ear = Ear::Teller {
@@ -290,9 +297,10 @@ impl Keeper {
             keeper: self,
             shell,
             answers,
-            drain,
-            names: Vec::new(),
-            watcher,
+            tree,
+            chosen,
+            attend,
+            hints: Vec::new(),
             governor,
             view: View {
                 scheduling: class_name(entered.class),
@@ -300,8 +308,8 @@ impl Keeper {
             },
             reactions: Vec::new(),
             unpublished: true,
+            published_at: Instant::now(),
             place_checked: Instant::now(),
-            stopping: false,
         };
         let ended = round.run();
         let Round {
@@ -348,6 +356,11 @@ fn class_name(class: Class) -> &'static str {
     }
 }
 
+fn n_watches(chosen: &Chosen) -> usize {
+    let watcher = chosen.source.watcher.as_ref();
+    watcher.map_or(0, |watcher| watcher.n_watches())
+}
+
 /// Puts a source's thread into its class at its first event, and watches over it.
 fn attend(class: Class, home: Option<Home>) -> Attend {
     thread_local! {
@@ -367,21 +380,25 @@ fn attend(class: Class, home: Option<Home>) -> Attend {
 struct Round<'a> {
     keeper: &'a mut Keeper,
     shell: Shell,
-    answers: Receiver<Input>,
-    drain: Drain,
-    names: Vec<Box<[u8]>>,
-    watcher: Arc<dyn Watcher>,
+    answers: Inbox<Input>,
+    tree: Arc<Tree>,
+    chosen: Chosen,
+    attend: Attend,
+    hints: Vec<Hint>,
     governor: Governor,
     view: View,
     reactions: Vec<Duration>,
     unpublished: bool,
+    published_at: Instant,
     place_checked: Instant,
-    stopping: bool,
 }
 
 impl Round<'_> {
     fn run(&mut self) -> Ended {
         let now = self.shell.now();
+        if self.chosen.backend == Backend::Poll {
+            self.shell.input(now, Input::Command(Command::Poll));
+        }
         self.shell.input(now, Input::Wake);
         loop {
             if self.shell.moved {
@@ -390,11 +407,10 @@ impl Round<'_> {
             if let Some(turn) = self.governor.attend() {
                 self.note_turn(&turn);
             }
-            if self.take_hints() {
-                continue;
-            }
+            // Hints first; but a writer that never rests must not keep the rest from its turn.
+            let mut busy = self.take_hints();
             self.shell.speak();
-            match self.take_order() {
+            match self.keeper.orders.try_take() {
                 Some(Order::Stop) => {
                     let now = self.shell.now();
                     self.shell.input(now, Input::Command(Command::Stop));
@@ -403,21 +419,33 @@ impl Round<'_> {
                 }
                 Some(order) => {
                     self.obey(order);
-                    continue;
+                    busy = true;
                 }
                 None => {}
             }
-            if self.take_answers() {
-                continue;
+            busy |= self.take_answers();
+            if busy {
+                self.publish_in_time();
+            } else {
+                self.wait();
             }
-            self.wait();
         }
     }
 
-    /// Handles all hints at hand; `false`: there are none.
+    /// Handles a batch of hints; `false`: there are none.
     fn take_hints(&mut self) -> bool {
-        let drained = self.drain.drain(&mut self.names);
+        let engine = &self.shell.engine;
+        let known = |key| engine.knows(key);
+        let drained = self.chosen.source.hints.drain(&known, &mut self.hints);
+        if drained.root_touched {
+            self.shell.check_place();
+        }
         let Some(first_at) = drained.first_at else {
+            // What only began matters with the next name.
+            self.give_hints();
+            if let Some(why) = drained.broken {
+                self.degrade(&why);
+            }
             return false;
         };
         self.unpublished = true;
@@ -426,20 +454,42 @@ impl Round<'_> {
         self.shell
             .engine
             .note_batch(crate::model::time::Tick(since));
-        let mut names = std::mem::take(&mut self.names);
-        for name in names.drain(..) {
-            self.shell.input(now, Input::Hint(Hint::Name(name)));
+        self.give_hints();
+        self.shell.input(now, Input::Drained);
+        if let Some(why) = drained.broken {
+            self.degrade(&why);
         }
-        self.names = names;
-        for (dir, generation) in self.drain.take_ended() {
-            let hint = Hint::Unwatched { dir, generation };
+        true
+    }
+
+    fn give_hints(&mut self) {
+        if self.hints.is_empty() {
+            return;
+        }
+        let now = self.shell.now();
+        let mut hints = std::mem::take(&mut self.hints);
+        for hint in hints.drain(..) {
             self.shell.input(now, Input::Hint(hint));
         }
-        if drained.lost {
-            self.shell.input(now, Input::Hint(Hint::Lost));
+        self.hints = hints;
+    }
+
+    /// The source gives no more hints: the next one takes over, and a scan finds what was
+    /// missed between them.
+    fn degrade(&mut self, why: &str) {
+        let choice = self.chosen.after(why);
+        let wake = self.keeper.bell.waker();
+        self.chosen = watching::start(&choice, &self.tree, &wake, &self.attend);
+        let to = self.chosen.backend;
+        self.shell
+            .jobs
+            .watch_with(self.chosen.source.watcher.clone());
+        self.keeper.tell_degraded(&self.chosen);
+        let now = self.shell.now();
+        if to == Backend::Poll {
+            self.shell.input(now, Input::Command(Command::Poll));
         }
-        self.shell.input(now, Input::Drained);
-        true
+        self.shell.input(now, Input::Hint(Hint::Lost));
     }
 
     fn obey(&mut self, order: Order) {
@@ -452,26 +502,16 @@ impl Round<'_> {
                 let command = Command::SetRules(Box::new(rules));
                 self.shell.input(now, Input::Command(command));
             }
-            Order::Stop => self.stopping = true,
+            // Taken by the loop itself.
+            Order::Stop => {}
         }
         self.unpublished = true;
-    }
-
-    fn take_order(&mut self) -> Option<Order> {
-        if self.stopping {
-            return Some(Order::Stop);
-        }
-        match self.keeper.orders.try_recv() {
-            Ok(order) => Some(order),
-            Err(TryRecvError::Empty) => None,
-            Err(TryRecvError::Disconnected) => Some(Order::Stop),
-        }
     }
 
     fn take_answers(&mut self) -> bool {
         let mut any = false;
         for _ in 0..ANSWERS_A_TURN {
-            let Ok(input) = self.answers.try_recv() else {
+            let Some(input) = self.answers.try_take() else {
                 break;
             };
             let now = self.shell.now();
@@ -480,6 +520,13 @@ impl Round<'_> {
         }
         self.unpublished |= any;
         any
+    }
+
+    fn publish_in_time(&mut self) {
+        if self.unpublished && self.published_at.elapsed() >= PUBLISH {
+            let now = self.shell.now();
+            self.publish(now);
+        }
     }
 
     /// Publishes, then sleeps until something happens or is due.
@@ -498,9 +545,13 @@ impl Round<'_> {
         if self.unpublished {
             wait = wait.min(PUBLISH);
         }
-        // Whoever has something for this thread pokes it afterwards; what came in between is
-        // not lost, the next park returns at once.
-        std::thread::park_timeout(wait);
+        let source = self.chosen.source.hints.source();
+        // Whoever has something for this thread rings afterwards; what came in between is not
+        // lost, the next sleep ends at once.
+        let woken = self.keeper.bell.wait(source, wait);
+        if woken.mounts_changed {
+            self.shell.check_place();
+        }
         let now = self.shell.now();
         if self
             .shell
@@ -549,6 +600,10 @@ impl Round<'_> {
             view.scan_next = figures.scan_next.map(wall);
         }
         view.figures = figures;
+        if view.backend != Some(self.chosen.backend) {
+            view.backend = Some(self.chosen.backend);
+            view.backend_why.clone_from(&self.chosen.why);
+        }
         view.watching = match (figures.scanned, figures.suspect) {
             (false, _) => Watching::Starting,
             (true, true) => Watching::Suspect,
@@ -556,7 +611,8 @@ impl Round<'_> {
         };
         self.keeper
             .watches
-            .store(self.watcher.n_watches(), Ordering::Relaxed);
+            .store(n_watches(&self.chosen), Ordering::Relaxed);
+        self.published_at = Instant::now();
         self.unpublished = !self.keeper.published.put(&self.view);
     }
 

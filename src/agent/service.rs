@@ -8,7 +8,7 @@ use crate::agent::teller::Teller;
 use crate::clock::SystemClock;
 use crate::config;
 use crate::config::request::Request;
-use crate::config::settings::{Backend, Mode, Origin, Problem, Root, Settings};
+use crate::config::settings::{Mode, Origin, Problem, Root, Settings};
 use crate::engine::Command;
 use crate::model::time::{Clock, Time};
 use crate::store::state::{StateDir, StateError, bind_socket, make_dir, remove_socket};
@@ -99,14 +99,6 @@ impl Service {
     }
 
     fn start_root(&mut self, root: Root) -> Result<(), ServiceError> {
-        if !matches!(root.backend, Backend::Auto | Backend::Notify) {
-            tracing::warn!(
-                event = "watch.degraded",
-                root = %root.name,
-                reason = "this version has the backend `notify` only",
-                "the wanted backend is not there: notify is used"
-            );
-        }
         tracing::info!(
             event = "root.started",
             root = %root.name,

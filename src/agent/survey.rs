@@ -2,6 +2,7 @@
 
 use crate::agent::jobs::Jobs;
 use crate::agent::leftovers;
+use crate::agent::mailbox::Inbox;
 use crate::agent::shell::{Ear, Shell, Tools};
 use crate::clock::SystemClock;
 use crate::config::settings::Root;
@@ -17,9 +18,8 @@ use crate::model::plan::Plan;
 use crate::model::time::{Clock, Now};
 use crate::prune::lock::RootLock;
 use crate::store::state::{RootState, StateError};
-use crossbeam_channel::{Receiver, RecvTimeoutError};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Why a root could not be surveyed.
 #[derive(Debug, thiserror::Error)]
@@ -30,8 +30,6 @@ pub enum SurveyError {
         #[source]
         source: DiskError,
     },
-    #[error("the root {path} could not be listed: {reason}")]
-    Unlisted { path: String, reason: String },
     #[error("it was moved or replaced meanwhile")]
     Moved,
     #[error("no thread could be started")]
@@ -55,7 +53,7 @@ pub struct Manner {
 #[derive(Debug)]
 pub struct Survey {
     shell: Shell,
-    answers: Receiver<Input>,
+    answers: Inbox<Input>,
     pub duration: Duration,
     /// What was used, and what was to go, before anything went.
     pub plan: Plan,
@@ -165,16 +163,8 @@ impl Survey {
             let due = self.shell.engine.wake_at(now).map(|at| at.since(now.tick));
             // Removals end without an answer when nothing was there to remove.
             let wait = due.unwrap_or(NEVER).min(Duration::from_millis(20));
-            let input = match self.answers.recv_timeout(wait) {
-                Ok(input) => input,
-                Err(RecvTimeoutError::Timeout) => Input::Wake,
-                Err(RecvTimeoutError::Disconnected) => {
-                    return Err(SurveyError::Unlisted {
-                        path: String::new(),
-                        reason: "its threads ended".to_owned(),
-                    });
-                }
-            };
+            let answer = self.answers.take_until(Instant::now() + wait);
+            let input = answer.unwrap_or(Input::Wake);
             let now = self.shell.now();
             self.shell.input(now, input);
         }

@@ -13,13 +13,11 @@ use crate::model::listing::{Listing, ScanId, ScanOrder, Unlisted, Walked, Watche
 use crate::model::path::RelPath;
 use crate::model::seen::{FileId, FileKind, Seen, Stat};
 use crate::model::watcher::{WatchError, Watcher};
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::RawDir;
 use rustix::io::Errno;
 use std::collections::HashSet;
-use std::ffi::CString;
 use std::mem::MaybeUninit;
-use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -177,7 +175,7 @@ impl Walk<'_> {
         if !self.tree.is_ours(&stat) {
             return Err(Unlisted::ForeignMount);
         }
-        let watched = self.watch(path, stat.id)?;
+        let watched = self.watch(path, dir.as_fd(), stat.id)?;
         let listed = Listing::new(self.scan, path.clone(), stat, watched, true);
         self.entries(&dir, listed, bench)
     }
@@ -217,16 +215,24 @@ impl Walk<'_> {
                 }
             }
             listed.push(name, seen);
-            if let Seen::There(stat) = seen
-                && stat.kind == FileKind::Dir
-            {
-                self.subdir(&path, name, &stat, &mut subdirs, queued);
+            if let Seen::There(stat) = seen {
+                match stat.kind {
+                    FileKind::Dir => self.subdir(&path, name, &stat, &mut subdirs, queued),
+                    FileKind::File if stat.n_links > 1 => self.follow(dir, name, stat.id),
+                    FileKind::File | FileKind::Symlink | FileKind::Other => {}
+                }
             }
         }
         listed.last = true;
         self.say(Walked::Chunk(listed));
         self.put(&mut subdirs);
         Ok(())
+    }
+
+    fn follow(&self, dir: &OwnedFd, name: &[u8], id: FileId) {
+        if let Some(watcher) = self.watcher {
+            watcher.follow(dir.as_fd(), name, id);
+        }
     }
 
     fn subdir(
@@ -249,31 +255,15 @@ impl Walk<'_> {
         }
     }
 
-    /// Watches by path, as notify does, and looks then whether the path led to the directory
-    /// that is held open: a watch on another one is none.
-    fn watch(&self, path: &RelPath, id: FileId) -> Result<Watched, Unlisted> {
+    fn watch(&self, path: &RelPath, dir: BorrowedFd<'_>, id: FileId) -> Result<Watched, Unlisted> {
         let Some(watcher) = self.watcher else {
             return Ok(Watched::Unasked);
         };
-        match watcher.watch(path, id) {
-            Ok(generation) if self.leads_to(path, id) => Ok(Watched::Placed(generation)),
-            Ok(generation) => {
-                watcher.unwatch(path, generation);
-                Ok(Watched::Failed)
-            }
+        match watcher.watch(path, dir, id) {
+            Ok(watch) => Ok(Watched::Placed(watch)),
             Err(WatchError::Gone) => Err(Unlisted::Gone),
             Err(WatchError::Exhausted | WatchError::Failed(_)) => Ok(Watched::Failed),
         }
-    }
-
-    fn leads_to(&self, path: &RelPath, id: FileId) -> bool {
-        let mut absolute = self.tree.path().as_os_str().as_bytes().to_vec();
-        if !path.is_root() {
-            absolute.push(b'/');
-            absolute.extend_from_slice(path.as_bytes());
-        }
-        CString::new(absolute)
-            .is_ok_and(|c_path| stat_at(rustix::fs::CWD, &c_path).is_ok_and(|stat| stat.id == id))
     }
 }
 

@@ -55,8 +55,8 @@ impl Engine {
         if let Some(dir) = dir.filter(|dir| self.index.is_same_dir(*dir, &listing.stat)) {
             return Some(dir);
         }
-        if let Watched::Placed(generation) = listing.watched {
-            out.push(Effect::Unwatch(vec![(listing.dir.clone(), generation)]));
+        if let Watched::Placed(watch) = listing.watched {
+            out.push(Effect::Unwatch(vec![(listing.dir.clone(), watch)]));
         }
         let parent = dir.and_then(|dir| self.index.parent(dir));
         if let (Some(parent), Some(name)) = (parent, listing.dir.name()) {
@@ -73,17 +73,17 @@ impl Engine {
         let scan = listing.scan.0;
         let old = self.index.watch(dir);
         let is_newer = match listing.watched {
-            Watched::Placed(new) => new > old,
+            Watched::Placed(new) => new.generation > old.generation,
             Watched::Failed | Watched::Unasked => scan > self.index.listing_scan(dir),
         };
         if let Watched::Placed(new) = listing.watched {
-            let other = old.min(new);
-            if other != 0 && old != new {
+            let other = if is_newer { old } else { new };
+            if other.generation != 0 && old.generation != new.generation {
                 out.push(Effect::Unwatch(vec![(listing.dir.clone(), other)]));
             }
         }
         if let Watched::Placed(new) = listing.watched
-            && self.ended_early.remove(&new)
+            && self.ended_early.remove(&new.generation)
         {
             self.scan_below(listing.dir.clone(), out);
         }
@@ -95,6 +95,9 @@ impl Engine {
             Watched::Placed(new) => self.index.set_watch(dir, new, false),
             Watched::Failed => self.index.set_watch(dir, old, true),
         }
+        if let Watched::Placed(new) = listing.watched {
+            self.look_at_begun(dir, new.key, out);
+        }
         self.index.begin_listing(dir, scan);
         self.places.remove(AnomalyKind::Unreadable, &listing.dir);
     }
@@ -102,7 +105,7 @@ impl Engine {
     /// A watch ended by itself: what counts on it is listed and watched anew.
     pub(super) fn unwatched(&mut self, path: RelPath, generation: u64, out: &mut Vec<Effect>) {
         let dir = self.index.dir_at(&path);
-        if dir.is_some_and(|dir| self.index.watch(dir) == generation) {
+        if dir.is_some_and(|dir| self.index.watch(dir).generation == generation) {
             self.scan_below(path, out);
         } else if !self.scanning.is_quiet() {
             self.ended_early.insert(generation);

@@ -29,6 +29,7 @@ use crate::model::report::{AsideName, LockTry, Removed, Report};
 use crate::model::seen::{Seen, Signature, Stat};
 use crate::model::session::{Facts, Key, SessionId};
 use crate::model::time::{Now, Tick};
+use crate::model::watcher::{DirKey, Watch};
 use crate::policy::limits::{Limits, Protect};
 use anomalies::Places;
 use clock_gate::ClockGate;
@@ -61,6 +62,8 @@ pub enum Command {
     /// Lets a held root run.
     Accept,
     SetRules(Box<Rules>),
+    /// Nobody gives hints: scan at a pace.
+    Poll,
     /// No new decisions from now on.
     Stop,
 }
@@ -123,7 +126,7 @@ pub enum Effect {
     Look(Look),
     /// The directory's slot may be used for another one: close what is kept open for it.
     Forget(u32),
-    Unwatch(Vec<(RelPath, u64)>),
+    Unwatch(Vec<(RelPath, Watch)>),
     Scan(ScanOrder),
     Read(ReadOrder),
     /// Try for the root's lock and answer with [`Input::Lock`].
@@ -134,7 +137,7 @@ pub enum Effect {
     /// End the watches, then remove from the trash.
     Reap {
         aside: Vec<AsideName>,
-        watches: Vec<(RelPath, u64)>,
+        watches: Vec<(RelPath, Watch)>,
     },
     /// Remove where it lies, metadata last.
     RemoveInPlace(Box<Victim>),
@@ -190,6 +193,11 @@ pub struct Engine {
     recent: HashMap<(DirId, u64), Box<[u8]>>,
     /// Watches that ended before the listing that came with them was heard.
     ended_early: HashSet<u64>,
+    /// Directories that are watched and whose listing is still to come, with the names that
+    /// were hinted in them meanwhile.
+    begun: HashMap<DirKey, Vec<Box<[u8]>>>,
+    /// How many names wait in [`Engine::begun`].
+    n_begun_names: usize,
     n_losses: u64,
     stopped: bool,
 }
@@ -213,6 +221,8 @@ impl Engine {
             clock: ClockGate::default(),
             recent: HashMap::new(),
             ended_early: HashSet::new(),
+            begun: HashMap::new(),
+            n_begun_names: 0,
             n_losses: 0,
             stopped: false,
         }
@@ -222,11 +232,7 @@ impl Engine {
     pub fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Effect>) {
         self.clock.look(now, out);
         match input {
-            Input::Hint(Hint::Name(path)) => self.hint(now, path, out),
-            Input::Hint(Hint::Unwatched { dir, generation }) => {
-                self.unwatched(dir, generation, out);
-            }
-            Input::Hint(Hint::Lost) => self.lost(out),
+            Input::Hint(hint) => self.hint(now, hint, out),
             Input::Looked(look, seen) => self.looked(now, look, seen, out),
             Input::Drained => self.drained(),
             Input::Walked(walked) => self.walked(now, walked, out),
@@ -281,6 +287,7 @@ impl Engine {
                 self.deciding.forget_unmet();
                 self.restand_all();
             }
+            Command::Poll => self.scanning.polls = true,
             Command::Stop => self.stopped = true,
         }
         self.begin_due_scan(now, out);
@@ -297,6 +304,11 @@ impl Engine {
     /// What is on the disk as last seen.
     pub fn index(&self) -> &Index {
         &self.index
+    }
+
+    /// Whether hints may call a directory by this key.
+    pub fn knows(&self, key: DirKey) -> bool {
+        self.index.dir_of_key(key).is_some() || self.begun.contains_key(&key)
     }
 
     /// What the root is held to at present.

@@ -16,8 +16,11 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// So long without a loss, and the pauses begin anew.
 const CALM: Duration = Duration::from_secs(10);
-/// Directories without a watch are looked at that often.
-const UNWATCHED_INTERVAL: Duration = Duration::from_secs(30);
+/// Where directories have no watch, scans take one part in this many of the time, so that a
+/// big root does not keep the host busy; but see the bounds.
+const POLL_SHARE: u32 = 20;
+const POLL_SOONEST: Duration = Duration::from_secs(1);
+const POLL_LATEST: Duration = Duration::from_secs(30);
 /// Most differences kept for the end of a scan; further ones are looked at at once.
 const MAX_DISPUTED: usize = 1 << 16;
 
@@ -64,6 +67,10 @@ pub(super) struct Scanning {
     /// or a root whose hints are lost all the time would never be pruned.
     pub(super) fresh_totals: bool,
     pub(super) n_anomalies: u64,
+    /// Nobody gives hints.
+    pub(super) polls: bool,
+    /// It was told that directories have no watch.
+    told_unwatched: bool,
 }
 
 impl Default for Scanning {
@@ -83,6 +90,8 @@ impl Default for Scanning {
             looks_left: 0,
             fresh_totals: false,
             n_anomalies: 0,
+            polls: false,
+            told_unwatched: false,
         }
     }
 }
@@ -184,8 +193,9 @@ impl Scanning {
         if self.wanted.is_some() {
             return Some(self.not_before);
         }
-        let interval = if unwatched {
-            interval.min(UNWATCHED_INTERVAL)
+        let interval = if unwatched || self.polls {
+            let pace = self.last.duration.saturating_mul(POLL_SHARE);
+            interval.min(pace.clamp(POLL_SOONEST, POLL_LATEST))
         } else {
             interval
         };
@@ -290,6 +300,8 @@ impl Engine {
         if self.scanning.is_quiet() {
             self.recent = HashMap::new();
             self.ended_early.clear();
+            // Their listings would have come: the directories were gone.
+            self.forget_begun();
         }
     }
 
@@ -331,9 +343,18 @@ impl Engine {
             n_anomalies: figures.n_anomalies,
             drift: Bytes(full.drift),
         }));
+        self.tell_unwatched(out);
         self.tell_check(now, out);
         let next_wakeup = self.scan_due().map(|at| now.wall + at.since(now.tick));
         out.push(Effect::Tell(Fact::CycleEnd { next_wakeup }));
+    }
+
+    fn tell_unwatched(&mut self, out: &mut Vec<Effect>) {
+        let n_unwatched = self.index.n_unwatched();
+        let told = std::mem::replace(&mut self.scanning.told_unwatched, n_unwatched > 0);
+        if n_unwatched > 0 && !told {
+            out.push(Effect::Tell(Fact::WatchDegraded { n_unwatched }));
+        }
     }
 
     pub(super) fn both_tallies(&self) -> (u128, u128) {

@@ -18,6 +18,7 @@ use crate::model::bytes::Tally;
 use crate::model::place::DirId;
 use crate::model::session::Key;
 use crate::model::time::Time;
+use crate::model::watcher::DirKey;
 use links::Links;
 use sessions::Sessions;
 use std::collections::{BTreeSet, HashMap};
@@ -46,6 +47,8 @@ pub struct Index {
     dirs: Vec<Dir>,
     free_dirs: Vec<u32>,
     by_ino: HashMap<u64, u32>,
+    /// Directories by what hints call them.
+    by_key: HashMap<DirKey, u32>,
     sessions: Sessions,
     order: BTreeSet<(Time, Key, u32)>,
     /// Owners of names in container directories, where they differ from name to name.
@@ -72,6 +75,7 @@ impl Index {
             dirs: vec![Dir::root()],
             free_dirs: Vec::new(),
             by_ino: HashMap::new(),
+            by_key: HashMap::new(),
             sessions: Sessions::default(),
             order: BTreeSet::new(),
             loose: HashMap::new(),

@@ -10,6 +10,7 @@ use crate::model::place::DirId;
 use crate::model::seen::Stat;
 use crate::model::session::SessionId;
 use crate::model::time::UnixNanos;
+use crate::model::watcher::{DirKey, Watch};
 
 /// Who owns what lies in a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,8 +33,8 @@ pub(super) struct Dir {
     /// Only scans with a greater number can know more of it than it began with.
     pub(super) since: u64,
     pub(super) owner: DirOwner,
-    /// Generation of its watch; 0: none.
-    pub(super) watch: u64,
+    /// Its watch; generation 0: none.
+    pub(super) watch: Watch,
     /// The scan whose listing began last: it marks the entries it names.
     pub(super) scan: u64,
     /// Whether it was ever listed whole.
@@ -55,7 +56,7 @@ impl Dir {
             born: None,
             since: 0,
             owner: DirOwner::Container,
-            watch: 0,
+            watch: Watch::default(),
             scan: 0,
             listed: false,
             unwatched: false,
@@ -88,7 +89,7 @@ pub enum Known {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Dropped {
     pub slots: Vec<u32>,
-    pub watches: Vec<(RelPath, u64)>,
+    pub watches: Vec<(RelPath, Watch)>,
     pub sessions: Vec<SessionId>,
 }
 
@@ -414,11 +415,19 @@ impl Index {
         self.dirs[0].ino = ino;
     }
 
-    /// Notes the generation of a directory's watch; 0 with `failed`: none could be placed.
-    pub fn set_watch(&mut self, dir: DirId, generation: u64, failed: bool) {
-        let Some(dir) = self.dir_mut(dir) else { return };
-        dir.watch = generation;
-        let before = std::mem::replace(&mut dir.unwatched, failed);
+    /// Notes a directory's watch; generation 0 with `failed`: none could be placed.
+    pub fn set_watch(&mut self, dir: DirId, watch: Watch, failed: bool) {
+        let Some(node) = self.dir_mut(dir) else {
+            return;
+        };
+        let old = std::mem::replace(&mut node.watch, watch);
+        let before = std::mem::replace(&mut node.unwatched, failed);
+        if old.key != watch.key {
+            self.unkey(old.key, dir.slot);
+            if watch.key != DirKey::BY_PATH {
+                self.by_key.insert(watch.key, dir.slot);
+            }
+        }
         self.n_unwatched += u64::from(failed);
         self.n_unwatched -= u64::from(before);
     }
@@ -428,8 +437,19 @@ impl Index {
         self.n_unwatched
     }
 
-    pub fn watch(&self, dir: DirId) -> u64 {
-        self.dir(dir).map_or(0, |d| d.watch)
+    pub fn watch(&self, dir: DirId) -> Watch {
+        self.dir(dir).map_or(Watch::default(), |d| d.watch)
+    }
+
+    /// The directory that hints call by this key.
+    pub fn dir_of_key(&self, key: DirKey) -> Option<DirId> {
+        self.by_key.get(&key).map(|slot| self.dir_id_of(*slot))
+    }
+
+    fn unkey(&mut self, key: DirKey, slot: u32) {
+        if self.by_key.get(&key) == Some(&slot) {
+            self.by_key.remove(&key);
+        }
     }
 
     /// Forgets a name with everything below it.
@@ -491,7 +511,7 @@ impl Index {
         for at in leaving.iter().rev() {
             self.empty_dir(*at, &mut dropped);
         }
-        dropped.watches.retain(|(_, generation)| *generation != 0);
+        dropped.watches.retain(|(_, watch)| watch.generation != 0);
         dropped.slots = leaving;
         dropped
     }
@@ -505,8 +525,9 @@ impl Index {
         }
         let dir = &mut self.dirs[slot as usize];
         dir.live = false;
-        let ino = dir.ino;
+        let (ino, key) = (dir.ino, dir.watch.key);
         self.n_unwatched -= u64::from(std::mem::take(&mut dir.unwatched));
+        self.unkey(key, slot);
         if self.by_ino.get(&ino) == Some(&slot) {
             self.by_ino.remove(&ino);
         }

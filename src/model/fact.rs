@@ -7,6 +7,7 @@ use super::plan::{Because, Blocker, Held};
 use super::report::{Holder, Skip, Unlist};
 use super::session::Key;
 use super::time::Time;
+use super::watcher::Backend;
 use std::time::Duration;
 
 /// Why a scan was begun.
@@ -129,9 +130,14 @@ pub enum Fact {
     WatchLost {
         n_losses: u64,
     },
+    /// Directories have no watch of their own.
     WatchDegraded {
         n_unwatched: u64,
-        reason: String,
+    },
+    /// Another backend than the one wanted, or than the one before, gives the hints.
+    BackendDegraded {
+        to: Backend,
+        why: String,
     },
     RootHeld {
         n_victims: u64,

@@ -2,6 +2,7 @@
 
 use super::path::RelPath;
 use super::seen::{Seen, Stat};
+use super::watcher::Watch;
 
 /// Identifies one scan; later scans have greater numbers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -20,8 +21,7 @@ pub struct ScanOrder {
 pub enum Watched {
     /// Nobody watches (a one-shot command).
     Unasked,
-    /// Placed; the generation names it for [`super::watcher::Watcher::unwatch`].
-    Placed(u64),
+    Placed(Watch),
     /// Could not be placed: changes in this directory are seen by scans only.
     Failed,
 }

@@ -1,7 +1,37 @@
 //! The seam between the loops and a source of hints.
 
+use super::hint::Hint;
 use super::path::RelPath;
 use super::seen::FileId;
+use std::os::fd::BorrowedFd;
+use std::time::Instant;
+
+/// Who gives the hints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backend {
+    /// One mark on the whole file system; needs `CAP_SYS_ADMIN` and Linux 5.17.
+    Fanotify,
+    /// One kernel watch for each directory.
+    Inotify,
+    /// The same through the `notify` crate.
+    Notify,
+    /// Nobody: scans at a pace.
+    Poll,
+}
+
+impl Backend {
+    /// From the best to what always works.
+    pub const ALL: [Self; 4] = [Self::Fanotify, Self::Inotify, Self::Notify, Self::Poll];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Fanotify => "fanotify",
+            Self::Inotify => "inotify",
+            Self::Notify => "notify",
+            Self::Poll => "poll",
+        }
+    }
+}
 
 /// Why a directory has no watch.
 #[derive(Debug, thiserror::Error)]
@@ -14,15 +44,67 @@ pub enum WatchError {
     Failed(#[source] std::io::Error),
 }
 
+/// What a source calls a directory in its hints: a watch descriptor, or a keyed hash of a file
+/// handle. 0 where it names directories by path.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct DirKey(pub u64);
+
+impl DirKey {
+    /// Hints name the directory by its path.
+    pub const BY_PATH: Self = Self(0);
+}
+
+/// A watch that was placed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Watch {
+    /// Numbers watches as they are placed, from 1. 0: none.
+    pub generation: u64,
+    pub key: DirKey,
+}
+
 /// Places watches. Called by walkers (never by the engine's thread), from several threads.
 pub trait Watcher: Send + Sync {
-    /// Watches one directory, not its children. When this returns, every later change of a
-    /// name in the directory gives a hint. The number identifies the watch.
-    fn watch(&self, dir: &RelPath, id: FileId) -> Result<u64, WatchError>;
+    fn backend(&self) -> Backend;
 
-    /// Ends the watch of that generation; another one on the same path stays.
-    fn unwatch(&self, dir: &RelPath, generation: u64);
+    /// Watches one directory, not its children: the one that `fd` holds open, which was found
+    /// at `dir`. When this returns, every later change of a name in it gives a hint.
+    ///
+    /// # Errors
+    /// No watch can be had, or the path leads elsewhere now.
+    fn watch(&self, dir: &RelPath, fd: BorrowedFd<'_>, id: FileId) -> Result<Watch, WatchError>;
 
-    /// How many directories are watched now.
+    /// Ends that watch; a later one on the same directory stays.
+    fn unwatch(&self, dir: &RelPath, watch: Watch);
+
+    /// A file in a watched directory has names elsewhere: changes through those are to be
+    /// hinted as well, where the kernel tells them.
+    fn follow(&self, dir: BorrowedFd<'_>, name: &[u8], id: FileId) {
+        let _: (BorrowedFd<'_>, &[u8], FileId) = (dir, name, id);
+    }
+
+    /// How many watches there are now.
     fn n_watches(&self) -> usize;
+}
+
+/// What one drain brought besides the hints.
+#[derive(Debug, Default)]
+pub struct Drained {
+    /// When the oldest of what was drained came in; `None`: nothing was there.
+    pub first_at: Option<Instant>,
+    /// The root itself was moved, removed or unmounted, perhaps.
+    pub root_touched: bool,
+    /// The source gives no more hints from now on, and why.
+    pub broken: Option<String>,
+}
+
+/// The engine's side of a source.
+pub trait Hints: Send {
+    /// A descriptor that becomes readable when there is something to drain; `None`: the waker
+    /// is poked instead.
+    fn source(&self) -> Option<BorrowedFd<'_>>;
+
+    /// Takes hints that wait, a bounded batch at a time, without ever waiting for anybody.
+    /// `known` says whether the engine knows a directory by this key: a source that hears of
+    /// others, too, leaves them out.
+    fn drain(&mut self, known: &dyn Fn(DirKey) -> bool, into: &mut Vec<Hint>) -> Drained;
 }

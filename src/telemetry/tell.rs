@@ -65,6 +65,7 @@ pub fn tell(root: &str, fact: &Fact) {
         | Fact::LockFailed { .. }
         | Fact::WatchLost { .. }
         | Fact::WatchDegraded { .. }
+        | Fact::BackendDegraded { .. }
         | Fact::RootMoved
         | Fact::RootBack
         | Fact::Unlisted { .. }
@@ -308,15 +309,20 @@ fn trouble(root: &str, fact: &Fact) {
                 "events of {root} were lost: it is scanned"
             );
         }
-        Fact::WatchDegraded {
-            n_unwatched,
-            reason,
-        } => warn!(
+        Fact::WatchDegraded { n_unwatched } => warn!(
             event = "watch.degraded",
             root,
             unwatched = n_unwatched,
-            reason,
+            reason = "no more watches can be had (see fs.inotify.max_user_watches)",
             "directories of {root} have no watch and are scanned from time to time"
+        ),
+        Fact::BackendDegraded { to, why } => warn!(
+            event = "watch.degraded",
+            root,
+            backend = to.name(),
+            reason = why,
+            "changes of {root} are found by {} now",
+            to.name()
         ),
         Fact::RootMoved => warn!(
             event = "root.absent",

@@ -4,11 +4,16 @@
 //! so it never waits, and where it fails the poke that follows brings it back. The sets are
 //! swapped, so their memory is used again.
 //!
+//! A name is kept behind the key of its directory, as one row of bytes. Where hints name
+//! directories by path the key is [`DirKey::BY_PATH`] and the name a whole path.
+//!
 //! Bounds: [`MAX_NAMES`] names and [`MAX_BYTES`] bytes of names. Beyond them the flag "lost" is
 //! set and nothing more is kept until the next drain: one scan says it all.
 
-use crate::model::path::RelPath;
+use crate::model::hint::Hint;
+use crate::model::watcher::{DirKey, Drained, Hints};
 use std::collections::HashSet;
+use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Instant;
 
@@ -16,12 +21,14 @@ use std::time::Instant;
 pub const MAX_NAMES: usize = 65_536;
 /// How many bytes of names a set holds.
 pub const MAX_BYTES: usize = 16 << 20;
+/// The bytes of a key before its name.
+const KEY: usize = size_of::<u64>();
 
 /// Wakes the engine's thread.
 ///
 /// Not by a channel: whoever receives from one may spin until a sender that it preempted has
 /// finished, and a real-time engine would spin for ever before a reader of lower priority on
-/// its own core. Unparking a thread is one atomic exchange; nobody ever spins for it.
+/// its own core.
 #[derive(Clone)]
 pub struct Waker(Arc<dyn Fn() + Send + Sync>);
 
@@ -32,13 +39,7 @@ impl std::fmt::Debug for Waker {
 }
 
 impl Waker {
-    /// Wakes the calling thread from [`std::thread::park`].
-    pub fn here() -> Self {
-        let thread = std::thread::current();
-        Self(Arc::new(move || thread.unpark()))
-    }
-
-    /// Does something else instead. It must be cheap and must not block.
+    /// `poke` must be cheap and must not block.
     pub fn new(poke: impl Fn() + Send + Sync + 'static) -> Self {
         Self(Arc::new(poke))
     }
@@ -59,9 +60,24 @@ pub struct Dirty {
 struct Waiting {
     names: HashSet<Box<[u8]>>,
     n_bytes: usize,
-    ended: Vec<(RelPath, u64)>,
+    /// Said before the names, in order.
+    begun: Vec<DirKey>,
+    /// Said after them: [`Hint::Unwatched`] and [`Hint::Ended`].
+    ended: Vec<Hint>,
     lost: bool,
+    root_touched: bool,
+    broken: Option<String>,
     first_at: Option<Instant>,
+    /// Where a key and a name are put together.
+    row: Vec<u8>,
+}
+
+/// A source's set, held for some additions. The engine is woken when it is let go.
+#[derive(Debug)]
+pub struct Adding<'a> {
+    dirty: &'a Dirty,
+    /// `None` only while it is dropped.
+    waiting: Option<MutexGuard<'a, Waiting>>,
 }
 
 impl Dirty {
@@ -72,71 +88,90 @@ impl Dirty {
         }
     }
 
-    /// Adds names below the root; the empty one is the root itself.
-    pub fn add<'a>(&self, names: impl Iterator<Item = &'a [u8]>) {
-        let mut waiting = self.lock();
-        for name in names {
-            waiting.add(name);
+    /// Holds the set for additions.
+    pub fn hold(&self) -> Adding<'_> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.first_at.get_or_insert_with(Instant::now);
+        Adding {
+            dirty: self,
+            waiting: Some(waiting),
         }
-        self.let_go(waiting);
     }
 
-    /// The watch of this directory with this generation ended without being asked to.
-    pub fn end(&self, dir: RelPath, generation: u64) {
-        let mut waiting = self.lock();
-        waiting.begin();
+    /// A directory is watched from now on. Nobody is woken: it matters with the next name.
+    pub fn begin(&self, key: DirKey) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.begun.push(key);
+    }
+}
+
+impl Adding<'_> {
+    fn waiting(&mut self) -> &mut Waiting {
+        self.waiting
+            .as_mut()
+            .expect("the guard is there until the drop")
+    }
+
+    /// A name in a directory, or with [`DirKey::BY_PATH`] a path below the root; there the
+    /// empty one is the root itself.
+    pub fn name(&mut self, dir: DirKey, name: &[u8]) {
+        self.waiting().add(dir, name);
+    }
+
+    /// A watch ended without being asked to.
+    pub fn end(&mut self, hint: Hint) {
+        let waiting = self.waiting();
         if waiting.ended.len() == MAX_NAMES {
             waiting.lost = true;
         } else {
-            waiting.ended.push((dir, generation));
+            waiting.ended.push(hint);
         }
-        self.let_go(waiting);
     }
 
     /// Some names are missing.
-    pub fn lose(&self) {
-        let mut waiting = self.lock();
+    pub fn lose(&mut self) {
+        self.waiting().lost = true;
+    }
+
+    /// The root itself was moved, removed or unmounted, perhaps.
+    pub fn touch_root(&mut self) {
+        self.waiting().root_touched = true;
+    }
+
+    /// No more names come from here.
+    pub fn break_off(&mut self, why: String) {
+        let waiting = self.waiting();
         waiting.lost = true;
-        waiting.begin();
-        self.let_go(waiting);
+        waiting.broken = Some(why);
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn let_go(&self, waiting: MutexGuard<'_, Waiting>) {
-        drop(waiting);
-        self.wake.poke();
+impl Drop for Adding<'_> {
+    fn drop(&mut self) {
+        // The lock first: who is woken tries it at once.
+        self.waiting = None;
+        self.dirty.wake.poke();
     }
 }
 
 impl Waiting {
-    fn begin(&mut self) {
-        self.first_at.get_or_insert_with(Instant::now);
-    }
-
-    fn add(&mut self, name: &[u8]) {
-        self.begin();
-        if self.lost || self.names.contains(name) {
+    fn add(&mut self, dir: DirKey, name: &[u8]) {
+        if self.lost {
             return;
         }
-        if self.names.len() == MAX_NAMES || self.n_bytes + name.len() > MAX_BYTES {
+        self.row.clear();
+        self.row.extend_from_slice(&dir.0.to_ne_bytes());
+        self.row.extend_from_slice(name);
+        if self.names.contains(&self.row[..]) {
+            return;
+        }
+        if self.names.len() == MAX_NAMES || self.n_bytes + self.row.len() > MAX_BYTES {
             self.lost = true;
             return;
         }
-        self.n_bytes += name.len();
-        self.names.insert(name.into());
+        self.n_bytes += self.row.len();
+        self.names.insert(Box::from(&self.row[..]));
     }
-}
-
-/// What a drain brought besides the names.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Drained {
-    /// Some names are missing: only a scan helps.
-    pub lost: bool,
-    /// When the oldest of what was drained was added.
-    pub first_at: Option<Instant>,
 }
 
 /// The engine's side of several sets.
@@ -145,7 +180,6 @@ pub struct Drain {
     sets: Vec<Arc<Dirty>>,
     /// Empty, and as big as the biggest it was swapped for.
     spare: HashSet<Box<[u8]>>,
-    ended: Vec<(RelPath, u64)>,
 }
 
 impl Drain {
@@ -153,37 +187,59 @@ impl Drain {
         Self {
             sets,
             spare: HashSet::new(),
-            ended: Vec::new(),
         }
+    }
+}
+
+impl Hints for Drain {
+    fn source(&self) -> Option<BorrowedFd<'_>> {
+        None
     }
 
     /// Takes all names that wait, without ever waiting for a source: what one of them is
     /// adding just now comes with its next poke.
-    pub fn drain(&mut self, into: &mut Vec<Box<[u8]>>) -> Drained {
+    fn drain(&mut self, _: &dyn Fn(DirKey) -> bool, into: &mut Vec<Hint>) -> Drained {
         let mut drained = Drained::default();
+        let mut lost = false;
         for set in &self.sets {
             let mut waiting = match set.waiting.try_lock() {
                 Ok(waiting) => waiting,
                 Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
                 Err(TryLockError::WouldBlock) => continue,
             };
+            into.extend(waiting.begun.drain(..).map(|dir| Hint::Begun { dir }));
             let Some(first_at) = waiting.first_at.take() else {
                 continue;
             };
             std::mem::swap(&mut waiting.names, &mut self.spare);
-            drained.lost |= std::mem::take(&mut waiting.lost);
-            self.ended.append(&mut waiting.ended);
             waiting.n_bytes = 0;
+            lost |= std::mem::take(&mut waiting.lost);
+            drained.root_touched |= std::mem::take(&mut waiting.root_touched);
+            drained.broken = waiting.broken.take().or(drained.broken);
+            let ended = std::mem::take(&mut waiting.ended);
             drop(waiting);
             drained.first_at = Some(drained.first_at.map_or(first_at, |at| at.min(first_at)));
-            into.extend(self.spare.drain());
+            into.extend(self.spare.drain().map(hint));
+            into.extend(ended);
+        }
+        if lost {
+            into.push(Hint::Lost);
         }
         drained
     }
+}
 
-    /// The watches that ended by themselves up to the last drain.
-    pub fn take_ended(&mut self) -> Vec<(RelPath, u64)> {
-        std::mem::take(&mut self.ended)
+fn hint(row: Box<[u8]>) -> Hint {
+    let key = row
+        .first_chunk()
+        .map_or(0, |key: &[u8; KEY]| u64::from_ne_bytes(*key));
+    match DirKey(key) {
+        DirKey::BY_PATH => Hint::Name(Box::from(&row[KEY..])),
+        dir => Hint::Entry {
+            dir,
+            path: row,
+            name_at: KEY,
+        },
     }
 }
 
@@ -191,6 +247,8 @@ impl Drain {
 mod tests {
     use super::*;
     use crossbeam_channel::Receiver;
+
+    const DIR: DirKey = DirKey(7);
 
     fn one() -> (Arc<Dirty>, Drain, Receiver<()>) {
         let (poke, woken) = crossbeam_channel::bounded(1);
@@ -202,44 +260,73 @@ mod tests {
         (dirty.clone(), Drain::new(vec![dirty]), woken)
     }
 
+    fn lost(hints: &mut Vec<Hint>) -> bool {
+        hints.drain(..).any(|hint| hint == Hint::Lost)
+    }
+
     #[test]
     fn a_name_waits_once_and_pokes() {
         let (dirty, mut drain, woken) = one();
         for _ in 0..3 {
-            dirty.add([&b"a/b"[..], b"a/c"].into_iter());
+            let mut adding = dirty.hold();
+            adding.name(DIR, b"b");
+            adding.name(DirKey::BY_PATH, b"a/c");
         }
         assert!(woken.try_recv().is_ok() && woken.try_recv().is_err());
-        let mut names = Vec::new();
-        let drained = drain.drain(&mut names);
-        assert!(!drained.lost && drained.first_at.is_some());
-        assert_eq!(names.len(), 2);
-        assert_eq!(drain.drain(&mut names), Drained::default());
+        let mut hints = Vec::new();
+        assert!(drain.drain(&|_| true, &mut hints).first_at.is_some());
+        hints.sort_by_key(|hint| matches!(hint, Hint::Entry { .. }));
+        let entry = Hint::Entry {
+            dir: DIR,
+            path: [&DIR.0.to_ne_bytes()[..], b"b"].concat().into(),
+            name_at: KEY,
+        };
+        assert_eq!(hints, [Hint::Name(Box::from(&b"a/c"[..])), entry]);
+        assert!(drain.drain(&|_| true, &mut hints).first_at.is_none());
+    }
+
+    #[test]
+    fn what_began_comes_before_the_names() {
+        let (dirty, mut drain, woken) = one();
+        dirty.begin(DIR);
+        assert!(woken.try_recv().is_err(), "nobody is woken for it");
+        dirty.hold().name(DIR, b"b");
+        let mut hints = Vec::new();
+        drain.drain(&|_| true, &mut hints);
+        assert_eq!(hints[0], Hint::Begun { dir: DIR });
     }
 
     #[test]
     fn at_the_bound_names_are_lost_and_it_is_said_once() {
         let (dirty, mut drain, _woken) = one();
-        let all: Vec<String> = (0..=MAX_NAMES).map(|n| n.to_string()).collect();
-        dirty.add(all.iter().map(String::as_bytes));
-        let mut names = Vec::new();
-        assert!(drain.drain(&mut names).lost);
-        assert_eq!(names.len(), MAX_NAMES);
-        dirty.add([&b"again"[..]].into_iter());
-        assert!(!drain.drain(&mut names).lost);
-        dirty.add([&vec![b'x'; MAX_BYTES + 1][..]].into_iter());
-        assert!(drain.drain(&mut names).lost);
+        {
+            let mut adding = dirty.hold();
+            for n in 0..=MAX_NAMES {
+                adding.name(DIR, n.to_string().as_bytes());
+            }
+        }
+        let mut hints = Vec::new();
+        drain.drain(&|_| true, &mut hints);
+        assert_eq!(hints.len(), MAX_NAMES + 1);
+        assert!(lost(&mut hints));
+        dirty.hold().name(DIR, b"again");
+        drain.drain(&|_| true, &mut hints);
+        assert!(!lost(&mut hints));
+        dirty.hold().name(DIR, &vec![b'x'; MAX_BYTES + 1]);
+        drain.drain(&|_| true, &mut hints);
+        assert!(lost(&mut hints));
     }
 
     #[test]
     fn the_engine_does_not_wait_for_a_source() {
         let (dirty, mut drain, woken) = one();
-        let mut waiting = dirty.lock();
-        waiting.add(b"a");
-        let mut names = Vec::new();
-        assert_eq!(drain.drain(&mut names), Drained::default());
-        dirty.let_go(waiting);
+        let mut adding = dirty.hold();
+        adding.name(DIR, b"a");
+        let mut hints = Vec::new();
+        assert!(drain.drain(&|_| true, &mut hints).first_at.is_none());
+        drop(adding);
         assert!(woken.try_recv().is_ok(), "the poke comes after the lock");
-        drain.drain(&mut names);
-        assert_eq!(names, [Box::from(&b"a"[..])]);
+        drain.drain(&|_| true, &mut hints);
+        assert_eq!(hints.len(), 1);
     }
 }

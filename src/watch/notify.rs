@@ -15,25 +15,24 @@
 //! directory has come back. The engine is told of every watch that ended this way, and scans
 //! that directory if it still counts on it.
 
+use crate::model::hint::Hint;
 use crate::model::path::RelPath;
 use crate::model::seen::FileId;
-use crate::model::watcher::{WatchError, Watcher};
+use crate::model::watcher::{Backend, DirKey, Watch, WatchError, Watcher};
+use crate::watch::Attend;
 use crate::watch::dirty::{Dirty, Drain, Waker};
 use notify::event::{AccessKind, AccessMode};
 use notify::{Config, ErrorKind, Event, EventKind, INotifyWatcher, RecursiveMode};
 use notify::{Error, Watcher as _};
 use std::collections::HashMap;
 use std::ffi::OsStr;
+use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 const N_INSTANCES: usize = 3;
-
-/// Runs on a source's thread, before each event: sets its scheduling. Must be cheap and must
-/// not block.
-pub type Attend = Arc<dyn Fn() + Send + Sync>;
 
 /// Watches with `notify`. Placing and ending watches waits for notify's threads, so it is never
 /// called from the engine's.
@@ -119,6 +118,10 @@ impl NotifyWatcher {
         Some(entry)
     }
 
+    fn end(&self, dir: RelPath, generation: u64) {
+        self.own.hold().end(Hint::Unwatched { dir, generation });
+    }
+
     /// The inode that a path leads to now.
     fn id_at(&self, dir: &RelPath) -> Option<FileId> {
         let meta = std::fs::symlink_metadata(self.absolute(dir)).ok()?;
@@ -130,7 +133,11 @@ impl NotifyWatcher {
 }
 
 impl Watcher for NotifyWatcher {
-    fn watch(&self, dir: &RelPath, id: FileId) -> Result<u64, WatchError> {
+    fn backend(&self) -> Backend {
+        Backend::Notify
+    }
+
+    fn watch(&self, dir: &RelPath, _: BorrowedFd<'_>, id: FileId) -> Result<Watch, WatchError> {
         let mut book = self.book();
         // Before anything is taken off: a walk may be behind a rename.
         if self.id_at(dir) != Some(id) {
@@ -141,13 +148,13 @@ impl Watcher for NotifyWatcher {
         if let Some(old) = other_path
             && let Some(entry) = self.take_off(&mut book, &old)
         {
-            self.own.end(old, entry.generation);
+            self.end(old, entry.generation);
         }
         let placed = book.instances[instance(dir)]
             .watch(&self.absolute(dir), RecursiveMode::NonRecursive)
             .map_err(watch_error);
         if let Some(entry) = same_path.filter(|entry| placed.is_err() || entry.id != id) {
-            self.own.end(dir.clone(), entry.generation);
+            self.end(dir.clone(), entry.generation);
         }
         placed?;
         book.generation += 1;
@@ -156,7 +163,10 @@ impl Watcher for NotifyWatcher {
         book.by_id.insert(id, dir.clone());
         let there = self.id_at(dir);
         if there == Some(id) {
-            return Ok(generation);
+            return Ok(Watch {
+                generation,
+                key: DirKey::BY_PATH,
+            });
         }
         self.take_off(&mut book, dir);
         // Perhaps this other directory was watched here, and its own watch is what ended now.
@@ -164,17 +174,17 @@ impl Watcher for NotifyWatcher {
         if let Some((path, entry)) =
             other.and_then(|path| Some((path.clone(), book.by_path.get(&path)?)))
         {
-            self.own.end(path, entry.generation);
+            self.end(path, entry.generation);
         }
         Err(WatchError::Gone)
     }
 
-    fn unwatch(&self, dir: &RelPath, generation: u64) {
+    fn unwatch(&self, dir: &RelPath, watch: Watch) {
         let mut book = self.book();
         if book
             .by_path
             .get(dir)
-            .is_some_and(|entry| entry.generation == generation)
+            .is_some_and(|entry| entry.generation == watch.generation)
         {
             self.take_off(&mut book, dir);
         }
@@ -205,15 +215,18 @@ fn handler(
         attend();
         match event {
             // Asked first: such an event has no paths.
-            Ok(event) if event.need_rescan() => dirty.lose(),
+            Ok(event) if event.need_rescan() => dirty.hold().lose(),
             Ok(event) if is_reading(event.kind) => {}
             Ok(event) => {
-                if event.paths.iter().any(|path| below(&root, path).is_none()) {
-                    dirty.lose();
+                let mut adding = dirty.hold();
+                for path in &event.paths {
+                    match below(&root, path) {
+                        Some(name) => adding.name(DirKey::BY_PATH, name),
+                        None => adding.lose(),
+                    }
                 }
-                dirty.add(event.paths.iter().filter_map(|path| below(&root, path)));
             }
-            Err(_) => dirty.lose(),
+            Err(_) => dirty.hold().lose(),
         }
     }
 }
@@ -260,148 +273,20 @@ fn watch_error(error: Error) -> WatchError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crossbeam_channel::Receiver;
-    use std::collections::BTreeSet;
-    use std::time::Duration;
-
-    struct Watching {
-        _hold: tempfile::TempDir,
-        root: PathBuf,
-        watcher: NotifyWatcher,
-        drain: Drain,
-        woken: Receiver<()>,
-    }
-
-    fn watching() -> Watching {
-        let hold = tempfile::tempdir().expect("a temporary directory");
-        let root = hold.path().canonicalize().expect("it is there");
-        let (poke, woken) = crossbeam_channel::bounded(1);
-        let wake = Waker::new(move || {
-            // Full: a poke waits already.
-            if poke.try_send(()).is_err() {}
-        });
-        let attend: Attend = Arc::new(|| {});
-        let (watcher, drain) = NotifyWatcher::new(&root, &wake, &attend).expect("instances");
-        Watching {
-            _hold: hold,
-            root,
-            watcher,
-            drain,
-            woken,
-        }
-    }
-
-    fn rel(path: &str) -> RelPath {
-        RelPath::new(path.as_bytes()).expect("a path")
-    }
-
-    impl Watching {
-        fn watch(&self, dir: &str) -> u64 {
-            let meta = std::fs::metadata(self.root.join(dir)).expect("a directory");
-            let id = FileId {
-                dev: meta.dev(),
-                ino: meta.ino(),
-            };
-            self.watcher.watch(&rel(dir), id).expect("a watch")
-        }
-
-        fn make(&self, dir: &str) {
-            std::fs::create_dir_all(self.root.join(dir)).expect("a directory");
-        }
-
-        fn write(&self, file: &str) {
-            std::fs::write(self.root.join(file), b"x").expect("a file");
-        }
-
-        /// Waits until `name` was heard, and gives all that was heard meanwhile.
-        fn hear(&mut self, name: &str) -> BTreeSet<String> {
-            let mut heard = BTreeSet::new();
-            while !heard.contains(name) {
-                let woken = self.woken.recv_timeout(Duration::from_secs(10));
-                assert!(woken.is_ok(), "never heard of {name}, only {heard:?}");
-                let mut names = Vec::new();
-                assert!(!self.drain.drain(&mut names).lost);
-                heard.extend(names.iter().map(|name| crate::model::path::escape(name)));
-            }
-            heard
-        }
-    }
-
-    #[test]
-    fn writes_are_heard_and_readers_are_not() {
-        let mut w = watching();
-        w.make("s/a");
-        w.write("s/quiet");
-        for dir in ["", "s", "s/a"] {
-            w.watch(dir);
-        }
-        for entry in std::fs::read_dir(w.root.join("s")).expect("a directory") {
-            entry.expect("an entry");
-        }
-        std::fs::read(w.root.join("s/quiet")).expect("a file");
-        w.write("s/a/loud");
-        w.hear("s/a/loud");
-        w.write("s/loud");
-        let heard = w.hear("s/loud");
-        assert!(!heard.contains("s/quiet"), "{heard:?}");
-        assert_eq!(w.watcher.n_watches(), 3);
-    }
-
-    #[test]
-    fn a_new_directory_on_an_old_path_stays_watched() {
-        let mut w = watching();
-        w.make("s");
-        w.watch("s");
-        for n in 0..50 {
-            std::fs::remove_dir_all(w.root.join("s")).expect("a directory");
-            w.make("s");
-            w.watch("s");
-            let file = format!("s/f{n}");
-            w.write(&file);
-            w.hear(&file);
-            // The old one's DELETE_SELF is drained by now; the watch must have survived it.
-            w.write(&format!("{file}b"));
-            w.hear(&format!("{file}b"));
-        }
-    }
-
-    #[test]
-    fn a_moved_directory_is_heard_under_its_new_path_only() {
-        let mut w = watching();
-        w.make("old/sub");
-        let old = w.watch("old");
-        let sub = w.watch("old/sub");
-        std::fs::rename(w.root.join("old"), w.root.join("new")).expect("a rename");
-        w.watch("new");
-        w.watch("new/sub");
-        w.watcher.unwatch(&rel("old"), old);
-        w.watcher.unwatch(&rel("old/sub"), sub);
-        w.write("new/file");
-        w.hear("new/file");
-        w.write("new/sub/file");
-        w.hear("new/sub/file");
-        assert_eq!(w.watcher.n_watches(), 2);
-    }
-
-    #[test]
-    fn an_old_generation_ends_nothing() {
-        let mut w = watching();
-        w.make("s");
-        let first = w.watch("s");
-        let second = w.watch("s");
-        w.watcher.unwatch(&rel("s"), first);
-        w.write("s/file");
-        w.hear("s/file");
-        w.watcher.unwatch(&rel("s"), second);
-        assert_eq!(w.watcher.n_watches(), 0);
-    }
+    use crate::model::watcher::Hints;
+    use std::os::fd::AsFd;
 
     #[test]
     fn what_is_gone_or_no_directory_says_so() {
-        let w = watching();
+        let hold = tempfile::tempdir().expect("a temporary directory");
+        let here = std::fs::File::open(hold.path()).expect("opened");
+        let wake = Waker::new(|| {});
+        let attend: Attend = Arc::new(|| {});
+        let (watcher, _drain) = NotifyWatcher::new(hold.path(), &wake, &attend).expect("instances");
         let id = FileId { dev: 1, ino: 1 };
         for dir in ["nothing", "nothing/below"] {
-            let error = w.watcher.watch(&rel(dir), id);
+            let dir = RelPath::new(dir.as_bytes()).expect("a path");
+            let error = watcher.watch(&dir, here.as_fd(), id);
             assert!(matches!(error, Err(WatchError::Gone)), "{error:?}");
         }
     }
@@ -412,7 +297,11 @@ mod tests {
         let dirty = Arc::new(Dirty::new(wake));
         let mut drain = Drain::new(vec![dirty.clone()]);
         let handle = handler(Path::new("/r"), dirty, Arc::new(|| {}));
-        let lost = |drain: &mut Drain| drain.drain(&mut Vec::new()).lost;
+        let lost = |drain: &mut Drain| {
+            let mut hints = Vec::new();
+            drain.drain(&|_| true, &mut hints);
+            hints.contains(&Hint::Lost)
+        };
         handle(Ok(
             Event::new(EventKind::Other).set_flag(notify::event::Flag::Rescan)
         ));

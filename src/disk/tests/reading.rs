@@ -10,11 +10,12 @@ use crate::model::listing::{Listing, ScanId, ScanOrder, Unlisted, Walked, Watche
 use crate::model::path::RelPath;
 use crate::model::seen::{FileId, FileKind, Seen};
 use crate::model::session::Content;
-use crate::model::watcher::{WatchError, Watcher};
+use crate::model::watcher::{Backend, DirKey, Watch, WatchError, Watcher};
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::BorrowedFd;
 use std::os::unix::fs::symlink;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 fn walked(
     tree: &Tree,
@@ -126,43 +127,46 @@ fn a_walk_ends_once_also_when_stopped_or_unheard() {
 }
 
 /// Replaces a directory at the moment its watch is placed.
-struct Swapping<'a>(&'a Ground, AtomicBool);
+struct Swapping<'a>(&'a Ground);
 
 impl Watcher for Swapping<'_> {
-    fn watch(&self, dir: &RelPath, _id: FileId) -> Result<u64, WatchError> {
+    fn backend(&self) -> Backend {
+        Backend::Inotify
+    }
+    fn watch(&self, dir: &RelPath, fd: BorrowedFd<'_>, id: FileId) -> Result<Watch, WatchError> {
         if dir == &rel("s") {
             let s = self.0.root.join("s");
             std::fs::rename(&s, self.0.root.join("moved")).expect("a rename");
             symlink(&self.0.outside, s).expect("a symlink");
         }
-        Ok(3)
+        let held = crate::disk::tree::fd_stat(fd).expect("it is open");
+        assert_eq!(held.id, id, "the watch is for what is held open");
+        Ok(PLACED)
     }
-    fn unwatch(&self, dir: &RelPath, generation: u64) {
-        assert_eq!((dir, generation), (&rel("s"), 3));
-        self.1.store(true, Ordering::Relaxed);
-    }
+    fn unwatch(&self, _: &RelPath, _: Watch) {}
     fn n_watches(&self) -> usize {
         0
     }
 }
 
+const PLACED: Watch = Watch {
+    generation: 3,
+    key: DirKey(7),
+};
+
 #[test]
-fn a_watch_on_another_directory_is_none() {
+fn what_is_watched_is_what_is_listed() {
     let ground = ground();
     ground.write("s/data", b"");
-    let watcher = Swapping(&ground, AtomicBool::new(false));
+    let watcher = Swapping(&ground);
     let walked = walked(&ground.tree, &RelPath::root(), Some(&watcher), 1);
-    assert!(watcher.1.load(Ordering::Relaxed), "it was taken off again");
-    let watched = |dir: &str| {
-        walked.iter().find_map(|walked| match walked {
-            Walked::Chunk(chunk) if chunk.dir == RelPath::new(dir.as_bytes()).expect("a path") => {
-                Some(chunk.watched)
-            }
-            _ => None,
-        })
-    };
-    assert_eq!(watched(""), Some(Watched::Placed(3)));
-    assert_eq!(watched("s"), Some(Watched::Failed));
+    let s = walked.iter().find_map(|walked| match walked {
+        Walked::Chunk(chunk) if chunk.dir == rel("s") => Some(chunk),
+        _ => None,
+    });
+    let s = s.expect("it is listed");
+    assert_eq!(s.watched, Watched::Placed(PLACED));
+    assert!(s.entries().any(|(name, _)| name == b"data"));
     assert!(!names(&walked).iter().any(|name| name.contains("precious")));
 }
 

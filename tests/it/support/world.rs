@@ -26,6 +26,7 @@ use housekeeper::model::report::{AsideName, LockTry, Report};
 use housekeeper::model::seen::{Seen, Stat};
 use housekeeper::model::session::Key;
 use housekeeper::model::time::{Now, Tick, Time, UnixNanos};
+use housekeeper::model::watcher::Watch as Placed;
 use housekeeper::policy::limits::{Limits, Protect};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -479,8 +480,8 @@ impl World {
         LockTry::Taken
     }
 
-    pub(super) fn unwatch(&mut self, watches: &[(RelPath, u64)]) {
-        for (path, generation) in watches {
+    pub(super) fn unwatch(&mut self, watches: &[(RelPath, Placed)]) {
+        for (path, Placed { generation, .. }) in watches {
             if self
                 .watches
                 .get(generation)

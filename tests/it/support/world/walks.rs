@@ -92,7 +92,7 @@ impl World {
             path: path.clone(),
         };
         self.watches.insert(self.next_watch, watch);
-        Some(Watched::Placed(self.next_watch))
+        Some(Watched::Placed(placed(self.next_watch)))
     }
 
     /// One chunk of at most three names.
@@ -195,5 +195,13 @@ impl World {
         };
         let seq = order.seq;
         self.answers.push(Input::Read { seq, of });
+    }
+}
+
+/// The world's hints name paths.
+fn placed(generation: u64) -> housekeeper::model::watcher::Watch {
+    housekeeper::model::watcher::Watch {
+        generation,
+        ..Default::default()
     }
 }

@@ -1,0 +1,260 @@
+//! Hints from fanotify: one mark on the whole file system, and no watch for any directory.
+//!
+//! Needs `CAP_SYS_ADMIN` and Linux 5.17 (`FAN_REPORT_TARGET_FID`, `FAN_RENAME`). The queue has
+//! no limit and the kernel merges what happens to one inode, so the engine's own thread reads
+//! it. Hints call a directory by a keyed hash of its file handle; the walker tells the hash
+//! of each directory before it lists it, and no path is asked for at any event.
+//!
+//! Everything on the file system is told, the agent's own writes as well. What lies in a
+//! directory that nobody announced is dropped here, at the cost of one hash; that is all of
+//! the agent's own: its state, its log, and what it empties in the trash.
+//!
+//! Bounds: a drain takes [`BUFFER`] bytes of events; [`MAX_FOLLOWED`] inodes with names
+//! elsewhere are followed, further ones are left to the guard and the rescans.
+
+pub mod event;
+mod sys;
+
+use self::event::{Event, Handle, OVERFLOW, Record};
+use crate::model::hint::Hint;
+use crate::model::path::RelPath;
+use crate::model::seen::FileId;
+use crate::model::watcher::{Backend, DirKey, Drained, Hints, Watch, WatchError, Watcher};
+use crate::watch::dirty::Waker;
+use rustix::io::Errno;
+use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasher, RandomState};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::Instant;
+
+/// Some thousand events.
+const BUFFER: usize = 128 << 10;
+/// How many inodes with names elsewhere are followed.
+const MAX_FOLLOWED: usize = 1 << 16;
+
+/// The walkers' side.
+#[derive(Debug)]
+pub struct FanotifyWatcher(Arc<Shared>);
+
+/// The engine's side.
+#[derive(Debug)]
+pub struct FanotifyHints {
+    shared: Arc<Shared>,
+    queue: OwnedFd,
+    buffer: Vec<u8>,
+    /// Bytes of the buffer that were read and not understood yet.
+    n_filled: usize,
+    /// Directories announced in this drain: the engine does not know them yet.
+    announced: HashSet<DirKey>,
+    followed: HashMap<DirKey, u64>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    hasher: RandomState,
+    last: AtomicU64,
+    news: Mutex<News>,
+    /// The engine found [`Self::news`] held: who holds it wakes the engine afterwards.
+    awaited: AtomicBool,
+    wake: Waker,
+    n_followed: AtomicUsize,
+}
+
+/// What walkers tell. Said before any later event is understood.
+#[derive(Debug, Default)]
+struct News {
+    begun: Vec<DirKey>,
+    followed: Vec<(DirKey, u64)>,
+}
+
+/// Marks the file system that `root` lies on.
+///
+/// # Errors
+/// EPERM without the capability, EINVAL before Linux 5.17, ENODEV, EXDEV or EOPNOTSUPP where
+/// the file system cannot be marked, EMFILE where there are too many groups.
+pub fn start(
+    root: BorrowedFd<'_>,
+    wake: &Waker,
+) -> Result<(FanotifyWatcher, FanotifyHints), WatchError> {
+    let failed = |errno: Errno| WatchError::Failed(errno.into());
+    let queue = sys::init().map_err(failed)?;
+    // Asked first: a file system without handles gives events that nobody can place.
+    sys::handle(root, c"").map_err(failed)?;
+    sys::mark(queue.as_fd(), root).map_err(failed)?;
+    let shared = Arc::new(Shared {
+        hasher: RandomState::new(),
+        last: AtomicU64::new(0),
+        news: Mutex::default(),
+        awaited: AtomicBool::new(false),
+        wake: wake.clone(),
+        n_followed: AtomicUsize::new(0),
+    });
+    let hints = FanotifyHints {
+        shared: shared.clone(),
+        queue,
+        buffer: vec![0; BUFFER],
+        n_filled: 0,
+        announced: HashSet::new(),
+        followed: HashMap::new(),
+    };
+    Ok((FanotifyWatcher(shared), hints))
+}
+
+impl Shared {
+    /// Never 0: that is no directory's key.
+    fn key(&self, handle: Handle<'_>) -> DirKey {
+        DirKey(self.hasher.hash_one(handle).max(1))
+    }
+
+    fn tell(&self, tell: impl FnOnce(&mut News)) {
+        let mut news: MutexGuard<'_, News> =
+            self.news.lock().unwrap_or_else(PoisonError::into_inner);
+        tell(&mut news);
+        drop(news);
+        if self.awaited.swap(false, Ordering::SeqCst) {
+            self.wake.poke();
+        }
+    }
+
+    fn key_of(&self, dir: BorrowedFd<'_>, name: &std::ffi::CStr) -> Result<DirKey, Errno> {
+        let handle = sys::handle(dir, name)?;
+        Ok(self.key(handle.get()))
+    }
+}
+
+impl Watcher for FanotifyWatcher {
+    fn backend(&self) -> Backend {
+        Backend::Fanotify
+    }
+
+    fn watch(&self, _: &RelPath, fd: BorrowedFd<'_>, _: FileId) -> Result<Watch, WatchError> {
+        let key = self
+            .0
+            .key_of(fd, c"")
+            .map_err(|errno| WatchError::Failed(errno.into()))?;
+        let generation = self.0.last.fetch_add(1, Ordering::Relaxed) + 1;
+        self.0.tell(|news| news.begun.push(key));
+        Ok(Watch { generation, key })
+    }
+
+    /// There is nothing to end: the mark stays, and the index forgets the key.
+    fn unwatch(&self, _: &RelPath, _: Watch) {}
+
+    fn follow(&self, dir: BorrowedFd<'_>, name: &[u8], id: FileId) {
+        if self.0.n_followed.load(Ordering::Relaxed) >= MAX_FOLLOWED {
+            return;
+        }
+        let Ok(name) = std::ffi::CString::new(name) else {
+            return;
+        };
+        match self.0.key_of(dir, &name) {
+            Ok(key) => self.0.tell(|news| news.followed.push((key, id.ino))),
+            Err(errno) => tracing::debug!(%errno, "an inode cannot be followed"),
+        }
+    }
+
+    /// The one mark.
+    fn n_watches(&self) -> usize {
+        1
+    }
+}
+
+impl FanotifyHints {
+    /// Fills the buffer, unless something waits in it still.
+    fn read(&mut self, drained: &mut Drained) {
+        if self.n_filled > 0 {
+            return;
+        }
+        match rustix::io::read(&self.queue, &mut self.buffer[..]) {
+            Ok(n_read) => self.n_filled = n_read,
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(errno) => {
+                drained.broken = Some(format!("fanotify cannot be read: {errno}"));
+            }
+        }
+    }
+
+    /// What walkers told before the events at hand were read. `false`: one of them is telling
+    /// just now, and wakes the engine when it has done.
+    fn hear_news(&mut self, into: &mut Vec<Hint>) -> bool {
+        let shared = self.shared.clone();
+        let tried = shared.news.try_lock().or_else(|error| match error {
+            TryLockError::WouldBlock => {
+                shared.awaited.store(true, Ordering::SeqCst);
+                // Who held it may have looked at the flag before.
+                shared.news.try_lock()
+            }
+            TryLockError::Poisoned(_) => Err(error),
+        });
+        let mut news = match tried {
+            Ok(news) => news,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return false,
+        };
+        self.announced.clear();
+        for dir in news.begun.drain(..) {
+            self.announced.insert(dir);
+            into.push(Hint::Begun { dir });
+        }
+        self.followed.extend(news.followed.drain(..));
+        shared
+            .n_followed
+            .store(self.followed.len(), Ordering::Relaxed);
+        true
+    }
+
+    fn take(&self, event: Event<'_>, known: &dyn Fn(DirKey) -> bool, into: &mut Vec<Hint>) -> bool {
+        let seen = event.records(|record| match record {
+            Record::Entry { name: b".", .. } => {}
+            Record::Entry { dir, name } => {
+                let dir = self.shared.key(dir);
+                if known(dir) || self.announced.contains(&dir) {
+                    into.push(Hint::Entry {
+                        dir,
+                        path: name.into(),
+                        name_at: 0,
+                    });
+                }
+            }
+            Record::Target(target) if !self.followed.is_empty() => {
+                if let Some(ino) = self.followed.get(&self.shared.key(target)) {
+                    into.push(Hint::Inode(*ino));
+                }
+            }
+            Record::Target(_) => {}
+        });
+        seen.is_ok()
+    }
+}
+
+impl Hints for FanotifyHints {
+    fn source(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.queue.as_fd())
+    }
+
+    fn drain(&mut self, known: &dyn Fn(DirKey) -> bool, into: &mut Vec<Hint>) -> Drained {
+        let mut drained = Drained::default();
+        self.read(&mut drained);
+        if !self.hear_news(into) || self.n_filled == 0 {
+            return drained;
+        }
+        drained.first_at = Some(Instant::now());
+        let mut rest = &self.buffer[..self.n_filled];
+        loop {
+            match event::next(&mut rest) {
+                Ok(Some(event)) if event.mask & OVERFLOW != 0 => into.push(Hint::Lost),
+                Ok(Some(event)) if self.take(event, known, into) => {}
+                Ok(None) => break,
+                Ok(Some(_)) | Err(_) => {
+                    drained.broken = Some(event::Malformed.to_string());
+                    into.push(Hint::Lost);
+                    break;
+                }
+            }
+        }
+        self.n_filled = 0;
+        drained
+    }
+}

@@ -1,0 +1,119 @@
+//! The three system calls of fanotify that no crate at hand makes.
+
+#![expect(
+    unsafe_code,
+    reason = "rustix has no fanotify and no name_to_handle_at"
+)]
+
+use super::event::Handle;
+use rustix::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use rustix::io::Errno;
+use std::ffi::CStr;
+
+const INIT: libc::c_uint = libc::FAN_CLASS_NOTIF
+    | libc::FAN_CLOEXEC
+    | libc::FAN_NONBLOCK
+    | libc::FAN_UNLIMITED_QUEUE
+    | libc::FAN_REPORT_FID
+    | libc::FAN_REPORT_DFID_NAME
+    | libc::FAN_REPORT_TARGET_FID;
+const MASK: u64 = libc::FAN_CREATE
+    | libc::FAN_DELETE
+    | libc::FAN_RENAME
+    | libc::FAN_MODIFY
+    | libc::FAN_CLOSE_WRITE
+    | libc::FAN_ATTRIB
+    | libc::FAN_ONDIR;
+/// `MAX_HANDLE_SZ` of name_to_handle_at(2).
+const MAX_HANDLE: usize = 128;
+/// `AT_HANDLE_FID` of Linux 6.5: a handle to compare, not to open, as fanotify's are.
+const AT_HANDLE_FID: libc::c_int = 0x200;
+
+/// A new group.
+pub(super) fn init() -> Result<OwnedFd, Errno> {
+    // SAFETY: takes two numbers.
+    let fd = unsafe { libc::fanotify_init(INIT, (libc::O_RDONLY | libc::O_CLOEXEC) as u32) };
+    if fd < 0 {
+        return Err(last());
+    }
+    // SAFETY: the kernel has just made it, and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Marks the file system on which the directory lies.
+pub(super) fn mark(group: BorrowedFd<'_>, root: BorrowedFd<'_>) -> Result<(), Errno> {
+    let flags = libc::FAN_MARK_ADD | libc::FAN_MARK_FILESYSTEM;
+    // SAFETY: both descriptors live through the call; a null path means the descriptor itself.
+    let done = unsafe {
+        libc::fanotify_mark(
+            group.as_raw_fd(),
+            flags,
+            MASK,
+            root.as_raw_fd(),
+            std::ptr::null(),
+        )
+    };
+    if done == 0 { Ok(()) } else { Err(last()) }
+}
+
+/// `struct file_handle` with room for the longest.
+#[repr(C)]
+pub(super) struct Owned {
+    n_bytes: u32,
+    kind: i32,
+    bytes: [u8; MAX_HANDLE],
+}
+
+impl Owned {
+    pub(super) fn get(&self) -> Handle<'_> {
+        Handle {
+            kind: self.kind,
+            bytes: &self.bytes[..self.n_bytes as usize],
+        }
+    }
+}
+
+/// The handle of a name in a directory, of a symlink itself; of the directory for no name.
+pub(super) fn handle(dir: BorrowedFd<'_>, name: &CStr) -> Result<Owned, Errno> {
+    match handle_with(dir, name, AT_HANDLE_FID) {
+        // Before Linux 6.5 the flag is not known.
+        Err(Errno::INVAL) => handle_with(dir, name, 0),
+        answered => answered,
+    }
+}
+
+fn handle_with(dir: BorrowedFd<'_>, name: &CStr, flags: libc::c_int) -> Result<Owned, Errno> {
+    let mut handle = Owned {
+        n_bytes: MAX_HANDLE as u32,
+        kind: 0,
+        bytes: [0; MAX_HANDLE],
+    };
+    let mut mount: libc::c_int = 0;
+    let flags = if name.is_empty() {
+        flags | libc::AT_EMPTY_PATH
+    } else {
+        flags
+    };
+    // SAFETY: the name ends with NUL; `handle` says how much room it has, and both places
+    // live through the call.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_name_to_handle_at,
+            dir.as_raw_fd(),
+            name.as_ptr(),
+            &raw mut handle,
+            &raw mut mount,
+            flags,
+        )
+    };
+    if done != 0 {
+        return Err(last());
+    }
+    // The kernel never says more than there is room for; believed only so far.
+    handle.n_bytes = handle.n_bytes.min(MAX_HANDLE as u32);
+    Ok(handle)
+}
+
+fn last() -> Errno {
+    Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
+}

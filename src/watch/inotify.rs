@@ -1,0 +1,247 @@
+//! Hints from inotify itself: one watch for each directory, placed by the walker.
+//!
+//! A watch belongs to an inode, not to a path, so its descriptor is what hints call the
+//! directory by: a rename of a directory, or of one above it, costs nothing here, and ending
+//! a watch never takes a pass over the others. A directory is watched through the descriptor
+//! that the walker holds (`/proc/self/fd`), so that no rename can put the watch elsewhere.
+//!
+//! The kernel's queue fills in milliseconds: a thread of its own drains it into the dirty set
+//! and never looks at the disk.
+//!
+//! `IN_EXCL_UNLINK` is not asked for: it would silence writes to a file that was made without
+//! a name (`O_TMPFILE`) and linked afterwards, which count.
+
+use crate::model::hint::Hint;
+use crate::model::path::RelPath;
+use crate::model::seen::FileId;
+use crate::model::watcher::{Backend, DirKey, Watch, WatchError, Watcher};
+use crate::watch::Attend;
+use crate::watch::dirty::{Adding, Dirty, Drain, Waker};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
+use rustix::io::Errno;
+use std::collections::HashMap;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+/// Some eight thousand events.
+const BUFFER: usize = 256 << 10;
+const MASK: WatchFlags = WatchFlags::MODIFY
+    .union(WatchFlags::CLOSE_WRITE)
+    .union(WatchFlags::ATTRIB)
+    .union(WatchFlags::CREATE)
+    .union(WatchFlags::DELETE)
+    .union(WatchFlags::MOVED_FROM)
+    .union(WatchFlags::MOVED_TO)
+    .union(WatchFlags::ONLYDIR);
+/// What happens to the root itself is told to nobody who watches its parent: nobody does.
+const ROOT_MASK: WatchFlags = MASK
+    .union(WatchFlags::MOVE_SELF)
+    .union(WatchFlags::DELETE_SELF);
+const OF_SELF: ReadFlags = ReadFlags::MOVE_SELF
+    .union(ReadFlags::DELETE_SELF)
+    .union(ReadFlags::UNMOUNT);
+
+/// Watches with inotify.
+#[derive(Debug)]
+pub struct InotifyWatcher {
+    shared: Arc<Shared>,
+    stop: Arc<OwnedFd>,
+    reader: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    queue: OwnedFd,
+    book: Mutex<Book>,
+    dirty: Arc<Dirty>,
+}
+
+/// What is watched. A watch that is not in it any more ended because it was asked to.
+#[derive(Debug, Default)]
+struct Book {
+    /// The number of the last watch placed on each descriptor.
+    generations: HashMap<i32, u64>,
+    last: u64,
+}
+
+impl InotifyWatcher {
+    /// Begins with no watch. Hints go to the [`Drain`], each followed by a poke of `wake`.
+    ///
+    /// # Errors
+    /// No instance can be had (EMFILE, ENOSYS), no thread, or there is no `/proc`.
+    pub fn new(wake: &Waker, attend: &Attend) -> Result<(Self, Drain), WatchError> {
+        let failed = |error: std::io::Error| WatchError::Failed(error);
+        if !Path::new("/proc/self/fd").is_dir() {
+            return Err(failed(std::io::Error::other("/proc is not mounted")));
+        }
+        let queue = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)
+            .map_err(|errno| failed(errno.into()))?;
+        let stop = eventfd(0, EventfdFlags::CLOEXEC).map_err(|errno| failed(errno.into()))?;
+        let stop = Arc::new(stop);
+        let shared = Arc::new(Shared {
+            queue,
+            book: Mutex::default(),
+            dirty: Arc::new(Dirty::new(wake.clone())),
+        });
+        let drain = Drain::new(vec![shared.dirty.clone()]);
+        let (reading, stopped, attend) = (shared.clone(), stop.clone(), attend.clone());
+        let reader = std::thread::Builder::new()
+            .name("inotify".into())
+            .spawn(move || reading.read(&stopped, &attend))
+            .map_err(failed)?;
+        let watcher = Self {
+            shared,
+            stop,
+            reader: Some(reader),
+        };
+        Ok((watcher, drain))
+    }
+}
+
+impl Drop for InotifyWatcher {
+    fn drop(&mut self) {
+        // An eventfd's counter has room for one, and its write does not wait.
+        if rustix::io::write(&self.stop, &1u64.to_ne_bytes()).is_ok()
+            && let Some(reader) = self.reader.take()
+            && reader.join().is_err()
+        {
+            tracing::error!(
+                event = "thread.panicked",
+                "the thread that reads inotify panicked"
+            );
+        }
+    }
+}
+
+impl Watcher for InotifyWatcher {
+    fn backend(&self) -> Backend {
+        Backend::Inotify
+    }
+
+    fn watch(&self, dir: &RelPath, fd: BorrowedFd<'_>, _: FileId) -> Result<Watch, WatchError> {
+        let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+        let mask = if dir.is_root() { ROOT_MASK } else { MASK };
+        let watch = {
+            let mut book = self.shared.book();
+            let wd = inotify::add_watch(&self.shared.queue, path, mask).map_err(watch_error)?;
+            book.last += 1;
+            let generation = book.last;
+            book.generations.insert(wd, generation);
+            Watch {
+                generation,
+                key: key(wd),
+            }
+        };
+        self.shared.dirty.begin(watch.key);
+        Ok(watch)
+    }
+
+    fn unwatch(&self, _: &RelPath, watch: Watch) {
+        // Keys are made from descriptors.
+        let wd = watch.key.0 as i32;
+        let mut book = self.shared.book();
+        if book.generations.get(&wd) != Some(&watch.generation) {
+            return;
+        }
+        book.generations.remove(&wd);
+        match inotify::remove_watch(&self.shared.queue, wd) {
+            // Its directory is gone, and the kernel took it off before us.
+            Ok(()) | Err(Errno::INVAL) => {}
+            Err(errno) => tracing::debug!(%errno, "a watch could not be taken off"),
+        }
+    }
+
+    fn n_watches(&self) -> usize {
+        self.shared.book().generations.len()
+    }
+}
+
+/// Descriptors begin at 1.
+fn key(wd: i32) -> DirKey {
+    DirKey(wd as u64)
+}
+
+fn watch_error(errno: Errno) -> WatchError {
+    match errno {
+        Errno::NOSPC | Errno::NOMEM => WatchError::Exhausted,
+        Errno::NOENT | Errno::NOTDIR => WatchError::Gone,
+        errno => WatchError::Failed(errno.into()),
+    }
+}
+
+impl Shared {
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The reader's thread: until it is stopped, or the kernel gives no more.
+    fn read(&self, stop: &OwnedFd, attend: &Attend) {
+        let mut buffer = vec![MaybeUninit::uninit(); BUFFER];
+        let mut reader = Reader::new(&self.queue, &mut buffer);
+        loop {
+            let mut fds = [
+                PollFd::new(&self.queue, PollFlags::IN),
+                PollFd::new(stop, PollFlags::IN),
+            ];
+            match poll(&mut fds, None) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(errno) => return self.break_off(errno),
+            }
+            if fds[1].revents().contains(PollFlags::IN) {
+                return;
+            }
+            attend();
+            if let Err(errno) = self.take_batch(&mut reader) {
+                return self.break_off(errno);
+            }
+        }
+    }
+
+    /// One buffer of events.
+    fn take_batch(&self, reader: &mut Reader<'_, &OwnedFd>) -> Result<(), Errno> {
+        let mut adding = self.dirty.hold();
+        loop {
+            match reader.next() {
+                Ok(event) => self.take(&event, &mut adding),
+                Err(Errno::AGAIN | Errno::INTR) => return Ok(()),
+                Err(errno) => return Err(errno),
+            }
+            if reader.is_buffer_empty() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn take(&self, event: &inotify::Event<'_>, adding: &mut Adding<'_>) {
+        let flags = event.events();
+        if flags.contains(ReadFlags::QUEUE_OVERFLOW) {
+            return adding.lose();
+        }
+        if flags.intersects(OF_SELF) {
+            adding.touch_root();
+        }
+        if flags.contains(ReadFlags::IGNORED) {
+            if self.book().generations.remove(&event.wd()).is_some() {
+                adding.end(Hint::Ended {
+                    dir: key(event.wd()),
+                });
+            }
+            return;
+        }
+        // An event without a name is about the directory itself: its parent's watch tells the
+        // same with a name.
+        if let Some(name) = event.file_name() {
+            adding.name(key(event.wd()), name.to_bytes());
+        }
+    }
+
+    fn break_off(&self, errno: Errno) {
+        self.dirty
+            .hold()
+            .break_off(format!("inotify cannot be read: {errno}"));
+    }
+}

@@ -1,0 +1,268 @@
+//! What every source of hints must do, whichever it is.
+
+use super::*;
+use crate::model::path::RelPath;
+use crate::model::seen::FileId;
+use crate::model::watcher::Watch;
+use std::collections::{BTreeSet, HashMap};
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+struct Watching {
+    _hold: tempfile::TempDir,
+    root: PathBuf,
+    backend: Backend,
+    watcher: Arc<dyn Watcher>,
+    hints: Box<dyn Hints>,
+    dirs: Mutex<HashMap<DirKey, String>>,
+}
+
+/// Each source that this host allows; says which it does not.
+fn each(script: impl Fn(&mut Watching)) {
+    for backend in [Backend::Fanotify, Backend::Inotify, Backend::Notify] {
+        let hold = tempfile::tempdir().expect("a temporary directory");
+        let root = hold.path().canonicalize().expect("it is there");
+        let dir = File::open(&root).expect("opened");
+        let wake = Waker::new(|| {});
+        let attend: Attend = Arc::new(|| {});
+        let source = match open(backend, &root, dir.as_fd(), &wake, &attend) {
+            Ok(source) => source,
+            Err(error) => {
+                tracing::warn!(?error, backend = backend.name(), "skipped");
+                continue;
+            }
+        };
+        script(&mut Watching {
+            _hold: hold,
+            root,
+            backend,
+            watcher: source.watcher.expect("a source that hears"),
+            hints: source.hints,
+            dirs: Mutex::default(),
+        });
+    }
+}
+
+fn rel(path: &str) -> RelPath {
+    RelPath::new(path.as_bytes()).expect("a path")
+}
+
+impl Watching {
+    fn watch(&self, dir: &str) -> Watch {
+        let held = File::open(self.root.join(dir)).expect("a directory");
+        let meta = held.metadata().expect("it is open");
+        let id = FileId {
+            dev: meta.dev(),
+            ino: meta.ino(),
+        };
+        let watch = self
+            .watcher
+            .watch(&rel(dir), held.as_fd(), id)
+            .expect("a watch");
+        self.dirs
+            .lock()
+            .expect("no panic")
+            .insert(watch.key, dir.to_owned());
+        watch
+    }
+
+    fn make(&self, dir: &str) {
+        std::fs::create_dir_all(self.root.join(dir)).expect("a directory");
+    }
+
+    fn write(&self, file: &str) {
+        std::fs::write(self.root.join(file), b"x").expect("a file");
+    }
+
+    fn drain(&mut self) -> Vec<Hint> {
+        let mut hints = Vec::new();
+        let dirs = self.dirs.lock().expect("no panic");
+        let drained = self.hints.drain(&|key| dirs.contains_key(&key), &mut hints);
+        assert_eq!(drained.broken, None);
+        assert!(!hints.contains(&Hint::Lost));
+        hints
+    }
+
+    /// Waits until `name` was heard, and gives all that was heard meanwhile.
+    fn hear(&mut self, name: &str) -> BTreeSet<String> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut heard = BTreeSet::new();
+        while !heard.contains(name) {
+            assert!(
+                Instant::now() < deadline,
+                "{:?} never told of {name}, only {heard:?}",
+                self.backend
+            );
+            for hint in self.drain() {
+                heard.extend(self.name(&hint));
+            }
+        }
+        heard
+    }
+
+    fn name(&self, hint: &Hint) -> Option<String> {
+        let text = |bytes: &[u8]| crate::model::path::escape(bytes);
+        match hint {
+            Hint::Name(path) => Some(text(path)),
+            Hint::Entry { dir, path, name_at } => {
+                let dirs = self.dirs.lock().expect("no panic");
+                let dir = dirs.get(dir)?;
+                let name = text(&path[*name_at..]);
+                Some(if dir.is_empty() {
+                    name
+                } else {
+                    format!("{dir}/{name}")
+                })
+            }
+            Hint::Begun { .. }
+            | Hint::Unwatched { .. }
+            | Hint::Ended { .. }
+            | Hint::Inode(_)
+            | Hint::Lost => None,
+        }
+    }
+
+    /// Watches are counted where there is one for each directory.
+    fn assert_watches(&self, n: usize) {
+        if self.backend != Backend::Fanotify {
+            assert_eq!(self.watcher.n_watches(), n, "{:?}", self.backend);
+        }
+    }
+}
+
+#[test]
+fn writes_are_heard_and_readers_are_not() {
+    each(|w| {
+        w.make("s/a");
+        w.write("s/quiet");
+        for dir in ["", "s", "s/a"] {
+            w.watch(dir);
+        }
+        w.drain();
+        for entry in std::fs::read_dir(w.root.join("s")).expect("a directory") {
+            entry.expect("an entry");
+        }
+        std::fs::read(w.root.join("s/quiet")).expect("a file");
+        w.write("s/a/loud");
+        w.hear("s/a/loud");
+        w.write("s/loud");
+        let heard = w.hear("s/loud");
+        assert!(
+            w.backend == Backend::Fanotify || !heard.contains("s/quiet"),
+            "{heard:?}"
+        );
+        w.assert_watches(3);
+    });
+}
+
+#[test]
+fn a_new_directory_on_an_old_path_stays_watched() {
+    each(|w| {
+        w.make("s");
+        w.watch("s");
+        for n in 0..50 {
+            std::fs::remove_dir_all(w.root.join("s")).expect("a directory");
+            w.make("s");
+            w.watch("s");
+            let file = format!("s/f{n}");
+            w.write(&file);
+            w.hear(&file);
+            // The old one's end is drained by now; the watch must have survived it.
+            w.write(&format!("{file}b"));
+            w.hear(&format!("{file}b"));
+        }
+    });
+}
+
+#[test]
+fn a_moved_directory_is_heard_in_its_new_place() {
+    each(|w| {
+        w.make("old/sub");
+        let old = w.watch("old");
+        let sub = w.watch("old/sub");
+        std::fs::rename(w.root.join("old"), w.root.join("new")).expect("a rename");
+        w.watch("new");
+        w.watch("new/sub");
+        w.watcher.unwatch(&rel("old"), old);
+        w.watcher.unwatch(&rel("old/sub"), sub);
+        w.write("new/file");
+        w.hear("new/file");
+        w.write("new/sub/file");
+        w.hear("new/sub/file");
+        w.assert_watches(2);
+    });
+}
+
+#[test]
+fn an_old_watch_ends_nothing() {
+    each(|w| {
+        w.make("s");
+        let first = w.watch("s");
+        let second = w.watch("s");
+        assert!(second.generation > first.generation);
+        w.watcher.unwatch(&rel("s"), first);
+        w.write("s/file");
+        w.hear("s/file");
+        w.watcher.unwatch(&rel("s"), second);
+        w.assert_watches(0);
+    });
+}
+
+/// Where hints call directories by key, one that is taken off by the kernel says so, and one
+/// that was taken off by us does not.
+#[test]
+fn a_watch_that_ends_by_itself_says_so() {
+    each(|w| {
+        if w.backend != Backend::Inotify {
+            return;
+        }
+        w.make("asked");
+        w.make("unasked");
+        let (asked, unasked) = (w.watch("asked"), w.watch("unasked"));
+        w.watcher.unwatch(&rel("asked"), asked);
+        std::fs::remove_dir(w.root.join("unasked")).expect("removed");
+        let deadline = Instant::now() + PATIENCE;
+        let mut hints = Vec::new();
+        while !hints.contains(&Hint::Ended { dir: unasked.key }) {
+            assert!(Instant::now() < deadline, "{hints:?}");
+            hints.extend(w.drain());
+        }
+        assert!(!hints.contains(&Hint::Ended { dir: asked.key }));
+        w.assert_watches(0);
+    });
+}
+
+/// A write through a name outside is hinted as the inode, where the kernel tells it.
+#[test]
+fn a_followed_inode_is_heard_through_its_other_name() {
+    each(|w| {
+        if w.backend != Backend::Fanotify {
+            return;
+        }
+        w.make("in");
+        w.make("out");
+        w.write("in/file");
+        std::fs::hard_link(w.root.join("in/file"), w.root.join("out/file")).expect("a link");
+        let held = File::open(w.root.join("in")).expect("a directory");
+        let ino = std::fs::metadata(w.root.join("in/file"))
+            .expect("there")
+            .ino();
+        w.watch("in");
+        w.watcher
+            .follow(held.as_fd(), b"file", FileId { dev: 0, ino });
+        w.drain();
+        w.write("out/file");
+        let deadline = Instant::now() + PATIENCE;
+        let mut hints = Vec::new();
+        while !hints.contains(&Hint::Inode(ino)) {
+            assert!(Instant::now() < deadline, "{hints:?}");
+            hints.extend(w.drain());
+        }
+    });
+}
