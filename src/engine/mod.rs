@@ -6,6 +6,7 @@
 //! scan began it is believed, everywhere else the engine looks again.
 
 mod anomalies;
+mod burst;
 mod clock_gate;
 mod deciding;
 mod inventory;
@@ -13,6 +14,7 @@ mod listing;
 mod looking;
 mod reading;
 mod scanning;
+mod usage;
 
 pub use inventory::{AnomalyRow, SessionRow};
 
