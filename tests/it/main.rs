@@ -1,6 +1,7 @@
 //! The one integration binary, a module for each subject.
 
 mod architecture;
+mod catalogue_memory;
 mod catalogue_owner;
 mod commands;
 mod config_run;
