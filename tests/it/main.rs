@@ -19,3 +19,4 @@ mod recording;
 mod signals;
 mod support;
 mod symlinks;
+mod terminal;
