@@ -8,10 +8,13 @@ use crate::model::fact::{Fact, Summary};
 use crate::model::path::RelPath;
 use crate::model::place::{DirId, Look, Why};
 use crate::model::plan::{Blocker, Body, Victim};
-use crate::model::report::{LockTry, Outcome, Removed, Report, Skip, Unlist};
+use crate::model::report::{
+    LockTrouble, LockTry, LockWait, Outcome, Removed, Report, Skip, Unlist,
+};
 use crate::model::session::{Key, SessionId};
 use crate::model::time::{Now, Tick};
 use crate::policy::Draft;
+use std::mem::discriminant;
 use std::time::Duration;
 
 /// Victims of one burst; the lock is held and hints wait no longer than for these.
@@ -89,9 +92,12 @@ impl Engine {
         match answer {
             LockTry::Taken => {
                 self.deciding.busy_told = false;
+                self.deciding.lock = None;
                 self.next_round(now, out);
             }
             LockTry::TakenStale(holder) => {
+                self.deciding.busy_told = false;
+                self.deciding.lock = None;
                 out.push(Effect::Tell(Fact::LockStale {
                     holder: Some(holder),
                 }));
@@ -100,6 +106,7 @@ impl Engine {
             LockTry::Busy(holder) => {
                 self.deciding.phase = Phase::Idle;
                 self.deciding.back_off = Some(now.tick.after(BUSY_PAUSE));
+                self.lock_wanted(now, LockTrouble::Busy(holder.clone()));
                 if !std::mem::replace(&mut self.deciding.busy_told, true) {
                     out.push(Effect::Tell(Fact::LockBusy { holder }));
                 }
@@ -107,11 +114,20 @@ impl Engine {
             LockTry::Failed { operation, errno } => {
                 self.deciding.phase = Phase::Idle;
                 self.deciding.back_off(now.tick, None);
+                self.lock_wanted(now, LockTrouble::Failed { operation, errno });
                 if !std::mem::replace(&mut self.deciding.busy_told, true) {
                     out.push(Effect::Tell(Fact::LockFailed { operation, errno }));
                 }
             }
         }
+    }
+
+    /// Keeps why the lock cannot be had, and since when that has been so.
+    fn lock_wanted(&mut self, now: Now, trouble: LockTrouble) {
+        let same = |wait: &&LockWait| discriminant(&wait.trouble) == discriminant(&trouble);
+        let before = self.deciding.lock.as_ref().filter(same);
+        let since = before.map_or(now.tick, |wait| wait.since);
+        self.deciding.lock = Some(LockWait { trouble, since });
     }
 
     /// Under the lock: plans and removes until the goal is reached or nothing may go.
@@ -172,7 +188,7 @@ impl Engine {
             })));
         }
         if !self.is_over(now) {
-            self.deciding.unmet = false;
+            self.deciding.forget_unmet();
             self.deciding.forget_back_off();
             return;
         }
@@ -183,6 +199,8 @@ impl Engine {
             return;
         }
         let unmet = draft.still_over > Bytes::ZERO || draft.still_too_many > 0;
+        self.deciding.still_over = draft.still_over;
+        self.deciding.blocked.clone_from(&draft.blocked);
         if unmet && !std::mem::replace(&mut self.deciding.unmet, true) {
             out.push(Effect::Tell(Fact::TargetUnmet {
                 usage: usage.bytes,

@@ -6,7 +6,8 @@ use crate::index::{Session, Taken};
 use crate::layout::spec::Kind;
 use crate::model::bytes::Bytes;
 use crate::model::fact::Fact;
-use crate::model::plan::{Body, Held, Plan, Proof, Victim};
+use crate::model::plan::{Blocker, Body, Held, Plan, Proof, Victim};
+use crate::model::report::LockWait;
 use crate::model::seen::FileId;
 use crate::model::session::SessionId;
 use crate::model::time::{Now, Tick};
@@ -25,6 +26,12 @@ pub(super) struct Deciding {
     pub(super) back_off: Option<Tick>,
     pause: Duration,
     pub(super) unmet: bool,
+    /// What stays although a limit is passed, and how much too much that is: of the last plan
+    /// that was carried out and did not meet the limits.
+    pub(super) blocked: Vec<(Blocker, Held)>,
+    pub(super) still_over: Bytes,
+    /// The lock is wanted and cannot be had.
+    pub(super) lock: Option<LockWait>,
     pub(super) busy_told: bool,
     /// The root passed its first start.
     known: bool,
@@ -49,6 +56,9 @@ impl Deciding {
             back_off: None,
             pause: FIRST_PAUSE,
             unmet: false,
+            blocked: Vec::new(),
+            still_over: Bytes::ZERO,
+            lock: None,
             busy_told: false,
             known,
             held: false,
@@ -80,6 +90,8 @@ impl Deciding {
 
     pub(super) fn forget_unmet(&mut self) {
         self.unmet = false;
+        self.blocked.clear();
+        self.still_over = Bytes::ZERO;
     }
 
     pub(super) fn back_off(&mut self, now: Tick, retry: Option<Tick>) {
@@ -251,8 +263,9 @@ impl Engine {
             return;
         }
         if !self.is_over(now) {
-            self.deciding.unmet = false;
+            self.deciding.forget_unmet();
             self.deciding.forget_back_off();
+            self.deciding.lock = None;
             if !self.deciding.known && self.rules.enforce && !self.rules.limits.are_none() {
                 self.remember(out);
             }
@@ -268,6 +281,7 @@ impl Engine {
             }
         }
         if !self.rules.enforce {
+            self.deciding.lock = None;
             return self.observe(now, out);
         }
         if !self.deciding.known && !self.first_start(now, out) {
@@ -360,6 +374,18 @@ impl Engine {
                 n_sessions,
             }));
         }
+    }
+
+    /// How many bytes are too many and cannot go at present: as a plan says it, and all of
+    /// them where nothing may go at all.
+    pub(super) fn still_over(&self) -> Bytes {
+        if self.deciding.lock.is_none() && !self.deciding.held {
+            return self.deciding.still_over;
+        }
+        let limits = &self.rules.limits;
+        let bytes = self.usage().bytes;
+        let goal = limits.goal().filter(|_| limits.is_over(bytes));
+        goal.map_or(Bytes::ZERO, |goal| bytes.saturating_sub(goal))
     }
 
     /// When the next decision is due by itself.

@@ -26,8 +26,8 @@ use crate::model::hint::Hint;
 use crate::model::listing::{ScanId, ScanOrder, Walked};
 use crate::model::path::RelPath;
 use crate::model::place::{DirId, Look};
-use crate::model::plan::{Proof, Victim};
-use crate::model::report::{AsideName, LockTry, Removed, Report};
+use crate::model::plan::{Blocker, Held, Proof, Victim};
+use crate::model::report::{AsideName, LockTry, LockWait, Removed, Report};
 use crate::model::seen::{Seen, Signature, Stat};
 use crate::model::session::{Facts, Key, SessionId};
 use crate::model::time::{Now, Tick};
@@ -148,7 +148,7 @@ pub enum Effect {
 }
 
 /// What others may know, copied out whole.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Figures {
     pub bytes: Bytes,
     pub apparent: Bytes,
@@ -172,6 +172,12 @@ pub struct Figures {
     pub suspect: bool,
     pub held: bool,
     pub unmet: bool,
+    /// What stays although a limit is passed, by reason.
+    pub blocked: Vec<(Blocker, Held)>,
+    /// What is too much and cannot go at present.
+    pub still_over: Bytes,
+    /// The root is over a limit, and its lock cannot be had.
+    pub lock: Option<LockWait>,
     pub peak: Bytes,
 }
 
@@ -356,6 +362,9 @@ impl Engine {
             suspect: self.scanning.is_suspect(),
             held: self.deciding.is_held(),
             unmet: self.deciding.is_unmet(),
+            blocked: self.deciding.blocked.clone(),
+            still_over: self.still_over(),
+            lock: self.deciding.lock.clone(),
             peak: self.deciding.peak,
         }
     }

@@ -20,3 +20,4 @@ mod signals;
 mod support;
 mod symlinks;
 mod terminal;
+mod why_over;
