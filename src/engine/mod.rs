@@ -14,6 +14,7 @@ mod listing;
 mod looking;
 mod reading;
 mod scanning;
+mod unlisting;
 mod usage;
 
 pub use inventory::{AnomalyRow, SessionRow};
@@ -40,6 +41,7 @@ use scanning::Scanning;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
+use unlisting::Unlisting;
 
 /// What one root is held to.
 #[derive(Debug, Clone)]
@@ -190,6 +192,7 @@ pub struct Engine {
     root: Option<Stat>,
     scanning: Scanning,
     reading: Reading,
+    unlisting: Unlisting,
     deciding: Deciding,
     places: Places,
     clock: ClockGate,
@@ -212,7 +215,8 @@ impl Engine {
     pub fn new(rules: Rules, known: bool, removed: impl IntoIterator<Item = Key>) -> Self {
         Self {
             deciding: Deciding::new(known),
-            reading: Reading::new(removed),
+            reading: Reading::default(),
+            unlisting: Unlisting::new(removed),
             rules,
             index: Index::new(),
             root: None,
@@ -255,6 +259,7 @@ impl Engine {
             self.settle();
         }
         self.begin_due_scan(now, out);
+        self.retry_unlisting(now, out);
         self.reread_doubtful(now, out);
         self.finish_scan(now, out);
         self.decide(now, out);
@@ -296,10 +301,13 @@ impl Engine {
 
     /// When something is due by itself; `None`: only inputs matter.
     pub fn wake_at(&self, now: Now) -> Option<Tick> {
-        [self.scan_due(), self.reading.due(), self.decision_due(now)]
-            .into_iter()
-            .flatten()
-            .min()
+        let due = [
+            self.scan_due(),
+            self.reading.due(),
+            self.unlisting.due(),
+            self.decision_due(now),
+        ];
+        due.into_iter().flatten().min()
     }
 
     /// What is on the disk as last seen.
