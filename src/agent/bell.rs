@@ -2,9 +2,9 @@
 //! bell that everybody else rings, and the host's table of mounts.
 
 use crate::watch::dirty::Waker;
+use crate::watch::mounts::Mounts;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -18,7 +18,7 @@ struct Inner {
     fd: OwnedFd,
     rung: AtomicBool,
     /// Becomes exceptional when anything is mounted or unmounted; `None` without `/proc`.
-    mounts: Option<File>,
+    mounts: Option<Mounts>,
 }
 
 /// Why a sleep ended.
@@ -33,7 +33,7 @@ impl Bell {
     /// No descriptor can be had.
     pub(super) fn new() -> std::io::Result<Self> {
         let fd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        let mounts = match File::open("/proc/self/mountinfo") {
+        let mounts = match Mounts::open() {
             Ok(mounts) => Some(mounts),
             Err(error) => {
                 tracing::debug!(%error, "mounts are looked for at times only");

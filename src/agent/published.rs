@@ -43,6 +43,9 @@ pub struct View {
     pub backend: Option<Backend>,
     /// Why that one.
     pub backend_why: String,
+    /// Since when the lock is wanted and cannot be had, and how long that was when published.
+    pub lock_since: Option<Time>,
+    pub lock_lasts: Duration,
     pub scheduling: &'static str,
     /// Median and 99th percentile of the last reactions: first hint to rename done.
     pub reaction: Option<(Duration, Duration)>,

@@ -10,11 +10,17 @@ use crate::model::bytes::Bytes;
 use crate::model::fact::Fact;
 use crate::model::path::escape;
 use crate::model::plan::{Blocker, Held, Victim};
-use crate::model::time::Time;
+use crate::model::report::LockTrouble;
+use crate::model::time::{Time, rfc3339};
 use crate::model::watcher::Backend;
-use crate::telemetry::tell::{rfc3339, skip_reason};
+use crate::telemetry::tell::skip_reason;
 use serde_json::{Value, json};
 use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
+
+/// A burst is over in milliseconds, a command that prunes in seconds: who holds the lock of a
+/// root that is over its limit for longer keeps that limit from holding.
+const LONG_BUSY: Duration = Duration::from_secs(10);
 
 fn time(time: Option<Time>) -> Value {
     time.map_or(Value::Null, |time| Value::from(rfc3339(time)))
@@ -157,7 +163,42 @@ pub fn is_ready(root: &Root, view: &View) -> bool {
         && view.watching == Watching::Watching
         && !figures.held
         && !figures.unmet
+        && !has_lost_lock(view)
         && figures.n_unwatched == 0
+}
+
+/// Whether the root is over a limit and will stay there: its lock cannot be taken, or another
+/// holds it for longer than any burst takes.
+fn has_lost_lock(view: &View) -> bool {
+    match view.figures.lock.as_ref().map(|wait| &wait.trouble) {
+        Some(LockTrouble::Busy(_)) => view.lock_lasts > LONG_BUSY,
+        Some(LockTrouble::Failed { .. }) => true,
+        None => false,
+    }
+}
+
+/// Why the lock cannot be had; null where it can, or is not wanted.
+fn lock(view: &View) -> Value {
+    let Some(wait) = &view.figures.lock else {
+        return Value::Null;
+    };
+    let (state, holder, error) = match &wait.trouble {
+        LockTrouble::Busy(holder) => ("busy", holder.as_ref(), None),
+        LockTrouble::Failed { operation, errno } => {
+            let cause = std::io::Error::from_raw_os_error(*errno);
+            ("failed", None, Some(format!("{operation}: {cause}")))
+        }
+    };
+    json!({
+        "state": state,
+        "since": time(view.lock_since),
+        "holder": holder.map(|holder| json!({
+            "host": holder.host,
+            "pid": holder.pid,
+            "since": holder.since,
+        })),
+        "error": error,
+    })
 }
 
 /// One root of `status`.
@@ -200,6 +241,9 @@ pub fn status_root(root: &Root, agent: &Agent, view: &View, n_watches: usize) ->
         "ready": is_ready(root, view),
         "held": figures.held,
         "unmet": figures.unmet,
+        "blocked": blocked(&figures.blocked),
+        "still_over_bytes": figures.still_over.0,
+        "lock": lock(view),
         "enforcing": agent.mode == Mode::Enforce && root.problems.is_empty(),
         "problems": root.problems.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "scheduling": view.scheduling,
@@ -208,4 +252,56 @@ pub fn status_root(root: &Root, agent: &Agent, view: &View, n_watches: usize) ->
             "p99_us": p99.as_micros() as u64,
         })),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{LONG_BUSY, has_lost_lock, lock};
+    use crate::agent::published::View;
+    use crate::model::report::{Holder, LockTrouble, LockWait};
+    use crate::model::time::Tick;
+    use serde_json::{Value, json};
+    use std::time::Duration;
+
+    fn view(trouble: LockTrouble, lasts: Duration) -> View {
+        let mut view = View {
+            lock_since: "2026-02-10T12:00:00Z".parse().ok(),
+            lock_lasts: lasts,
+            ..View::default()
+        };
+        let since = Tick::default();
+        view.figures.lock = Some(LockWait { trouble, since });
+        view
+    }
+
+    #[test]
+    fn a_lock_that_is_busy_for_long_or_fails_is_lost() {
+        let holder = Holder {
+            host: "h".to_owned(),
+            pid: 7,
+            since: "2026-02-10T11:59:00Z".to_owned(),
+        };
+        let busy = |lasts| view(LockTrouble::Busy(Some(holder.clone())), lasts);
+        assert!(!has_lost_lock(&View::default()));
+        assert!(!has_lost_lock(&busy(LONG_BUSY)));
+        let long = busy(LONG_BUSY + Duration::from_millis(1));
+        assert!(has_lost_lock(&long));
+        let said = json!({ "state": "busy", "since": "2026-02-10T12:00:00Z", "error": null,
+            "holder": { "host": "h", "pid": 7, "since": "2026-02-10T11:59:00Z" } });
+        assert_eq!(lock(&long), said);
+        let operation = "open .housekeeper";
+        let errno = libc::ENOSPC;
+        let failed = view(LockTrouble::Failed { operation, errno }, Duration::ZERO);
+        assert!(has_lost_lock(&failed));
+        let said = lock(&failed);
+        assert_eq!(
+            said["error"],
+            "open .housekeeper: No space left on device (os error 28)"
+        );
+        assert_eq!(
+            (&said["state"], &said["holder"]),
+            (&json!("failed"), &Value::Null)
+        );
+        assert_eq!(lock(&View::default()), Value::Null);
+    }
 }

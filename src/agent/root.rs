@@ -599,16 +599,21 @@ impl Round<'_> {
         if view.figures.scan_next != figures.scan_next || view.scan_next.is_none() {
             view.scan_next = figures.scan_next.map(wall);
         }
-        view.figures = figures;
         if view.backend != Some(self.chosen.backend) {
             view.backend = Some(self.chosen.backend);
             view.backend_why.clone_from(&self.chosen.why);
         }
+        let wanted = figures.lock.as_ref().map(|wait| wait.since);
+        if view.figures.lock.as_ref().map(|wait| wait.since) != wanted {
+            view.lock_since = wanted.map(wall);
+        }
+        view.lock_lasts = wanted.map_or(Duration::ZERO, |since| now.tick.since(since));
         view.watching = match (figures.scanned, figures.suspect) {
             (false, _) => Watching::Starting,
             (true, true) => Watching::Suspect,
             (true, false) => Watching::Watching,
         };
+        view.figures = figures;
         self.keeper
             .watches
             .store(n_watches(&self.chosen), Ordering::Relaxed);

@@ -126,7 +126,7 @@ impl Service {
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "pid": std::process::id(),
-            "started_at": crate::telemetry::tell::rfc3339(self.started),
+            "started_at": crate::model::time::rfc3339(self.started),
             "mode": mode_name(self.settings.agent.mode),
             "roots": self.roots.iter().map(|h| self.status_of(h)).collect::<Vec<_>>(),
         })

@@ -4,6 +4,7 @@ use super::args::{Args, Command};
 use super::{DONE, FAILED, WRONG_CONFIG, complain, print_document, render};
 use crate::config;
 use crate::config::request::Request;
+use crate::model::path::printable;
 use crate::store::state::StateDir;
 use anyhow::{Context, bail};
 use serde_json::{Value, json};
@@ -96,7 +97,7 @@ fn accept_root(request: &Request, socket: &Path, root: &str, json: bool) -> anyh
             bail!("{error}");
         }
         print_document(&json!({ "accepted": root }), json, |_| {
-            format!("{root} is pruned from now on.\n")
+            format!("{} is pruned from now on.\n", printable(root))
         })?;
         return Ok(DONE);
     }
@@ -120,7 +121,7 @@ fn accept_root(request: &Request, socket: &Path, root: &str, json: bool) -> anyh
     print_document(&json!({ "accepted": root.name }), json, |_| {
         format!(
             "No agent runs; {} will be pruned when one starts.\n",
-            root.name
+            printable(&root.name)
         )
     })?;
     Ok(DONE)

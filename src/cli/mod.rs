@@ -13,6 +13,7 @@ use crate::config;
 use crate::config::check::check;
 use crate::config::request::{Request, environment};
 use crate::config::settings::{LogFormat, Problem, Settings};
+use crate::model::path::printable;
 use crate::store::state::StateDir;
 use crate::telemetry::logging::{self, Format};
 use anyhow::Context;
@@ -20,7 +21,7 @@ use args::{Args, Command, PruneSize};
 use clap::CommandFactory;
 use serde_json::Value;
 use std::ffi::OsString;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 
 /// Done.
 pub const DONE: u8 = 0;
@@ -43,7 +44,10 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Result<u8>
             return Ok(args::exit_code(&error));
         }
     };
-    let request = args.request(environment());
+    let mut request = args.request(environment());
+    if is_one_shot(&args.command) && std::io::stderr().is_terminal() {
+        request.log_default = LogFormat::Text;
+    }
     match &args.command {
         Command::Run(_) => run(request),
         Command::Demo(demo) => demo::run(&request, demo),
@@ -53,6 +57,21 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Result<u8>
         Command::Status(_) | Command::Rescan(_) | Command::Accept(_) => ask::ask(&args, &request),
         Command::CheckConfig(wanted) => check_config(&request, wanted.json),
         Command::Completions(wanted) => completions(wanted.shell),
+    }
+}
+
+/// Whether a command is one that somebody waits for: what it logs is for people where they see
+/// it. The agent's log is for programs, wherever it runs.
+fn is_one_shot(command: &Command) -> bool {
+    match command {
+        Command::Scan(_)
+        | Command::Plan(_)
+        | Command::PruneSize(_)
+        | Command::Status(_)
+        | Command::Rescan(_)
+        | Command::Accept(_)
+        | Command::CheckConfig(_) => true,
+        Command::Run(_) | Command::Demo(_) | Command::Completions(_) => false,
     }
 }
 
@@ -95,6 +114,7 @@ fn print_document(
 fn complain(problems: &[Problem]) -> anyhow::Result<()> {
     let mut err = std::io::stderr().lock();
     for problem in problems {
+        let problem = printable(&problem.to_string());
         writeln!(err, "housekeeper: {problem}").context("cannot write to standard error")?;
     }
     Ok(())

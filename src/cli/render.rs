@@ -5,6 +5,7 @@
 
 use crate::config::check::Check;
 use crate::model::bytes::Bytes;
+use crate::model::path::printable;
 use chrono::{DateTime, Utc};
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
@@ -158,15 +159,10 @@ pub fn status(document: &Value) -> String {
             ready(root),
         ]
     });
-    let roots = document["roots"].as_array();
-    for root in roots.into_iter().flatten().filter(|root| is_held(root)) {
-        let name = text(&root["name"]);
-        line(
-            &mut out,
-            &format!(
-                "{name} is held: `housekeeper plan --root {name}` shows what would go, `housekeeper accept {name}` lets it"
-            ),
-        );
+    for root in document["roots"].as_array().into_iter().flatten() {
+        if let Some(sentence) = trouble(root) {
+            line(&mut out, &sentence);
+        }
     }
     out
 }
@@ -175,7 +171,7 @@ pub fn status(document: &Value) -> String {
 pub fn check(check: &Check) -> String {
     let mut out = String::new();
     for problem in &check.problems {
-        line(&mut out, &clean(&problem.to_string()));
+        line(&mut out, &printable(&problem.to_string()));
     }
     let verdict = match (check.problems.len(), &check.effective) {
         (0, _) => "the configuration is good".to_owned(),
@@ -270,6 +266,72 @@ fn is_held(root: &Value) -> bool {
     root["held"] == true || root["state"] == "held"
 }
 
+/// Why a root is above its limit and what helps, in one sentence; nothing for one that is well.
+fn trouble(root: &Value) -> Option<String> {
+    let name = text(&root["name"]);
+    if is_held(root) {
+        return Some(format!(
+            "{name} is held: `housekeeper plan --root {name}` shows what would go, `housekeeper accept {name}` lets it"
+        ));
+    }
+    let over = match root["still_over_bytes"].as_u64() {
+        Some(bytes) if bytes > 0 => format!("{} over its limit", Bytes(bytes)),
+        Some(_) | None => "over its limits".to_owned(),
+    };
+    let lock = &root["lock"];
+    let since = time(&lock["since"]);
+    match lock["state"].as_str() {
+        Some("busy") => Some(format!(
+            "{name} is {over}: {} holds its lock, in the way since {since}; it is pruned as soon as the lock is free, so end that process if it is stuck",
+            holder(&lock["holder"])
+        )),
+        Some(_) => Some(format!(
+            "{name} is {over}: its lock cannot be taken since {since} ({}); make room for {}/.housekeeper and let the agent write there, it tries again by itself",
+            text(&lock["error"]),
+            text(&root["path"]),
+        )),
+        None if root["unmet"] == true => Some(format!(
+            "{name} stays {over}: {}; `housekeeper scan --root {name}` names the sessions, so end, unpin or mend them, or raise the limit",
+            stays(&root["blocked"])
+        )),
+        None => None,
+    }
+}
+
+/// Who holds a lock.
+fn holder(holder: &Value) -> String {
+    if holder.is_null() {
+        return "another pruner".to_owned();
+    }
+    format!(
+        "process {} on {} (since {})",
+        text(&holder["pid"]),
+        text(&holder["host"]),
+        time(&holder["since"])
+    )
+}
+
+/// What may not go, by reason.
+fn stays(blocked: &Value) -> String {
+    let all: Vec<String> = blocked
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|one| {
+            format!(
+                "{} {} ({} sessions)",
+                size(&one["bytes"]),
+                text(&one["reason"]),
+                text(&one["sessions"])
+            )
+        })
+        .collect();
+    if all.is_empty() {
+        return "nothing more may go".to_owned();
+    }
+    format!("{} may not go", all.join(", "))
+}
+
 /// A table of the items of a list; nothing for an empty one.
 fn table(
     out: &mut String,
@@ -349,9 +411,9 @@ fn time(value: &Value) -> String {
 fn text(value: &Value) -> String {
     match value {
         Value::Null => MISSING.to_owned(),
-        Value::String(text) => clean(text),
+        Value::String(text) => printable(text),
         Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
-            clean(&value.to_string())
+            printable(&value.to_string())
         }
     }
 }
@@ -372,22 +434,6 @@ fn count(value: &Value) -> String {
 
 fn is_empty(value: &Value) -> bool {
     value.as_array().is_none_or(Vec::is_empty)
-}
-
-/// Control characters, and those that turn the direction of writing, as `\xNN` of their bytes.
-fn clean(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        let turns = matches!(c, '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}');
-        if !c.is_control() && !turns {
-            out.push(c);
-            continue;
-        }
-        for byte in c.encode_utf8(&mut [0; 4]).bytes() {
-            out.push_str(&format!("\\x{byte:02X}"));
-        }
-    }
-    out
 }
 
 #[cfg(test)]
@@ -483,6 +529,85 @@ tapes  /srv/tapes  (directories)
             for render in [status, scan, plan, prune_size] {
                 render(&odd);
             }
+        }
+    }
+
+    #[test]
+    fn a_status_says_why_a_limit_is_passed_and_what_helps() {
+        let root = |more: Value| {
+            let mut root = json!({"name": "tapes", "path": "/srv/tapes", "still_over_bytes": 2048,
+                "unmet": false, "blocked": [], "lock": null});
+            for (key, value) in more.as_object().into_iter().flatten() {
+                root[key] = value.clone();
+            }
+            root
+        };
+        let busy = |holder: Value| json!({"lock": {"state": "busy", "since": "2026-02-10T12:00:00Z", "holder": holder}});
+        let failed = json!({"state": "failed", "since": "2026-02-10T12:00:00Z", "holder": null,
+            "error": "open .housekeeper: No space left on device (os error 28)"});
+        let blocked = json!([{"reason": "active", "sessions": 2, "bytes": 4096},
+            {"reason": "pinned", "sessions": 1, "bytes": 1024}]);
+        for (more, expected) in [
+            (json!({}), None),
+            (
+                busy(json!({"host": "a\u{1b}b", "pid": 7, "since": "2026-02-10T11:59:00Z"})),
+                Some(
+                    "tapes is 2.0 KiB over its limit: process 7 on a\\x1Bb (since 2026-02-10 11:59:00Z) holds its lock, in the way since 2026-02-10 12:00:00Z; it is pruned as soon as the lock is free, so end that process if it is stuck",
+                ),
+            ),
+            (
+                busy(Value::Null),
+                Some(
+                    "tapes is 2.0 KiB over its limit: another pruner holds its lock, in the way since 2026-02-10 12:00:00Z; it is pruned as soon as the lock is free, so end that process if it is stuck",
+                ),
+            ),
+            (
+                json!({"lock": failed, "unmet": true}),
+                Some(
+                    "tapes is 2.0 KiB over its limit: its lock cannot be taken since 2026-02-10 12:00:00Z (open .housekeeper: No space left on device (os error 28)); make room for /srv/tapes/.housekeeper and let the agent write there, it tries again by itself",
+                ),
+            ),
+            (
+                json!({"unmet": true, "blocked": blocked}),
+                Some(
+                    "tapes stays 2.0 KiB over its limit: 4.0 KiB active (2 sessions), 1.0 KiB pinned (1 sessions) may not go; `housekeeper scan --root tapes` names the sessions, so end, unpin or mend them, or raise the limit",
+                ),
+            ),
+            (
+                json!({"unmet": true, "still_over_bytes": 0}),
+                Some(
+                    "tapes stays over its limits: nothing more may go; `housekeeper scan --root tapes` names the sessions, so end, unpin or mend them, or raise the limit",
+                ),
+            ),
+        ] {
+            let text = status(&json!({ "roots": [root(more)] }));
+            let said: Vec<&str> = text.lines().skip(3).collect();
+            assert_eq!(said, expected.into_iter().collect::<Vec<_>>(), "{text}");
+        }
+    }
+
+    /// Whatever a disk's names and words are, no control character reaches the terminal.
+    #[test]
+    fn names_forge_no_line_and_drive_no_terminal() {
+        let evil = "x\n2026 INFO fake\u{1b}]0;t\u{7}\r\u{9b}31m\u{85}\u{202e}\u{2028}";
+        let one = json!({"id": evil, "path": evil, "bytes": 1, "files": evil, "created_at": evil,
+            "state": evil, "group": evil, "anomalies": [evil], "rule": evil, "because": evil,
+            "kind": evil, "reason": evil, "sessions": evil});
+        let root = json!({"name": evil, "path": evil, "layout": evil, "bytes": 2, "limit_bytes": 1,
+            "sessions": [one], "anomalies": [one], "victims": [one], "removed": [one],
+            "blocked": [one], "still_over_bytes": 1, "unmet": true, "watch": {"backend": evil},
+            "lock": {"state": "failed", "error": evil, "since": evil}});
+        let mut held = root.clone();
+        held["held"] = json!(true);
+        let mut busy = root.clone();
+        busy["lock"] = json!({"state": "busy", "since": evil, "holder":
+            {"host": evil, "pid": evil, "since": evil}});
+        let document = json!({"version": evil, "mode": evil, "roots": [root, held, busy]});
+        for render in [status, scan, plan, prune_size] {
+            let text = render(&document);
+            let is_bad = |c: char| (c.is_control() && c != '\n') || "\u{202e}\u{2028}".contains(c);
+            assert!(!text.contains(is_bad), "{text:?}");
+            assert!(!text.lines().any(|line| line.starts_with("2026")), "{text}");
         }
     }
 

@@ -95,7 +95,7 @@ pub(super) fn read_log(table: Reader<'_>, request: &Request) -> (Log, Vec<Proble
     let level = section.said("level", level_of).value;
     let flags = &request.agent;
     let log = Log {
-        format: flags.log_format.or(format).unwrap_or_default(),
+        format: flags.log_format.or(format).unwrap_or(request.log_default),
         level: flags
             .log_level
             .clone()

@@ -12,6 +12,8 @@ pub struct Request {
     /// `--config`. Absent: [`crate::config::DEFAULT_FILE`] where it exists.
     pub file: Option<PathBuf>,
     pub environment: Vec<(OsString, OsString)>,
+    /// How to log where neither flag nor environment nor file says it.
+    pub log_default: LogFormat,
     pub agent: AgentFlags,
     /// `--root`, as given: the name or the path of a configured root, or any directory.
     /// Not empty: no other root is looked after.

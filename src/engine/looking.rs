@@ -32,6 +32,14 @@ enum Found<'a> {
     Foreign(&'a Stat),
 }
 
+impl<'a> Found<'a> {
+    fn stat(&self) -> &'a Stat {
+        match self {
+            Self::File(stat) | Self::Dir(stat) | Self::Other(stat) | Self::Foreign(stat) => stat,
+        }
+    }
+}
+
 impl Engine {
     /// A watcher's word.
     pub(super) fn hint(&mut self, now: Now, hint: Hint, out: &mut Vec<Effect>) {
@@ -366,26 +374,15 @@ impl Engine {
         out: &mut Vec<Effect>,
     ) -> Option<RelPath> {
         let session = self.index.session_of(owner);
-        let stat = match found {
-            Found::File(stat) | Found::Dir(stat) | Found::Other(stat) | Found::Foreign(stat) => {
-                stat
-            }
-        };
+        let stat = found.stat();
         if let Some(session) = session {
             self.note_write(session, stat, now, why);
         }
         let new = match found {
-            Found::File(stat) => {
-                self.index.put_file(dir, name, stat);
-                None
+            Found::File(_) | Found::Dir(_) | Found::Other(_) => {
+                self.put(dir, name, stat, owner, out)
             }
-            Found::Dir(stat) => self.put_dir(dir, name, stat, DirOwner::In(owner), out),
-            Found::Other(stat) => {
-                self.index.put_other(dir, name, stat.id.ino);
-                self.note_symlink(dir, name, stat);
-                None
-            }
-            Found::Foreign(stat) => {
+            Found::Foreign(_) => {
                 self.index.put_other(dir, name, stat.id.ino);
                 self.note_foreign(dir, name, session);
                 None
@@ -395,6 +392,29 @@ impl Engine {
             self.document_seen(dir, name, stat, out);
         }
         new
+    }
+
+    /// Puts what is there under its name. Returns a directory that is to be listed.
+    fn put(
+        &mut self,
+        dir: DirId,
+        name: &[u8],
+        stat: &Stat,
+        owner: Owner,
+        out: &mut Vec<Effect>,
+    ) -> Option<RelPath> {
+        match stat.kind {
+            FileKind::File => {
+                self.index.put_file(dir, name, stat);
+                None
+            }
+            FileKind::Dir => self.put_dir(dir, name, stat, DirOwner::In(owner), out),
+            FileKind::Symlink | FileKind::Other => {
+                self.index.put_other(dir, name, stat.id.ino);
+                self.note_symlink(dir, name, stat);
+                None
+            }
+        }
     }
 
     fn put_dir(
@@ -446,21 +466,18 @@ impl Engine {
         out: &mut Vec<Effect>,
     ) -> Option<RelPath> {
         let path = self.path_in(dir, name)?;
-        let (stat, kind) = match found {
-            Found::File(stat) => (stat, FileKind::File),
-            Found::Dir(stat) => (stat, FileKind::Dir),
-            Found::Other(stat) => (stat, stat.kind),
-            Found::Foreign(stat) => {
-                self.index.put_other(dir, name, stat.id.ino);
-                self.note_foreign(dir, name, None);
-                return None;
-            }
-        };
+        let stat = found.stat();
+        if matches!(found, Found::Foreign(_)) {
+            self.index.put_other(dir, name, stat.id.ino);
+            self.note_foreign(dir, name, None);
+            return None;
+        }
+        let kind = stat.kind;
         let claimant = self.index.session_of(self.index.owner_of(dir, name));
         let new = match self.rules.layout.role(path.as_bytes(), kind) {
             Role::Own => None,
             // What a catalogue claims is judged by the claim, whatever lies there now.
-            _ if claimant.is_some() => self.place_blob(dir, name, path, stat, kind, out),
+            _ if claimant.is_some() => self.place_blob(dir, name, path, stat, out),
             Role::Container => self.put_dir(dir, name, stat, DirOwner::Container, out),
             Role::Session if kind == FileKind::Dir => {
                 if !self.make_room(dir, name, stat, out) {
@@ -477,9 +494,9 @@ impl Engine {
                 self.catalogue_seen(stat, out);
                 None
             }
-            Role::Blob => self.place_blob(dir, name, path, stat, kind, out),
+            Role::Blob => self.place_blob(dir, name, path, stat, out),
             Role::Session | Role::Catalogue | Role::Unowned => {
-                self.place_unowned(dir, name, path, stat, kind, out)
+                self.place_unowned(dir, name, path, stat, out)
             }
         };
         if let Some(session) = claimant {
@@ -496,16 +513,15 @@ impl Engine {
         name: &[u8],
         path: RelPath,
         stat: &Stat,
-        kind: FileKind,
         out: &mut Vec<Effect>,
     ) -> Option<RelPath> {
         let is_claimed = matches!(self.index.owner_of(dir, name), Owner::Session(_));
-        if kind != FileKind::File {
+        if stat.kind != FileKind::File {
             if is_claimed {
                 self.places
                     .insert(AnomalyKind::BlobUnusable, path.clone(), Bytes::ZERO);
             }
-            return self.place_unowned(dir, name, path, stat, kind, out);
+            return self.place_unowned(dir, name, path, stat, out);
         }
         if !is_claimed {
             self.index.set_owner(dir, name, Owner::Orphan);
@@ -522,24 +538,11 @@ impl Engine {
         name: &[u8],
         path: RelPath,
         stat: &Stat,
-        kind: FileKind,
         out: &mut Vec<Effect>,
     ) -> Option<RelPath> {
-        let place = path.clone();
-        let new = match kind {
-            FileKind::File => {
-                self.index.put_file(dir, name, stat);
-                None
-            }
-            FileKind::Dir => self.put_dir(dir, name, stat, DirOwner::In(Owner::Unowned), out),
-            FileKind::Symlink | FileKind::Other => {
-                self.index.put_other(dir, name, stat.id.ino);
-                self.note_symlink(dir, name, stat);
-                None
-            }
-        };
+        let new = self.put(dir, name, stat, Owner::Unowned, out);
         self.places
-            .insert(AnomalyKind::Unowned, place, Bytes(stat.apparent));
+            .insert(AnomalyKind::Unowned, path, Bytes(stat.apparent));
         new
     }
 

@@ -6,6 +6,7 @@
 //! scan began it is believed, everywhere else the engine looks again.
 
 mod anomalies;
+mod burst;
 mod clock_gate;
 mod deciding;
 mod inventory;
@@ -13,6 +14,8 @@ mod listing;
 mod looking;
 mod reading;
 mod scanning;
+mod unlisting;
+mod usage;
 
 pub use inventory::{AnomalyRow, SessionRow};
 
@@ -24,8 +27,8 @@ use crate::model::hint::Hint;
 use crate::model::listing::{ScanId, ScanOrder, Walked};
 use crate::model::path::RelPath;
 use crate::model::place::{DirId, Look};
-use crate::model::plan::{Proof, Victim};
-use crate::model::report::{AsideName, LockTry, Removed, Report};
+use crate::model::plan::{Blocker, Held, Proof, Victim};
+use crate::model::report::{AsideName, LockTry, LockWait, Removed, Report};
 use crate::model::seen::{Seen, Signature, Stat};
 use crate::model::session::{Facts, Key, SessionId};
 use crate::model::time::{Now, Tick};
@@ -39,6 +42,7 @@ use scanning::Scanning;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
+use unlisting::Unlisting;
 
 /// What one root is held to.
 #[derive(Debug, Clone)]
@@ -149,7 +153,7 @@ pub enum Effect {
 }
 
 /// What others may know, copied out whole.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Figures {
     pub bytes: Bytes,
     pub apparent: Bytes,
@@ -173,6 +177,12 @@ pub struct Figures {
     pub suspect: bool,
     pub held: bool,
     pub unmet: bool,
+    /// What stays although a limit is passed, by reason.
+    pub blocked: Vec<(Blocker, Held)>,
+    /// What is too much and cannot go at present.
+    pub still_over: Bytes,
+    /// The root is over a limit, and its lock cannot be had.
+    pub lock: Option<LockWait>,
     pub peak: Bytes,
 }
 
@@ -185,6 +195,7 @@ pub struct Engine {
     root: Option<Stat>,
     scanning: Scanning,
     reading: Reading,
+    unlisting: Unlisting,
     deciding: Deciding,
     places: Places,
     clock: ClockGate,
@@ -212,7 +223,8 @@ impl Engine {
     pub fn new(rules: Rules, known: bool, removed: impl IntoIterator<Item = Key>) -> Self {
         Self {
             deciding: Deciding::new(known),
-            reading: Reading::new(removed),
+            reading: Reading::default(),
+            unlisting: Unlisting::new(removed),
             rules,
             index: Index::new(),
             root: None,
@@ -253,6 +265,7 @@ impl Engine {
             self.settle();
         }
         self.begin_due_scan(now, out);
+        self.retry_unlisting(now, out);
         self.reread_doubtful(now, out);
         self.finish_scan(now, out);
         self.decide(now, out);
@@ -295,10 +308,13 @@ impl Engine {
 
     /// When something is due by itself; `None`: only inputs matter.
     pub fn wake_at(&self, now: Now) -> Option<Tick> {
-        [self.scan_due(), self.reading.due(), self.decision_due(now)]
-            .into_iter()
-            .flatten()
-            .min()
+        let due = [
+            self.scan_due(),
+            self.reading.due(),
+            self.unlisting.due(),
+            self.decision_due(now),
+        ];
+        due.into_iter().flatten().min()
     }
 
     /// What is on the disk as last seen.
@@ -366,6 +382,9 @@ impl Engine {
             suspect: self.scanning.is_suspect(),
             held: self.deciding.is_held(),
             unmet: self.deciding.is_unmet(),
+            blocked: self.deciding.blocked.clone(),
+            still_over: self.still_over(),
+            lock: self.deciding.lock.clone(),
             peak: self.deciding.peak,
         }
     }

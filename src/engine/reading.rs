@@ -12,7 +12,6 @@ use crate::model::bytes::Bytes;
 use crate::model::path::RelPath;
 use crate::model::place::{DirId, Look, Why};
 use crate::model::plan::Proof;
-use crate::model::report::Unlist;
 use crate::model::seen::{Signature, Stat};
 use crate::model::session::{CatalogEntry, Facts, Key, SessionId, Verdict};
 use crate::model::time::{Now, Tick, UnixNanos};
@@ -22,11 +21,6 @@ use std::time::Duration;
 /// So long metadata may be half written.
 const DOUBT: Duration = Duration::from_secs(1);
 const FIRST_REREAD: Duration = Duration::from_millis(50);
-/// Ids taken out of a catalogue that are remembered, should the owner write them back.
-const MAX_REMOVED: usize = 1 << 16;
-/// Pauses between tries to take entries out of a catalogue nobody lets go of.
-const UNLIST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_UNLIST_PAUSE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Clone, Copy)]
 struct Doubt {
@@ -55,22 +49,9 @@ pub(super) struct Reading {
     trouble: Option<AnomalyKind>,
     /// The catalogue lists an id more than once.
     has_duplicates: bool,
-    removed: HashSet<Key>,
-    unlisting: HashSet<Key>,
-    to_unlist: HashSet<Key>,
-    unlist_at: Option<Tick>,
-    unlist_pause: Duration,
 }
 
 impl Reading {
-    pub(super) fn new(removed: impl IntoIterator<Item = Key>) -> Self {
-        Self {
-            removed: removed.into_iter().take(MAX_REMOVED).collect(),
-            unlist_pause: UNLIST_PAUSE,
-            ..Self::default()
-        }
-    }
-
     pub(super) fn last_seq(&self) -> u64 {
         self.seq
     }
@@ -105,7 +86,7 @@ impl Reading {
 
     pub(super) fn due(&self) -> Option<Tick> {
         let doubts = self.doubts.values().filter(|d| !d.reading).map(|d| d.next);
-        doubts.chain(self.unlist_at).min()
+        doubts.min()
     }
 }
 
@@ -231,12 +212,8 @@ impl Engine {
         self.reading.catalogue_asked && !self.reading.catalogue_known
     }
 
-    /// Reads again what did not parse, and tries again to take entries out of a catalogue.
+    /// Reads again what did not parse.
     pub(super) fn reread_doubtful(&mut self, now: Now, out: &mut Vec<Effect>) {
-        if self.reading.unlist_at.is_some_and(|at| at <= now.tick) {
-            self.reading.unlist_at = None;
-            self.begin_unlisting(out);
-        }
         if self.reading.due().is_none_or(|at| at > now.tick) {
             return;
         }
@@ -363,9 +340,7 @@ impl Engine {
     ) {
         if self.reading.catalogue != signature {
             // Its owner has just been at it: it may be free soon.
-            self.reading.unlist_pause = UNLIST_PAUSE;
-            let soon = now.tick.after(UNLIST_PAUSE);
-            self.reading.unlist_at = self.reading.unlist_at.map(|at| at.min(soon));
+            self.unlisting.try_soon(now.tick);
         }
         self.reading.catalogue = signature;
         match seen {
@@ -447,7 +422,7 @@ impl Engine {
         for id in gone {
             self.unclaim(id);
         }
-        self.reading.to_unlist.retain(|key| listed.contains(key));
+        self.unlisting.keep(&listed);
         let mut written_back = Vec::new();
         for entry in seen.entries {
             if let Some(key) = self.take_entry(entry, out) {
@@ -464,10 +439,7 @@ impl Engine {
             .blobs
             .iter()
             .any(|blob| matches!(self.index.find(root, blob), Some(Known::File { .. })));
-        let waiting = self.reading.unlist_at.is_none();
-        let leaves = self.reading.unlisting.contains(&entry.id)
-            || (waiting && self.reading.to_unlist.contains(&entry.id));
-        if leaves && !present {
+        if !present && self.unlisting.is_leaving(&entry.id) {
             return None;
         }
         let id = match self.index.session_by_key(&entry.id) {
@@ -499,85 +471,9 @@ impl Engine {
         }
         self.index.set_facts(id, entry.facts, Vec::new());
         if present {
-            self.reading.removed.remove(&entry.id);
+            self.unlisting.is_back(&entry.id);
             return None;
         }
-        self.reading.removed.contains(&entry.id).then_some(entry.id)
-    }
-
-    /// Asks for entries to be taken out of the catalogue.
-    pub(super) fn unlist(&mut self, keys: Vec<Key>, out: &mut Vec<Effect>) {
-        if !self.rules.enforce {
-            return;
-        }
-        for key in keys {
-            if self.reading.removed.len() < MAX_REMOVED {
-                self.reading.removed.insert(key.clone());
-            }
-            if !self.reading.unlisting.contains(&key) {
-                self.reading.to_unlist.insert(key);
-            }
-        }
-        self.begin_unlisting(out);
-    }
-
-    /// One edit at a time, with all that waits: two would be in each other's way, and while
-    /// somebody has the catalogue open more of them gain nothing.
-    fn begin_unlisting(&mut self, out: &mut Vec<Effect>) {
-        let reading = &mut self.reading;
-        let waits = reading.unlist_at.is_some() || !reading.unlisting.is_empty();
-        if waits || reading.to_unlist.is_empty() || !self.rules.enforce {
-            return;
-        }
-        reading.unlisting = std::mem::take(&mut reading.to_unlist);
-        let mut keys: Vec<Key> = reading.unlisting.iter().cloned().collect();
-        keys.sort_unstable();
-        out.push(Effect::Unlist(keys));
-    }
-
-    /// The end of a catalogue edit.
-    pub(super) fn unlisted_entries(
-        &mut self,
-        now: Now,
-        keys: &[Key],
-        result: &Unlist,
-        out: &mut Vec<Effect>,
-    ) {
-        for key in keys {
-            self.reading.unlisting.remove(key);
-        }
-        if *result == Unlist::Done {
-            self.reading.unlist_pause = UNLIST_PAUSE;
-            self.begin_unlisting(out);
-        } else {
-            self.reading.to_unlist.extend(keys.iter().cloned());
-            self.reading.unlist_at = Some(now.tick.after(self.reading.unlist_pause));
-            self.reading.unlist_pause = self
-                .reading
-                .unlist_pause
-                .saturating_mul(2)
-                .min(LONGEST_UNLIST_PAUSE);
-        }
-        self.deciding.forget_back_off();
-        // Its size counts: the disk is asked, since a hint may be late or nobody may watch.
-        if let Some(name) = self.rules.layout.catalogue() {
-            let look = Look::new(self.index.root(), name, Why::Again);
-            out.push(Effect::Look(look));
-        }
-        self.read_catalogue(out);
-    }
-
-    /// Entries that are being taken out of the catalogue.
-    pub(super) fn n_unlisting(&self) -> usize {
-        let waiting = match self.reading.unlist_at {
-            None => self.reading.to_unlist.len(),
-            Some(_) => 0,
-        };
-        self.reading.unlisting.len() + waiting
-    }
-
-    /// Whether catalogue edits are under way.
-    pub fn is_unlisting(&self) -> bool {
-        !self.reading.unlisting.is_empty()
+        self.unlisting.was_removed(&entry.id).then_some(entry.id)
     }
 }

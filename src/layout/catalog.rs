@@ -13,79 +13,121 @@ use super::{CatalogFault, CatalogSeen, Layout};
 use crate::model::anomaly::AnomalyKind;
 use crate::model::session::{CatalogEntry, Declared, Facts, Key, Verdict};
 use crate::model::time::Time;
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
+use hashbrown::HashTable;
+use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::borrow::Cow;
+use std::collections::{BTreeSet, HashSet};
 use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
 
-/// All members as they stand, with their order and repetitions.
-struct Members<'a>(Vec<(String, &'a RawValue)>);
+/// Reads the members one by one, as they stand, with their order and repetitions.
+struct Members<F>(F);
 
-impl<'de> Deserialize<'de> for Members<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(MembersVisitor)
-    }
-}
-
-struct MembersVisitor;
-
-impl<'de> Visitor<'de> for MembersVisitor {
-    type Value = Members<'de>;
+impl<'de, F: FnMut(&str, &'de RawValue)> Visitor<'de> for Members<F> {
+    type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a JSON object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Members<'de>, A::Error> {
-        let mut members = Vec::new();
-        while let Some(member) = access.next_entry()? {
-            members.push(member);
+    fn visit_map<A: MapAccess<'de>>(mut self, mut access: A) -> Result<(), A::Error> {
+        while let Some(id) = access.next_key::<Id<'de>>()? {
+            (self.0)(&id.0, access.next_value()?);
         }
-        Ok(Members(members))
+        Ok(())
     }
 }
 
-fn members(text: &[u8]) -> Result<Vec<(String, &RawValue)>, CatalogFault> {
-    match serde_json::from_slice(text) {
-        Ok(Members(members)) => Ok(members),
-        Err(error) => {
-            let is_json = serde_json::from_slice::<IgnoredAny>(text).is_ok();
-            if is_json && text.trim_ascii_start().first() != Some(&b'{') {
-                Err(CatalogFault::NotAnObject)
-            } else {
-                Err(CatalogFault::Syntax(error.to_string()))
-            }
-        }
+/// A key, borrowed from the text where it has no escapes.
+#[derive(Deserialize)]
+struct Id<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// Calls `each` for every member; after a fault what it was called for is void.
+fn members<'a>(text: &'a [u8], each: impl FnMut(&str, &'a RawValue)) -> Result<(), CatalogFault> {
+    let mut json = serde_json::Deserializer::from_slice(text);
+    let read = json.deserialize_map(Members(each));
+    let Err(error) = read.and_then(|()| json.end()) else {
+        return Ok(());
+    };
+    let is_json = serde_json::from_slice::<IgnoredAny>(text).is_ok();
+    if is_json && text.trim_ascii_start().first() != Some(&b'{') {
+        Err(CatalogFault::NotAnObject)
+    } else {
+        Err(CatalogFault::Syntax(error.to_string()))
     }
 }
 
-/// Reads a catalogue.
+/// Reads a catalogue, entry by entry: beside its text what is kept of each entry is all it takes.
 pub(super) fn read(layout: &Layout, text: &[u8], now: Time) -> Result<CatalogSeen, CatalogFault> {
-    let members = members(text)?;
-    let mut places: HashMap<&str, usize> = HashMap::with_capacity(members.len());
-    let mut duplicates: BTreeSet<&str> = BTreeSet::new();
-    let mut entries: Vec<CatalogEntry> = Vec::with_capacity(members.len());
-    for (id, value) in &members {
+    let mut listed = Listed::default();
+    members(text, |id, value| {
         let entry = entry(layout, id.as_bytes(), value, now);
-        match places.get(&**id) {
-            Some(place) => {
-                duplicates.insert(id);
-                entries[*place] = entry;
-            }
-            None => {
-                places.insert(id, entries.len());
-                entries.push(entry);
-            }
-        }
-    }
+        listed.put(entry);
+    })?;
+    let Listed {
+        mut entries,
+        duplicates,
+        ..
+    } = listed;
     disclaim_shared(&mut entries);
     Ok(CatalogSeen {
         entries,
-        duplicates: duplicates
-            .into_iter()
-            .map(|id| Box::from(id.as_bytes()))
-            .collect(),
+        duplicates: duplicates.iter().map(|id| Box::from(&**id)).collect(),
     })
+}
+
+/// The entries so far. Of two with one id the last counts, in the place of the first.
+#[derive(Default)]
+struct Listed {
+    entries: Vec<CatalogEntry>,
+    /// Where in `entries` an id is. Found by the hash of the id, which is not kept here again.
+    places: HashTable<u32>,
+    hashing: RandomState,
+    duplicates: BTreeSet<Key>,
+    words: Words,
+}
+
+impl Listed {
+    fn put(&mut self, mut entry: CatalogEntry) {
+        self.words.share(&mut entry.facts.state);
+        self.words.share(&mut entry.facts.group);
+        let (entries, hashing) = (&mut self.entries, &self.hashing);
+        let hash = hashing.hash_one(&entry.id);
+        let found = (self.places).find(hash, |place| entries[*place as usize].id == entry.id);
+        if let Some(place) = found {
+            self.duplicates.insert(entry.id.clone());
+            entries[*place as usize] = entry;
+            return;
+        }
+        // A text of 256 MiB has not that many members.
+        let place = u32::try_from(entries.len()).expect("fewer than 2^32 entries");
+        entries.push(entry);
+        let rehash = |place: &u32| hashing.hash_one(&entries[*place as usize].id);
+        self.places.insert_unique(hash, place, rehash);
+    }
+}
+
+/// Words that many entries have in common are kept once. Further ones than these are kept with
+/// each entry.
+#[derive(Default)]
+struct Words(HashSet<Arc<str>>);
+
+impl Words {
+    const MAX: usize = 1024;
+
+    fn share(&mut self, word: &mut Option<Arc<str>>) {
+        let Some(word) = word else { return };
+        match self.0.get(&**word) {
+            Some(known) => *word = known.clone(),
+            None if self.0.len() < Self::MAX => {
+                self.0.insert(word.clone());
+            }
+            None => {}
+        }
+    }
 }
 
 fn entry(layout: &Layout, id: &[u8], value: &RawValue, now: Time) -> CatalogEntry {
@@ -139,11 +181,11 @@ fn is_good_id(layout: &Layout, id: &[u8]) -> bool {
 }
 
 /// The names of an entry's blobs, all or none.
-fn blobs(layout: &Layout, id: &[u8], record: &Record) -> Result<Vec<Box<[u8]>>, NoName> {
+fn blobs(layout: &Layout, id: &[u8], record: &Record<'_>) -> Result<Vec<Box<[u8]>>, NoName> {
     let value = |word: &str| match word {
         "id" => Some(id.to_vec()),
-        "format" => scalar_text(record.member(word)?).map(|text| text.to_lowercase().into()),
-        _ => scalar_text(record.member(word)?).map(String::into_bytes),
+        "format" => scalar_text(&record.member(word)?).map(|text| text.to_lowercase().into()),
+        _ => scalar_text(&record.member(word)?).map(String::into_bytes),
     };
     let mut names: Vec<Box<[u8]>> = Vec::with_capacity(layout.blobs.len());
     for blob in &layout.blobs {
@@ -178,7 +220,7 @@ fn disclaim_shared(entries: &mut [CatalogEntry]) {
     }
 }
 
-fn declared(record: &Record) -> Declared {
+fn declared(record: &Record<'_>) -> Declared {
     match record.member("size") {
         None => Declared::Nothing,
         Some(value) => value.as_u64().map_or(Declared::Nonsense, Declared::Bytes),
@@ -188,40 +230,77 @@ fn declared(record: &Record) -> Declared {
 /// The catalogue without the entries of `ids`, every repetition of them; `None` when it has none.
 ///
 /// All that stays is kept byte for byte, keys included: spaces, indent, separators, order, and
-/// whether the text ends in a newline.
+/// whether the text ends in a newline. Beside the new text nothing is kept.
 pub fn without(text: &[u8], ids: &[Key]) -> Result<Option<Vec<u8>>, CatalogFault> {
     let ids: HashSet<&[u8]> = ids.iter().map(|id| &**id).collect();
-    let members = members(text)?;
-    let is_out = |id: &String| ids.contains(id.as_bytes());
-    if !members.iter().any(|(id, _)| is_out(id)) {
+    let mut any_out = false;
+    members(text, |id, _| any_out |= ids.contains(id.as_bytes()))?;
+    if !any_out {
         return Ok(None);
     }
     let lost = || CatalogFault::Syntax("a member was not found again in the text".to_owned());
-    let open = text.iter().position(|b| *b == b'{').ok_or_else(lost)? + 1;
-    let close = text.iter().rposition(|b| *b == b'}').ok_or_else(lost)?;
-    let mut kept = Vec::with_capacity(text.len());
-    kept.extend_from_slice(&text[..open]);
-    // The space before the first member, which the first that stays takes over.
-    let mut first_space = None;
-    let mut is_first = true;
-    let mut at = open;
-    for (id, value) in &members {
-        let end = end_of(text, value).ok_or_else(lost)?;
-        let member = after_comma(text.get(at..end).ok_or_else(lost)?);
-        let (space, member) = member.split_at(member.len() - member.trim_ascii_start().len());
-        let first_space = *first_space.get_or_insert(space);
-        at = end;
-        if is_out(id) {
-            continue;
-        }
-        kept.extend_from_slice(if is_first { b"" } else { b"," });
-        kept.extend_from_slice(if is_first { first_space } else { space });
-        kept.extend_from_slice(member);
-        is_first = false;
+    let mut kept = Kept::begin(text).ok_or_else(lost)?;
+    let mut is_found = true;
+    members(text, |id, value| {
+        is_found &= kept.pass(value, ids.contains(id.as_bytes())).is_some();
+    })?;
+    let whole = kept.end().filter(|_| is_found);
+    whole.map(Some).ok_or_else(lost)
+}
+
+/// What stays of a text, member by member.
+struct Kept<'a> {
+    text: &'a [u8],
+    kept: Vec<u8>,
+    /// The space before the first member, which the first that stays takes over.
+    first_space: Option<&'a [u8]>,
+    is_first: bool,
+    /// Up to here the text was passed.
+    at: usize,
+}
+
+impl<'a> Kept<'a> {
+    fn begin(text: &'a [u8]) -> Option<Self> {
+        let open = text.iter().position(|b| *b == b'{')? + 1;
+        let mut kept = Vec::with_capacity(text.len());
+        kept.extend_from_slice(&text[..open]);
+        Some(Self {
+            text,
+            kept,
+            first_space: None,
+            is_first: true,
+            at: open,
+        })
     }
-    let tail = if is_first { close } else { at };
-    kept.extend_from_slice(text.get(tail..).ok_or_else(lost)?);
-    Ok(Some(kept))
+
+    /// The next member, which ends with `value`, goes or stays.
+    fn pass(&mut self, value: &RawValue, is_out: bool) -> Option<()> {
+        let end = end_of(self.text, value)?;
+        let member = after_comma(self.text.get(self.at..end)?);
+        let (space, member) = member.split_at(member.len() - member.trim_ascii_start().len());
+        let first_space = *self.first_space.get_or_insert(space);
+        self.at = end;
+        if is_out {
+            return Some(());
+        }
+        let (comma, space) = if self.is_first {
+            (&b""[..], first_space)
+        } else {
+            (&b","[..], space)
+        };
+        for part in [comma, space, member] {
+            self.kept.extend_from_slice(part);
+        }
+        self.is_first = false;
+        Some(())
+    }
+
+    fn end(mut self) -> Option<Vec<u8>> {
+        let close = self.text.iter().rposition(|b| *b == b'}')?;
+        let tail = if self.is_first { close } else { self.at };
+        self.kept.extend_from_slice(self.text.get(tail..)?);
+        Some(self.kept)
+    }
 }
 
 /// Where a value that was borrowed from `text` ends in it.
@@ -513,7 +592,9 @@ mod tests {
                 None => prop_assert_eq!(stay.len(), all.len()),
                 Some(left) => {
                     prop_assert!(stay.len() < all.len());
-                    let left_members = members(&left).expect("an object");
+                    let mut left_members = Vec::new();
+                    members(&left, |id, value| left_members.push((id.to_owned(), value)))
+                        .expect("an object");
                     prop_assert_eq!(left_members.len(), stay.len());
                     for ((id, value), member) in left_members.iter().zip(stay) {
                         prop_assert_eq!(id, &member.id);

@@ -15,7 +15,7 @@ use regex::bytes::Captures;
 /// All that facts can be read from.
 #[derive(Debug)]
 pub(super) struct Evidence<'a> {
-    pub(super) record: Option<&'a Record>,
+    pub(super) record: Option<&'a Record<'a>>,
     /// What the pattern captured in the name or id.
     pub(super) captures: Option<&'a Captures<'a>>,
     pub(super) inode: Option<&'a Stat>,
@@ -45,7 +45,7 @@ fn ask(source: &Source, evidence: &Evidence<'_>) -> Answer {
         Source::Key { key, format, zone } => {
             match evidence.record.and_then(|record| record.at(key)) {
                 None => Answer::Nothing,
-                Some(value) => Answer::read(moment::from_json(value, format, *zone)),
+                Some(value) => Answer::read(moment::from_json(&value, format, *zone)),
             }
         }
         Source::Name {

@@ -20,10 +20,10 @@ use std::sync::Arc;
 const MAX_WORD: usize = 255;
 
 /// What became of reading the metadata.
-enum Metadata {
+enum Metadata<'a> {
     /// None is expected, or it is absent and need not be there.
     Without,
-    Read(Record),
+    Read(Record<'a>),
     Bad(AnomalyKind),
 }
 
@@ -103,7 +103,7 @@ pub(super) fn distrust(facts: &mut Facts, kind: AnomalyKind) {
     facts.anomalies.insert(kind);
 }
 
-fn metadata(layout: &Layout, documents: &[Document]) -> Metadata {
+fn metadata<'a>(layout: &Layout, documents: &'a [Document]) -> Metadata<'a> {
     let Some(name) = &layout.spec.metadata else {
         return Metadata::Without;
     };
@@ -149,12 +149,12 @@ pub(super) fn of_evidence(layout: &Layout, evidence: &Evidence<'_>, now: Time) -
     facts
 }
 
-fn phase(spec: &StateSpec, record: &Record) -> (Phase, Option<Arc<str>>) {
+fn phase(spec: &StateSpec, record: &Record<'_>) -> (Phase, Option<Arc<str>>) {
     let Some(value) = record.at(&spec.key) else {
         return (Phase::Stateless, None);
     };
     // A list or object is in none of the lists either.
-    let word = scalar_text(value).unwrap_or_else(|| value.to_string());
+    let word = scalar_text(&value).unwrap_or_else(|| value.to_string());
     let phase = if spec.active.contains(&word) {
         Phase::Active
     } else if spec.complete.contains(&word) {
@@ -180,7 +180,7 @@ fn group(layout: &Layout, evidence: &Evidence<'_>) -> Option<Arc<str>> {
     if value.is_boolean() {
         return None;
     }
-    let word = scalar_text(value).filter(|word| !word.is_empty())?;
+    let word = scalar_text(&value).filter(|word| !word.is_empty())?;
     Some(shortened(&word))
 }
 

@@ -200,9 +200,7 @@ mod tests {
     use serde_json::json;
 
     fn shown(time: Option<Time>) -> String {
-        time.map_or("-".to_owned(), |time| {
-            time.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true)
-        })
+        time.map_or("-".to_owned(), crate::model::time::rfc3339)
     }
 
     #[test]

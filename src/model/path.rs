@@ -136,6 +136,31 @@ pub fn escape(bytes: &[u8]) -> String {
     text
 }
 
+/// Text that may hold names from a disk, for a terminal or a log that people read: control
+/// characters, those that end a line, and those that turn the direction of writing become
+/// `\xNN` for each of their bytes, so that no name forges a line or drives a terminal.
+pub fn printable(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if !c.is_control() && !is_steering(c) {
+            out.push(c);
+            continue;
+        }
+        for byte in c.encode_utf8(&mut [0; 4]).bytes() {
+            out.push_str(&format!("\\x{byte:02X}"));
+        }
+    }
+    out
+}
+
+/// Ends a line, or turns the direction of writing.
+fn is_steering(c: char) -> bool {
+    matches!(
+        c,
+        '\u{061C}' | '\u{200E}' | '\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2066}'..='\u{2069}'
+    )
+}
+
 /// The bytes that [`escape`] wrote. A backslash that starts no `\xNN` stands for itself.
 pub fn unescape(text: &str) -> Vec<u8> {
     let bytes = text.as_bytes();
@@ -182,6 +207,19 @@ mod tests {
         assert!(RelPath::new(b"a/b").expect("a path").is_within(&a));
         assert!(!RelPath::new(b"ab").expect("a name").is_within(&a));
         assert!(a.is_within(&RelPath::root()));
+    }
+
+    #[test]
+    fn what_is_printable_steers_nothing() {
+        for (text, shown) in [
+            ("plain ü \\ ~", "plain ü \\ ~"),
+            ("x\n2026", "x\\x0A2026"),
+            ("\u{1b}[31m\r\t\0\u{7f}", "\\x1B[31m\\x0D\\x09\\x00\\x7F"),
+            ("\u{9b}\u{85}", "\\xC2\\x9B\\xC2\\x85"),
+            ("\u{202e}\u{2028}", "\\xE2\\x80\\xAE\\xE2\\x80\\xA8"),
+        ] {
+            assert_eq!(printable(text), shown, "{text:?}");
+        }
     }
 
     #[test]

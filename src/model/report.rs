@@ -3,6 +3,7 @@
 use super::plan::Victim;
 use super::seen::FileId;
 use super::session::Key;
+use super::time::Tick;
 
 /// Why the disk or its owner said no.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,6 +111,24 @@ pub struct Holder {
     pub pid: u32,
     /// RFC 3339 in UTC.
     pub since: String,
+}
+
+/// Why the root's lock cannot be had.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LockTrouble {
+    /// `None`: the holder has not written its line yet.
+    Busy(Option<Holder>),
+    Failed {
+        operation: &'static str,
+        errno: i32,
+    },
+}
+
+/// A lock that is wanted and cannot be had, since when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LockWait {
+    pub trouble: LockTrouble,
+    pub since: Tick,
 }
 
 /// The answer to a try for the root's lock.

@@ -1,10 +1,15 @@
 //! Two clocks, taken once per turn.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
 use std::time::Duration;
 
 /// A moment on the wall clock.
 pub type Time = DateTime<Utc>;
+
+/// A time as the contracts write it: RFC 3339 in UTC.
+pub fn rfc3339(time: Time) -> String {
+    time.to_rfc3339_opts(SecondsFormat::AutoSi, true)
+}
 
 /// Time since the agent started, from a clock that never goes back (`CLOCK_BOOTTIME`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,7 +1,12 @@
 //! Where log lines go and how they look. Standard output belongs to the asked-for document.
 
+use crate::model::path::printable;
+use std::fmt::Debug;
 use std::io::IsTerminal;
+use tracing::field::Field;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::field::MakeExt;
+use tracing_subscriber::fmt::format::{Writer, debug_fn};
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
 /// How a log line looks.
@@ -49,9 +54,21 @@ pub fn begin(format: Format, level: &str) -> Result<(), LoggingError> {
                 .with_current_span(false)
                 .finish(),
         ),
-        Format::Text => {
-            tracing::subscriber::set_global_default(builder.with_target(false).finish())
-        }
+        Format::Text => tracing::subscriber::set_global_default(
+            builder
+                .with_target(false)
+                .fmt_fields(debug_fn(write_field).delimited(" "))
+                .finish(),
+        ),
     }
     .map_err(LoggingError::Twice)
+}
+
+/// The message, or ` name=value`. Both may hold what strangers call their files.
+fn write_field(out: &mut Writer<'_>, field: &Field, value: &dyn Debug) -> std::fmt::Result {
+    let value = printable(&format!("{value:?}"));
+    match field.name() {
+        "message" => out.write_str(&value),
+        name => write!(out, "{name}={value}"),
+    }
 }

@@ -5,14 +5,8 @@ use crate::model::fact::{Fact, Summary};
 use crate::model::path::escape;
 use crate::model::report::{Holder, Skip, Unlist};
 use crate::model::session::Key;
-use crate::model::time::Time;
-use chrono::SecondsFormat;
+use crate::model::time::rfc3339;
 use tracing::{info, warn};
-
-/// A time as the contracts write it.
-pub fn rfc3339(time: Time) -> String {
-    time.to_rfc3339_opts(SecondsFormat::AutoSi, true)
-}
 
 fn or_null(bytes: Option<Bytes>) -> Option<u64> {
     bytes.map(|bytes| bytes.0)

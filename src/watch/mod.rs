@@ -8,6 +8,7 @@ pub mod choice;
 pub mod dirty;
 pub mod fanotify;
 pub mod inotify;
+pub mod mounts;
 pub mod notify;
 #[cfg(test)]
 mod tests;

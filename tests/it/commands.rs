@@ -18,6 +18,7 @@ enum Is {
     Flag,
     List,
     Object,
+    ObjectOrNull,
     TextOrNull,
 }
 
@@ -31,6 +32,7 @@ fn holds(is: Is, value: &Value) -> bool {
         Is::Flag => value.is_boolean(),
         Is::List => value.is_array(),
         Is::Object => value.is_object(),
+        Is::ObjectOrNull => value.is_object() || value.is_null(),
     }
 }
 
@@ -109,6 +111,9 @@ const STATUS: &[(&str, Is)] = &[
     ("trash_bytes", Is::Number),
     ("anomalies", Is::Number),
     ("ready", Is::Flag),
+    ("blocked", Is::List),
+    ("still_over_bytes", Is::Number),
+    ("lock", Is::ObjectOrNull),
 ];
 const COUNTED: &[(&str, Is)] = &[("entries", Is::Number), ("bytes", Is::Number)];
 

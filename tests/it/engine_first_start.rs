@@ -3,7 +3,9 @@
 
 use crate::support::world::{Dice, World, bare_rules};
 use housekeeper::engine::{Command, Effect, Input};
+use housekeeper::model::bytes::Bytes;
 use housekeeper::model::fact::Fact;
+use housekeeper::model::plan::{Blocker, Held};
 use std::time::Duration;
 
 /// A world of so many sessions of 1000 bytes each, metadata included, under this limit.
@@ -96,7 +98,25 @@ fn undeletable_bytes_leave_the_newest_tenth() {
     world.add_active_session("z", 50, 100_000);
     world.rest();
     assert_eq!(world.n_removed, 8, "two of a thousand bytes are a tenth");
-    assert!(world.engine.figures().unmet);
+    let figures = world.engine.figures();
+    assert!(figures.unmet);
+    let held = |n_sessions, bytes| Held {
+        n_sessions,
+        bytes: Bytes(bytes),
+    };
+    let reasons = [
+        (Blocker::Active, held(1, 100_000)),
+        (Blocker::Reserved, held(2, 2_000)),
+    ];
+    assert_eq!(figures.blocked, reasons);
+    assert_eq!(figures.still_over, Bytes(82_000));
+    assert_eq!(figures.lock, None);
+    // With room enough nothing blocks any more.
+    let rules = Box::new(bare_rules(200_000));
+    world.give(Input::Command(Command::SetRules(rules)));
+    world.rest();
+    let figures = world.engine.figures();
+    assert_eq!((figures.blocked, figures.still_over), (vec![], Bytes::ZERO));
 }
 
 #[test]

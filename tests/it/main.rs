@@ -1,6 +1,7 @@
 //! The one integration binary, a module for each subject.
 
 mod architecture;
+mod catalogue_memory;
 mod catalogue_owner;
 mod commands;
 mod config_run;
@@ -18,3 +19,5 @@ mod recording;
 mod signals;
 mod support;
 mod symlinks;
+mod terminal;
+mod why_over;

@@ -1,0 +1,426 @@
+//! A plan being carried out: the lock, the victims round by round, and what became of each.
+
+use super::deciding::LONGEST_PAUSE;
+use super::{Effect, Engine};
+use crate::index::Dropped;
+use crate::model::bytes::Bytes;
+use crate::model::fact::{Fact, Summary};
+use crate::model::path::RelPath;
+use crate::model::place::{DirId, Look, Why};
+use crate::model::plan::{Blocker, Body, Victim};
+use crate::model::report::{
+    LockTrouble, LockTry, LockWait, Outcome, Removed, Report, Skip, Unlist,
+};
+use crate::model::session::{Key, SessionId};
+use crate::model::time::{Now, Tick};
+use crate::policy::Draft;
+use std::mem::discriminant;
+use std::time::Duration;
+
+/// Victims of one burst; the lock is held and hints wait no longer than for these.
+const MAX_BURST: usize = 64;
+/// Ids named in a summary.
+const MAX_NAMED: usize = 100;
+/// A victim that somebody holds a lock on is tried again then.
+const LOCKED_PAUSE: Duration = Duration::from_secs(1);
+/// A victim that the kernel refuses to let go is tried again then, at first.
+const REFUSED_PAUSE: Duration = Duration::from_secs(10);
+const BUSY_PAUSE: Duration = Duration::from_millis(20);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    Idle,
+    /// The lock was asked for.
+    Asked,
+    /// So many victims are being removed.
+    Removing {
+        left: usize,
+    },
+}
+
+/// Why a victim was passed over, and until when.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Passed {
+    pub(super) by: Blocker,
+    pub(super) until: Tick,
+    /// Doubles each time the same reason comes again.
+    pause: Duration,
+}
+
+/// What a burst did so far.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Burst {
+    before: Bytes,
+    /// A round was too short for what it began: the next one goes on down to the goal.
+    pub(super) unfinished: bool,
+    /// How often hints had been lost when it was decided to begin.
+    n_losses: u64,
+    freed: Bytes,
+    n_deleted: u64,
+    n_this_round: u64,
+    /// A victim was not as the index has it: its bytes are not known before the looks are in.
+    unsure: bool,
+    /// Some victim of this round was passed over for a reason of its own: others may go.
+    passed_over: bool,
+    deleted: Vec<Key>,
+    pub(super) unlist: Vec<Key>,
+}
+
+impl Burst {
+    /// Nothing is done yet. `before`: what is used; `n_losses`: how often hints were lost.
+    pub(super) fn begun(before: Bytes, n_losses: u64) -> Self {
+        Self {
+            before,
+            n_losses,
+            ..Self::default()
+        }
+    }
+
+    /// Whether the next oldest may do better. Where the kernel refuses one it would refuse all:
+    /// that is tried again later.
+    fn may_go_on(&self) -> bool {
+        (self.n_this_round > 0 || self.passed_over) && !self.unsure
+    }
+}
+
+impl Engine {
+    /// The answer to a try for the lock. The plan is made under it.
+    pub(super) fn locked(&mut self, now: Now, answer: LockTry, out: &mut Vec<Effect>) {
+        if self.deciding.phase != Phase::Asked {
+            return;
+        }
+        match answer {
+            LockTry::Taken => {
+                self.deciding.busy_told = false;
+                self.deciding.lock = None;
+                self.next_round(now, out);
+            }
+            LockTry::TakenStale(holder) => {
+                self.deciding.busy_told = false;
+                self.deciding.lock = None;
+                out.push(Effect::Tell(Fact::LockStale {
+                    holder: Some(holder),
+                }));
+                self.next_round(now, out);
+            }
+            LockTry::Busy(holder) => {
+                self.deciding.phase = Phase::Idle;
+                self.deciding.back_off = Some(now.tick.after(BUSY_PAUSE));
+                self.lock_wanted(now, LockTrouble::Busy(holder.clone()));
+                if !std::mem::replace(&mut self.deciding.busy_told, true) {
+                    out.push(Effect::Tell(Fact::LockBusy { holder }));
+                }
+            }
+            LockTry::Failed { operation, errno } => {
+                self.deciding.phase = Phase::Idle;
+                self.deciding.back_off(now.tick, None);
+                self.lock_wanted(now, LockTrouble::Failed { operation, errno });
+                if !std::mem::replace(&mut self.deciding.busy_told, true) {
+                    out.push(Effect::Tell(Fact::LockFailed { operation, errno }));
+                }
+            }
+        }
+    }
+
+    /// Keeps why the lock cannot be had, and since when that has been so.
+    fn lock_wanted(&mut self, now: Now, trouble: LockTrouble) {
+        let same = |wait: &&LockWait| discriminant(&wait.trouble) == discriminant(&trouble);
+        let before = self.deciding.lock.as_ref().filter(same);
+        let since = before.map_or(now.tick, |wait| wait.since);
+        self.deciding.lock = Some(LockWait { trouble, since });
+    }
+
+    /// Under the lock: plans and removes until the goal is reached or nothing may go.
+    fn next_round(&mut self, now: Now, out: &mut Vec<Effect>) {
+        self.deciding.burst.n_this_round = 0;
+        self.deciding.burst.passed_over = false;
+        let draft = self.draft(now, MAX_BURST);
+        let victims: Vec<Victim> = draft.picks.iter().filter_map(|p| self.victim(p)).collect();
+        // What was decided while all was well ends when hints are lost or somebody says stop.
+        let is_sure = self.deciding.burst.n_losses == self.n_losses && !self.catalogue_in_doubt();
+        if victims.is_empty() || self.stopped || !is_sure {
+            return self.end_burst(now, Some(draft), out);
+        }
+        self.deciding.burst.unfinished = draft.more;
+        if self.deciding.burst.n_deleted == 0 && !self.deciding.checked {
+            self.deciding.checked = true;
+            out.push(Effect::Tell(Fact::PruneStarted {
+                usage: self.deciding.burst.before,
+                limit: self.rules.limits.max_size,
+                n_victims: victims.len() as u64,
+            }));
+        }
+        self.deciding.phase = Phase::Removing {
+            left: victims.len(),
+        };
+        out.extend(
+            victims
+                .into_iter()
+                .map(|victim| Effect::Remove(Box::new(victim))),
+        );
+    }
+
+    fn end_burst(&mut self, now: Now, draft: Option<Draft>, out: &mut Vec<Effect>) {
+        self.deciding.phase = Phase::Idle;
+        self.deciding.checked = false;
+        out.push(Effect::Unlock);
+        let burst = std::mem::take(&mut self.deciding.burst);
+        if !burst.unlist.is_empty() {
+            self.unlist(burst.unlist, out);
+        }
+        let usage = self.usage();
+        let limit = self.rules.limits.max_size;
+        if burst.n_deleted > 0 {
+            let kept = self
+                .index
+                .oldest_first()
+                .take(MAX_NAMED)
+                .map(|(_, _, s)| s.key.clone());
+            out.push(Effect::Tell(Fact::PruneSummary(Summary {
+                before: burst.before,
+                after: usage.bytes,
+                limit,
+                n_deleted: burst.n_deleted,
+                freed: burst.freed,
+                n_kept: usage.n_sessions,
+                deleted: burst.deleted,
+                kept: kept.collect(),
+            })));
+        }
+        if !self.is_over(now) {
+            self.deciding.forget_unmet();
+            self.deciding.forget_back_off();
+            return;
+        }
+        let draft = draft.unwrap_or_else(|| self.draft(now, MAX_BURST));
+        self.deciding.back_off(now.tick, draft.retry);
+        if self.is_unlisting() {
+            // The catalogue is about to shrink: what is still over is known after that.
+            return;
+        }
+        let unmet = draft.still_over > Bytes::ZERO || draft.still_too_many > 0;
+        self.deciding.still_over = draft.still_over;
+        self.deciding.blocked.clone_from(&draft.blocked);
+        if unmet && !std::mem::replace(&mut self.deciding.unmet, true) {
+            out.push(Effect::Tell(Fact::TargetUnmet {
+                usage: usage.bytes,
+                limit,
+                still_over: draft.still_over,
+                blocked: draft.blocked,
+            }));
+        }
+    }
+
+    /// What became of a victim.
+    pub(super) fn reported(&mut self, now: Now, report: Report, out: &mut Vec<Effect>) {
+        let Report { victim, outcome } = report;
+        match outcome {
+            Outcome::Aside(aside) => {
+                self.tell_deleted(now, &victim, out);
+                // The first name stands for the bytes of all: they leave together.
+                if let Some(first) = aside.first() {
+                    let deciding = &mut self.deciding;
+                    deciding.trash.insert(first.0.clone(), victim.freed);
+                    deciding.trash_bytes = deciding.trash_bytes.saturating_add(victim.freed);
+                }
+                let dropped = self.drop_victim(&victim, out);
+                self.release(&dropped, out);
+                out.push(Effect::Reap {
+                    aside,
+                    watches: dropped.watches,
+                });
+            }
+            Outcome::InPlace => {
+                self.tell_deleted(now, &victim, out);
+                self.deciding.leaving.insert(victim.session, victim.freed);
+                out.push(Effect::RemoveInPlace(Box::new(victim)));
+            }
+            Outcome::Gone => {
+                self.deciding.burst.unsure = true;
+                self.look_at(&victim, out);
+            }
+            Outcome::Skipped(why) => self.skipped(now, &victim, why, out),
+        }
+        let Phase::Removing { left } = self.deciding.phase else {
+            return;
+        };
+        if left > 1 {
+            self.deciding.phase = Phase::Removing { left: left - 1 };
+        } else if self.deciding.burst.may_go_on()
+            && (self.deciding.burst.unfinished || self.is_over(now))
+        {
+            self.next_round(now, out);
+        } else {
+            self.end_burst(now, None, out);
+        }
+    }
+
+    /// Takes a victim out of the index. Its names count as looked at: a walk may have seen
+    /// them before.
+    fn drop_victim(&mut self, victim: &Victim, out: &mut Vec<Effect>) -> Dropped {
+        let root = self.index.root();
+        match &victim.body {
+            Body::Tree { .. } => {
+                let dir = self.index.session_dir(victim.session);
+                if let Some((dir, parent)) = dir.and_then(|d| Some((d, self.index.parent(d)?))) {
+                    let name: Box<[u8]> = self.index.dir_name(dir).into();
+                    self.note_recent(parent, &name, out);
+                }
+                self.places.forget_below(|| Some(victim.path.clone()));
+            }
+            Body::Blobs { blobs, .. } => {
+                for (blob, _) in blobs {
+                    self.note_recent(root, blob, out);
+                    self.places.forget_below(|| RelPath::new(blob).ok());
+                }
+            }
+        }
+        self.index.drop_session(victim.session)
+    }
+
+    fn tell_deleted(&mut self, now: Now, victim: &Victim, out: &mut Vec<Effect>) {
+        let deciding = &mut self.deciding;
+        deciding.pruned_sessions += 1;
+        deciding.pruned_bytes = deciding.pruned_bytes.saturating_add(victim.freed);
+        let burst = &mut deciding.burst;
+        burst.n_deleted += 1;
+        burst.n_this_round += 1;
+        burst.freed = burst.freed.saturating_add(victim.freed);
+        if burst.deleted.len() < MAX_NAMED {
+            burst.deleted.push(victim.key.clone());
+        }
+        if matches!(victim.body, Body::Blobs { .. }) {
+            burst.unlist.push(victim.key.clone());
+        }
+        out.push(Effect::Tell(Fact::PruneDeleted {
+            key: victim.key.clone(),
+            path: victim.shown_path(),
+            freed: victim.freed,
+            created: victim.created,
+            because: victim.because,
+            reaction: deciding.since.map(|since| now.tick.since(since)),
+        }));
+    }
+
+    /// The disk is asked again about a victim that was not as planned.
+    fn look_at(&mut self, victim: &Victim, out: &mut Vec<Effect>) {
+        let Some(dir) = self.index.session_dir(victim.session) else {
+            return;
+        };
+        match self.index.parent(dir) {
+            Some(parent) => {
+                let name = self.index.dir_name(dir);
+                out.push(Effect::Look(Look::new(parent, name, Why::Again)));
+            }
+            None => self.look_at_blobs(victim, dir, out),
+        }
+    }
+
+    fn look_at_blobs(&self, victim: &Victim, root: DirId, out: &mut Vec<Effect>) {
+        if let Body::Blobs { blobs, .. } = &victim.body {
+            let looks = blobs
+                .iter()
+                .map(|(blob, _)| Look::new(root, blob, Why::Again));
+            out.extend(looks.map(Effect::Look));
+        }
+    }
+
+    fn skipped(&mut self, now: Now, victim: &Victim, why: Skip, out: &mut Vec<Effect>) {
+        let pause = match &why {
+            Skip::Locked => (Blocker::Locked, LOCKED_PAUSE),
+            Skip::Quiet => (Blocker::Quiet, self.rules.protect.quiet.min(LOCKED_PAUSE)),
+            Skip::Refused { .. } | Skip::RootMoved => (Blocker::Locked, REFUSED_PAUSE),
+            Skip::Replaced | Skip::Changed | Skip::Stranger | Skip::StrangerKept => {
+                (Blocker::Anomalous, LOCKED_PAUSE)
+            }
+        };
+        let is_news = self.pass_over(now, victim.session, pause.0, pause.1);
+        self.deciding.burst.passed_over |= !matches!(why, Skip::Refused { .. } | Skip::RootMoved);
+        match why {
+            Skip::Changed => {
+                self.read_session(victim.session, out);
+                self.read_catalogue(out);
+            }
+            Skip::Replaced | Skip::Stranger | Skip::StrangerKept => {
+                self.deciding.burst.unsure = true;
+                self.look_at(victim, out);
+            }
+            Skip::Quiet => self.index.note_written(victim.session, now.wall.into()),
+            Skip::Locked | Skip::Refused { .. } | Skip::RootMoved => {}
+        }
+        if is_news {
+            out.push(Effect::Tell(Fact::PruneSkipped {
+                key: victim.key.clone(),
+                path: victim.shown_path(),
+                why,
+            }));
+        }
+    }
+
+    /// Leaves a session alone for a while, each time for longer. Whether that is news: a
+    /// reason that goes on is told once.
+    fn pass_over(&mut self, now: Now, id: SessionId, by: Blocker, pause: Duration) -> bool {
+        let before = self
+            .deciding
+            .passed
+            .get(&id)
+            .filter(|passed| passed.by == by);
+        let is_news = before.is_none();
+        let pause = before.map_or(pause, |passed| {
+            passed.pause.saturating_mul(2).min(LONGEST_PAUSE)
+        });
+        let until = now.tick.after(pause);
+        self.deciding.passed.insert(id, Passed { by, until, pause });
+        is_news
+    }
+
+    /// A removal that ran beside the engine ended.
+    pub(super) fn removed(&mut self, now: Now, removed: Removed, out: &mut Vec<Effect>) {
+        match removed {
+            Removed::Trash { aside, left, .. } => {
+                let bytes = self.deciding.trash.remove(&aside.0).unwrap_or(Bytes::ZERO);
+                self.deciding.trash_bytes = self.deciding.trash_bytes.saturating_sub(bytes);
+                if !left.is_empty() {
+                    out.push(Effect::Tell(Fact::TrashLeft { left }));
+                }
+            }
+            Removed::InPlace { key, left } => {
+                if let Some(id) = self.index.session_by_key(&key) {
+                    self.left_in_place(now, id, left.is_empty(), out);
+                }
+                if !left.is_empty() {
+                    out.push(Effect::Tell(Fact::TrashLeft { left }));
+                }
+            }
+            Removed::Unlisted { keys, result } => {
+                let n_entries = keys.len() as u64;
+                self.unlisted_entries(now, &keys, &result, out);
+                if result != Unlist::Done || n_entries > 0 {
+                    out.push(Effect::Tell(Fact::Unlisted { n_entries, result }));
+                }
+            }
+        }
+    }
+
+    /// A session was removed where it lay: the disk says what is left of it.
+    fn left_in_place(&mut self, now: Now, id: SessionId, whole: bool, out: &mut Vec<Effect>) {
+        self.deciding.leaving.remove(&id);
+        if !whole {
+            self.pass_over(now, id, Blocker::Locked, REFUSED_PAUSE);
+        }
+        let Some(dir) = self.index.session_dir(id) else {
+            return;
+        };
+        if let Some(parent) = self.index.parent(dir) {
+            let name = self.index.dir_name(dir);
+            out.push(Effect::Look(Look::new(parent, name, Why::Again)));
+            if !whole {
+                self.scan_below(self.index.session_path(id), out);
+            }
+        }
+        let blobs = self.index.session(id).map_or(&[][..], |s| &s.blobs);
+        let root = self.index.root();
+        let looks = blobs.iter().map(|blob| Look::new(root, blob, Why::Again));
+        out.extend(looks.map(Effect::Look));
+    }
+}

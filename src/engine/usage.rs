@@ -1,0 +1,183 @@
+//! What the rules see: each session's standing, and the root's figures.
+
+use super::Engine;
+use crate::index::{Known, Session, Standing};
+use crate::layout::spec::Kind;
+use crate::model::anomaly::AnomalyKind;
+use crate::model::bytes::{Bytes, Tally};
+use crate::model::plan::Blocker;
+use crate::model::session::{SessionId, Verdict};
+use crate::model::time::{Now, Tick, UnixNanos};
+use crate::policy::{Hold, Usage};
+use std::time::Duration;
+
+impl Engine {
+    pub(super) fn note_peak(&mut self) {
+        let bytes = self.index.totals().counted.bytes(self.rules.limits.measure);
+        let used = bytes.saturating_add(self.deciding.trash_bytes);
+        self.deciding.peak = self.deciding.peak.max(used);
+    }
+
+    /// Says when the hints now coming in were first seen, for the reaction's figure.
+    pub fn note_batch(&mut self, since: Tick) {
+        self.deciding.since = Some(since);
+    }
+
+    /// What no rule may take, and why; time and locks apart.
+    fn standing_of(&self, session: &Session) -> Standing {
+        let anomalous = !session.known
+            || session.created.is_none()
+            || session.verdict != Verdict::Certain
+            || !session.obstacles.is_empty()
+            || session.anomalies.contains(AnomalyKind::BadId)
+            || (self.rules.layout.kind() == Kind::Catalog
+                && (session.tally.n_files == 0 || self.has_unusable_blob(session)));
+        if anomalous {
+            return Standing::Fixed(Blocker::Anomalous);
+        }
+        if self.rules.protect.active && session.phase.protects() {
+            return Standing::Fixed(Blocker::Active);
+        }
+        let id = String::from_utf8_lossy(self.rules.layout.id(&session.key));
+        if !self.rules.protect.keep.is_empty() && self.rules.protect.keep.is_match(&*id) {
+            return Standing::Fixed(Blocker::Pinned);
+        }
+        Standing::Removable
+    }
+
+    fn has_unusable_blob(&self, session: &Session) -> bool {
+        session.blobs.iter().any(|blob| {
+            matches!(
+                self.index.find(self.index.root(), blob),
+                Some(Known::Dir { .. } | Known::Other { .. })
+            )
+        })
+    }
+
+    /// Judges a session anew after something about it changed.
+    pub(super) fn restand(&mut self, id: SessionId) {
+        if let Some(session) = self.index.session(id) {
+            let standing = self.standing_of(session);
+            self.index.set_standing(id, standing);
+        }
+    }
+
+    pub(super) fn restand_all(&mut self) {
+        let all: Vec<SessionId> = self.index.sessions().map(|(id, _)| id).collect();
+        all.into_iter().for_each(|id| self.restand(id));
+    }
+
+    /// What keeps a session from going for as long as it is what it is.
+    pub(super) fn lasting_hold(session: &Session) -> Option<Hold> {
+        match session.standing {
+            Standing::Fixed(by) => Some(Hold {
+                by,
+                until: None,
+                fixed: true,
+            }),
+            Standing::Removable => None,
+        }
+    }
+
+    pub(super) fn hold(&self, id: SessionId, session: &Session, now: Now) -> Option<Hold> {
+        if let Some(lasting) = Self::lasting_hold(session) {
+            return Some(lasting);
+        }
+        if let Some(passed) = self.deciding.passed.get(&id).filter(|p| p.until > now.tick) {
+            return Some(Hold {
+                by: passed.by,
+                until: Some(passed.until),
+                fixed: false,
+            });
+        }
+        let quiet = self.rules.protect.quiet;
+        let written = Duration::from_nanos(
+            u64::try_from(
+                UnixNanos::from(now.wall)
+                    .0
+                    .saturating_sub(session.written.0),
+            )
+            .unwrap_or(0),
+        );
+        (written < quiet).then(|| Hold {
+            by: Blocker::Quiet,
+            until: Some(now.tick.after(quiet - written)),
+            fixed: false,
+        })
+    }
+
+    pub(super) fn in_group(&self, session: &Session) -> bool {
+        self.rules
+            .group
+            .as_ref()
+            .is_none_or(|group| session.group.as_ref() == Some(group))
+    }
+
+    /// The figures the rules see.
+    pub fn usage(&self) -> Usage {
+        let measure = self.rules.limits.measure;
+        let totals = self.index.totals();
+        if self.rules.group.is_some() {
+            return self.group_usage();
+        }
+        let leaving: u64 = self.deciding.leaving.values().map(|bytes| bytes.0).sum();
+        let fixed = totals
+            .fixed
+            .bytes(measure)
+            .saturating_add(totals.orphans.bytes(measure));
+        let catalogue = self.catalogue_bytes();
+        let (entry, unlisted) = self.entry_bytes(catalogue);
+        let leaving = Bytes(leaving).saturating_add(unlisted);
+        Usage {
+            bytes: totals.counted.bytes(measure).saturating_sub(leaving),
+            fixed: fixed.saturating_add(catalogue.saturating_sub(unlisted)),
+            orphans: totals.orphans.bytes(measure),
+            entry,
+            n_sessions: totals
+                .n_sessions
+                .saturating_sub(self.deciding.leaving.len() as u64),
+            n_fixed: totals.n_fixed,
+        }
+    }
+
+    /// The bytes of one entry of the catalogue, about, and of all that are to be taken out of
+    /// it: sessions that left need no others to leave for their entries.
+    fn entry_bytes(&self, catalogue: Bytes) -> (Bytes, Bytes) {
+        let n_out = (self.deciding.burst.unlist.len() + self.n_unlisting()) as u64;
+        let n_listed = self.index.totals().n_sessions.saturating_add(n_out);
+        let entry = catalogue.0 / n_listed.max(1);
+        (Bytes(entry), Bytes(entry.saturating_mul(n_out)))
+    }
+
+    fn catalogue_bytes(&self) -> Bytes {
+        let name = self.rules.layout.catalogue();
+        match name.and_then(|name| self.index.find(self.index.root(), name)) {
+            Some(Known::File {
+                apparent,
+                allocated,
+                ..
+            }) => Tally::file(apparent, allocated).bytes(self.rules.limits.measure),
+            _ => Bytes::ZERO,
+        }
+    }
+
+    fn group_usage(&self) -> Usage {
+        let measure = self.rules.limits.measure;
+        let mut usage = Usage::default();
+        let sessions = self.index.sessions().filter(|(id, session)| {
+            self.in_group(session)
+                && !session.is_disowned()
+                && !self.deciding.leaving.contains_key(id)
+        });
+        for (_, session) in sessions {
+            let bytes = session.bytes(measure);
+            usage.bytes = usage.bytes.saturating_add(bytes);
+            usage.n_sessions += 1;
+            if session.standing != Standing::Removable {
+                usage.fixed = usage.fixed.saturating_add(bytes);
+                usage.n_fixed += 1;
+            }
+        }
+        usage
+    }
+}
