@@ -16,9 +16,6 @@ use std::sync::Arc;
 /// The agent's own directory in a root.
 const CONTROL: &[u8] = b".housekeeper";
 
-/// Names that the agent gives beside its victims; walks pass over them, too.
-const OWN_PREFIX: &[u8] = b".hk-";
-
 /// What a name turned out to be.
 enum Found<'a> {
     File(&'a Stat),
@@ -44,7 +41,7 @@ impl Engine {
                 .position(|b| *b == b'/')
                 .map_or(path.len(), |n| at + n);
             let name = &path[at..end];
-            if !is_name(name) || (at == 0 && name == CONTROL) || name.starts_with(OWN_PREFIX) {
+            if !is_name(name) || (at == 0 && name == CONTROL) {
                 return;
             }
             match self.index.find(dir, name) {

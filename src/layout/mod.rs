@@ -41,7 +41,7 @@ pub struct Layout {
 /// What a name is whose directory is the root or a [`Role::Container`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// The agent's own: `.housekeeper` and `.hk-*`. Counts nothing, never reported.
+    /// The agent's own: `.housekeeper`. Counts nothing, never reported.
     Own,
     /// A directory below which sessions may lie.
     Container,

@@ -26,11 +26,12 @@ pub(super) fn role(layout: &Layout, path: &[u8], kind: FileKind) -> Role {
     }
 }
 
-/// `.housekeeper` in the root with all below it, and `.hk-*` anywhere.
+/// `.housekeeper` in the root with all below it. Nothing else: a name that anybody may give must
+/// not hide bytes. `.hk-*` is kept free for what the agent makes beside sessions; such a name
+/// counts like any other hidden one.
 fn is_own(path: &[u8]) -> bool {
     path.strip_prefix(b".housekeeper")
         .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
-        || super::last_name(path).starts_with(b".hk-")
 }
 
 fn directory_role(layout: &Layout, path: &[u8], kind: FileKind) -> Role {
@@ -126,10 +127,10 @@ mod tests {
             ("*", None, ".housekeeper", Role::Own),
             ("*", None, ".housekeeper/trash", Role::Own),
             ("*", None, ".housekeeper2", Role::Unowned),
-            ("*", None, ".hk-01", Role::Own),
+            ("*", None, ".hk-01ARZ3NDEKTSV4RRFFQ69G5FAV", Role::Unowned),
             ("*/*", None, "a", Role::Container),
             ("*/*", None, "a/b", Role::Session),
-            ("*/*", None, "a/.hk-01", Role::Own),
+            ("*/*", None, "a/.hk-01", Role::Unowned),
             ("*/*", None, "a/.housekeeper", Role::Unowned),
             (".*", None, ".housekeeper", Role::Own),
             (".*", None, ".a", Role::Session),
@@ -176,7 +177,7 @@ mod tests {
             (None, "a", File, Role::Unowned),
             (None, ".prune_size.lock", File, Role::Unowned),
             (None, "a/b.json", File, Role::Unowned),
-            (None, ".hk-01", File, Role::Own),
+            (None, ".hk-01", File, Role::Unowned),
             (None, ".housekeeper", Dir, Role::Own),
             (uuid, "12ab.json", File, Role::Blob),
             (uuid, "12ab.tar.gz", File, Role::Blob),

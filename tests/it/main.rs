@@ -11,6 +11,7 @@ mod engine_first_start;
 mod engine_world;
 mod exact;
 mod first_start;
+mod hidden_bytes;
 mod odd_inputs;
 mod odd_metadata;
 mod pruners;
