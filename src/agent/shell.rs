@@ -293,7 +293,12 @@ impl Shell {
     }
 
     fn finish_beside(&mut self, leftovers: Leftovers) {
-        let Leftovers { trash, unlist } = leftovers;
+        let Leftovers {
+            trash,
+            unlist,
+            told,
+        } = leftovers;
+        self.told.extend(told);
         self.jobs.reap(trash, Vec::new());
         if !unlist.is_empty() {
             self.note_removed(&unlist);

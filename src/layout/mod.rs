@@ -120,6 +120,18 @@ impl Layout {
         roles::role(self, path, kind)
     }
 
+    /// Whether the directory at `path` is a session: every directory above it is one below
+    /// which sessions may lie, and it is the outermost match.
+    pub fn owns(&self, path: &RelPath) -> bool {
+        roles::is_session(self, path)
+    }
+
+    /// Whether a blob of this name may belong to the session of this key in a catalogue, as far
+    /// as the templates tell.
+    pub fn may_be_blob_of(&self, key: &[u8], name: &[u8]) -> bool {
+        self.kind() == Kind::Catalog && roles::may_be_blob_of(self, key, name)
+    }
+
     /// The files inside a session that facts are read from, metadata first.
     /// Empty for a catalogue.
     pub fn documents(&self) -> &[Box<[u8]>] {

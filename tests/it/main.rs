@@ -12,6 +12,7 @@ mod engine_world;
 mod exact;
 mod first_start;
 mod hidden_bytes;
+mod intents;
 mod odd_inputs;
 mod odd_metadata;
 mod pruners;
