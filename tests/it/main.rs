@@ -11,6 +11,7 @@ mod engine_first_start;
 mod engine_world;
 mod exact;
 mod first_start;
+mod full_disk;
 mod hidden_bytes;
 mod intents;
 mod odd_inputs;
