@@ -23,6 +23,7 @@ impl Drop for Mounted {
 }
 
 /// `None`, with the reason printed, where it is refused.
+#[expect(clippy::print_stdout, reason = "the test's reader has to see it")]
 fn done(command: &mut Command) -> Option<()> {
     match command.output() {
         Ok(output) if output.status.success() => Some(()),

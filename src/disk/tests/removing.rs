@@ -275,6 +275,20 @@ fn files_in_place_go_by_inode() {
 const OLD: &[u8] = br#"{"a":{"n":1},"b":{"n":2},"c":{"n":3}}"#;
 const NEW: &[u8] = br#"{"b":{"n":2},"c":{"n":3}}"#;
 
+/// Edits, although a child that another test is about to start may have every file of this
+/// process open for a moment. Where there never is a lease the last answer says so.
+fn edit_in_the_end(ground: &Ground, edit: &mut dyn FnMut(&[u8]) -> Option<Vec<u8>>) -> Unlist {
+    let mut done = Unlist::Done;
+    for _ in 0..10_000 {
+        done = edit_catalogue(&ground.tree, b"m.json", edit);
+        if done != Unlist::NoLease(libc::EAGAIN) {
+            break;
+        }
+        std::thread::yield_now();
+    }
+    done
+}
+
 #[test]
 fn a_catalogue_is_edited_under_a_lease_only() {
     let ground = ground();
@@ -286,12 +300,12 @@ fn a_catalogue_is_edited_under_a_lease_only() {
     assert_eq!(refused, Unlist::NoLease(libc::EAGAIN));
     assert_eq!(std::fs::read(&path).expect("a file"), OLD);
     drop(reader);
-    match edit_catalogue(&ground.tree, b"m.json", &mut edit) {
+    match edit_in_the_end(&ground, &mut edit) {
         Unlist::NoLease(errno) => return skipped("no leases", &errno),
         done => assert_eq!(done, Unlist::Done),
     }
     assert_eq!(std::fs::read(&path).expect("a file"), NEW);
-    let unparsable = edit_catalogue(&ground.tree, b"m.json", &mut |_| None);
+    let unparsable = edit_in_the_end(&ground, &mut |_| None);
     assert_eq!(unparsable, Unlist::Unparsable);
     assert_eq!(recover(&ground.tree, b"m.json"), Ok(Recovery::Nothing));
 }
