@@ -1,7 +1,7 @@
 //! Whoever may write into a root cannot hide bytes from its limit: not behind names that look
 //! like the agent's, not at the end of paths that the kernel does not take.
 
-use crate::support::running::{Place, make_session};
+use crate::support::running::{Place, make_session, signal};
 use rustix::fs::{Mode, OFlags, mkdirat, open, openat};
 use std::fs;
 use std::path::Path;
@@ -69,6 +69,8 @@ fn what_is_hidden_beside_a_running_agent_counts() {
     hide_behind(&place.root, ".hk-01ARZ3NDEKTSV4RRFFQ69G5FAV");
     agent.until("unowned bytes", |root| root["unowned"]["bytes"] == BYTES);
     hide_deep(&place.root.join("new"));
+    // So deep nothing can be watched, and the walk may have been there before it was all made.
+    signal(agent.child.id(), rustix::process::Signal::USR1);
     agent.until("bytes that no path leads to", |root| {
         root["bytes"] == before + 2 * BYTES as u64
     });
