@@ -2,7 +2,9 @@
 //! like the agent's, not at the end of paths that the kernel does not take.
 
 use crate::support::running::{Place, make_session, signal};
+use crate::support::texts;
 use rustix::fs::{Mode, OFlags, mkdirat, open, openat};
+use serde_json::Value;
 use std::fs;
 use std::path::Path;
 
@@ -23,9 +25,13 @@ fn place(limit: &str) -> Place {
 
 /// A file at the end of 60 directories with names of 200 letters.
 fn hide_deep(session: &Path) {
+    hide_below(session, 60);
+}
+
+fn hide_below(session: &Path, n_levels: u32) {
     let name = "n".repeat(200);
     let mut dir = open(session, OFlags::DIRECTORY, Mode::empty()).expect("a session");
-    for _ in 0..60 {
+    for _ in 0..n_levels {
         mkdirat(&dir, &name, Mode::RWXU).expect("a directory");
         dir = openat(&dir, &name, OFlags::DIRECTORY, Mode::empty()).expect("a directory");
     }
@@ -75,4 +81,27 @@ fn what_is_hidden_beside_a_running_agent_counts() {
         root["bytes"] == before + 2 * BYTES as u64
     });
     assert_eq!(agent.stop(), Some(0));
+}
+
+#[test]
+fn a_path_beyond_every_bound_is_reported_and_its_session_stays() {
+    let place = place("[root.limits]\nmax_size = 10");
+    hide_below(&place.root.join("old"), 100);
+    let done = place.run(&["plan", "--json"]);
+    let plan: Value = serde_json::from_slice(&done.stdout).expect("one document");
+    let plan = &plan["roots"][0];
+    assert_eq!(texts(&plan["blocked"], "reason"), ["anomalous"], "{plan}");
+    assert!(!texts(&plan["victims"], "id").contains(&"old".to_owned()));
+    let done = place.run(&["scan", "--json"]);
+    let scan: Value = serde_json::from_slice(&done.stdout).expect("one document");
+    let anomalies = &scan["roots"][0]["anomalies"];
+    let is_told = |path: &str| path == "old" || (path.starts_with("old/") && path.len() > 16_380);
+    assert!(
+        texts(anomalies, "kind")
+            .iter()
+            .all(|kind| kind == "too_deep")
+    );
+    // The session, and the place in it.
+    let paths = texts(anomalies, "path");
+    assert!(paths.len() == 2 && paths.iter().all(|path| is_told(path)));
 }
