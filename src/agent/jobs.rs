@@ -10,6 +10,7 @@
 use crate::agent::documents;
 use crate::agent::mailbox::{Inbox, Outbox, mailbox};
 use crate::disk::catalogue_edit;
+use crate::disk::in_place;
 use crate::disk::remove;
 use crate::disk::tree::Tree;
 use crate::disk::walk::walk;
@@ -309,7 +310,9 @@ impl Shop {
 /// Removes what an intent names where it lies. Answers what is left, with the errno.
 pub(super) fn finish_in_place(tree: &Tree, intent: &Intent) -> Vec<(String, i32)> {
     match &intent.work {
-        Work::Blobs(blobs) => remove::remove_files_in_place(tree, &intent.path, blobs),
-        Work::InPlace { inode, last } => remove::remove_in_place(tree, &intent.path, *inode, last),
+        Work::Blobs(blobs) => in_place::remove_files_in_place(tree, &intent.path, blobs),
+        Work::InPlace { inode, last } => {
+            in_place::remove_in_place(tree, &intent.path, *inode, last)
+        }
     }
 }

@@ -1,17 +1,23 @@
-//! What an earlier run decided and did not finish, finished at start and under the lock.
+//! What an earlier run decided and did not finish, finished at start and under the lock, as far
+//! as it is still lawful.
 
 use crate::agent::jobs::finish_in_place;
+use crate::config::settings::Root;
 use crate::disk::catalogue_edit;
+use crate::disk::document::{self, MAX_CATALOGUE};
 use crate::disk::records::RecordDir;
 use crate::disk::remove;
 use crate::disk::tree::Tree;
-use crate::layout::Layout;
+use crate::layout::CatalogSeen;
 use crate::model::disk::Records;
+use crate::model::fact::Fact;
+use crate::model::path::RelPath;
 use crate::model::report::AsideName;
-use crate::model::session::Key;
+use crate::model::session::{Content, Key};
 use crate::model::time::Now;
 use crate::prune::executor::finish_blobs;
-use crate::prune::intent::{Work, unfinished};
+use crate::prune::intent::{Intent, Work, unfinished};
+use crate::prune::warrant::{Law, Warrant};
 use std::sync::Arc;
 
 /// What is left to do beside the engine.
@@ -21,13 +27,14 @@ pub struct Leftovers {
     pub trash: Vec<AsideName>,
     /// Entries to be taken out of the catalogue.
     pub unlist: Vec<Key>,
+    pub told: Vec<Fact>,
 }
 
 /// Carries out unfinished intents and lists the trash. Problems are logged and left for the
 /// next start: nothing here may keep an agent from starting.
-pub fn finish(tree: &Arc<Tree>, records: &Arc<RecordDir>, layout: &Layout, now: Now) -> Leftovers {
+pub fn finish(tree: &Arc<Tree>, records: &Arc<RecordDir>, root: &Root, now: Now) -> Leftovers {
     let mut leftovers = Leftovers::default();
-    if let Some(name) = layout.catalogue()
+    if let Some(name) = root.layout.catalogue()
         && let Err((operation, errno)) = catalogue_edit::recover(tree, name)
     {
         tracing::warn!(
@@ -41,25 +48,17 @@ pub fn finish(tree: &Arc<Tree>, records: &Arc<RecordDir>, layout: &Layout, now: 
         Err(error) => {
             tracing::warn!(event = "start.leftover", error = %error, "intent records cannot be read");
         }
-        Ok(intents) => {
-            for (name, intent) in intents {
-                let left = match &intent.work {
-                    Work::Blobs(_) => {
-                        let (_, left) = finish_blobs(tree, &intent, now);
-                        leftovers.unlist.push(intent.key.clone());
-                        left.len()
-                    }
-                    Work::InPlace { .. } => finish_in_place(tree, &intent).len(),
-                };
-                if left > 0 {
-                    tracing::warn!(
-                        event = "start.leftover",
-                        left,
-                        "a decided removal could not be finished"
-                    );
-                } else if let Err(error) = records.discard(&name) {
-                    tracing::debug!(error = %error, "an intent record could not be discarded");
-                }
+        Ok(unfinished) => {
+            for record in unfinished.broken {
+                leftovers.told.push(Fact::IntentRefused {
+                    record,
+                    path: None,
+                    why: "it is not whole, or names what no record may name",
+                });
+            }
+            let court = Court::new(tree, records, root, now);
+            for (name, intent) in unfinished.intents {
+                court.try_one(&name, &intent, &mut leftovers);
             }
         }
     }
@@ -80,4 +79,86 @@ pub fn finish(tree: &Arc<Tree>, records: &Arc<RecordDir>, layout: &Layout, now: 
         }
     }
     leftovers
+}
+
+/// Judges records and carries out those that are lawful.
+struct Court<'a> {
+    tree: &'a Arc<Tree>,
+    records: &'a Arc<RecordDir>,
+    root: &'a Root,
+    catalogue: Option<CatalogSeen>,
+    now: Now,
+}
+
+impl<'a> Court<'a> {
+    fn new(tree: &'a Arc<Tree>, records: &'a Arc<RecordDir>, root: &'a Root, now: Now) -> Self {
+        let catalogue = root.layout.catalogue().and_then(|name| {
+            let document = document::read(tree, &RelPath::root(), name, MAX_CATALOGUE);
+            match document.content {
+                Content::Text(text) => root.layout.catalog(&text, now.wall).ok(),
+                Content::Absent | Content::NotAFile | Content::TooBig | Content::Unreadable(_) => {
+                    None
+                }
+            }
+        });
+        Self {
+            tree,
+            records,
+            root,
+            catalogue,
+            now,
+        }
+    }
+
+    fn try_one(&self, name: &str, intent: &Intent, leftovers: &mut Leftovers) {
+        let law = Law {
+            layout: &self.root.layout,
+            protect: &self.root.protect,
+            catalogue: self.catalogue.as_ref().map(|seen| &seen.entries[..]),
+        };
+        match law.judge(self.tree, intent) {
+            Warrant::Granted => {}
+            Warrant::Refused(why) => {
+                leftovers.told.push(Fact::IntentRefused {
+                    record: name.to_owned(),
+                    path: Some(intent.path.clone()),
+                    why,
+                });
+                return self.discard(name);
+            }
+            Warrant::Later(why) => {
+                tracing::warn!(
+                    event = "start.leftover",
+                    record = name,
+                    reason = why,
+                    "a decided removal cannot be finished now"
+                );
+                return;
+            }
+        }
+        let left = match &intent.work {
+            Work::Blobs(_) => {
+                let (_, left) = finish_blobs(self.tree, intent, self.now);
+                leftovers.unlist.push(intent.key.clone());
+                left.len()
+            }
+            Work::InPlace { .. } => finish_in_place(self.tree, intent).len(),
+        };
+        if left > 0 {
+            tracing::warn!(
+                event = "start.leftover",
+                left,
+                "a decided removal could not be finished"
+            );
+        } else {
+            self.discard(name);
+        }
+    }
+
+    fn discard(&self, name: &str) {
+        if let Err(error) = self.records.discard(name) {
+            // It is judged again at the next start.
+            tracing::debug!(error = %error, "an intent record could not be discarded");
+        }
+    }
 }

@@ -289,8 +289,7 @@ impl Keeper {
         };
         let mut shell = Shell::new(engine, tools, jobs, clock, ear);
         if enforce {
-            shell
-                .finish_leftovers(|now| leftovers::finish(&tree, &records, &self.root.layout, now));
+            shell.finish_leftovers(|now| leftovers::finish(&tree, &records, &self.root, now));
         }
         let (governor, entered) = Governor::enter(self.class, sched::ENGINE, home);
         let mut round = Round {

@@ -246,10 +246,17 @@ impl Shell {
                 );
             }
         }
-        match self.tree.control() {
-            Ok(control) => self.lock.try_take(control.dir(), now),
-            Err(error) => failed("open .housekeeper", error.errno()),
-        }
+        let control = match self.tree.control() {
+            Ok(control) => Ok(control),
+            // What is to free a full disk must not need space on it.
+            Err(error) if matches!(error.errno(), libc::ENOSPC | libc::EDQUOT) => {
+                Err(error.errno())
+            }
+            Err(error) => return failed("open .housekeeper", error.errno()),
+        };
+        let control = control.as_ref().map(|control| control.dir());
+        self.lock
+            .try_take(self.tree.root(), control.map_err(|errno| *errno), now)
     }
 
     /// Takes the lock for all that follows, up to [`Self::let_go`], and finishes under it what
@@ -293,7 +300,12 @@ impl Shell {
     }
 
     fn finish_beside(&mut self, leftovers: Leftovers) {
-        let Leftovers { trash, unlist } = leftovers;
+        let Leftovers {
+            trash,
+            unlist,
+            told,
+        } = leftovers;
+        self.told.extend(told);
         self.jobs.reap(trash, Vec::new());
         if !unlist.is_empty() {
             self.note_removed(&unlist);

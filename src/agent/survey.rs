@@ -127,7 +127,7 @@ pub fn survey(root: &Root, manner: Manner) -> Result<Survey, SurveyError> {
     let enforce = manner.enforce
         && survey
             .shell
-            .keep_lock(|now| leftovers::finish(&tree, &records, &root.layout, now));
+            .keep_lock(|now| leftovers::finish(&tree, &records, root, now));
     survey.shell.input(begun, Input::Wake);
     survey.run_until(|shell, _| shell.engine.is_settled())?;
     let now = survey.shell.now();

@@ -7,6 +7,7 @@
 
 pub mod catalogue_edit;
 pub mod document;
+pub mod in_place;
 mod lease;
 pub mod looker;
 pub mod records;

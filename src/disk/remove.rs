@@ -1,4 +1,4 @@
-//! Removes bytes for good: what lies in the trash, or a victim that no rename could move there.
+//! Removes bytes for good: what lies in the trash.
 //!
 //! Everything is unlinked relative to a directory held open, one name at a time. Symlinks are
 //! unlinked, never followed; what lies on another mount, a bind mount included, stays and is
@@ -14,9 +14,9 @@ use crate::disk::DiskError;
 use crate::disk::tree::{
     Control, KEPT, Tree, Unable, fd_stat, open_below, open_name, rename_new, stat_at, stat_name,
 };
-use crate::model::path::{RelPath, escape, is_name};
+use crate::model::path::{escape, is_name};
 use crate::model::report::{AsideName, Removed};
-use crate::model::seen::{FileKind, Inode, Stat};
+use crate::model::seen::{FileKind, Stat};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, RawDir};
 use rustix::io::Errno;
@@ -78,44 +78,6 @@ fn left_whole(aside: &AsideName, errno: i32) -> Removed {
         bytes: 0,
         left: vec![(aside.0.clone(), errno)],
     }
-}
-
-/// Removes a directory where it lies: its contents first, then the names in `last`, in order,
-/// then itself. For a victim that could not be renamed; its intent is written before. Answers
-/// what is left, with the errno.
-pub fn remove_in_place(
-    tree: &Tree,
-    path: &RelPath,
-    inode: Inode,
-    last: &[Box<[u8]>],
-) -> Vec<(String, i32)> {
-    // Without a trash (no space for it) nothing is lifted.
-    let control = tree.existing_control().unwrap_or_default();
-    let mut remover = Remover::new(tree, control);
-    if let Err(errno) = remover.in_place(path, inode, last) {
-        remover.leave(path.to_string(), errno);
-    }
-    remover.drain();
-    remover.left
-}
-
-/// Removes files where they lie, those that are still the same inodes. Answers what is left.
-pub fn remove_files_in_place(
-    tree: &Tree,
-    dir: &RelPath,
-    files: &[(Box<[u8]>, Inode)],
-) -> Vec<(String, i32)> {
-    let mut remover = Remover::new(tree, None);
-    match tree.open_dir(dir) {
-        Ok(dir) => {
-            for (name, inode) in files {
-                remover.file_in_place(&dir, name, *inode);
-            }
-        }
-        Err(Errno::NOENT) => {}
-        Err(errno) => remover.leave(dir.to_string(), errno),
-    }
-    remover.left
 }
 
 /// Lists what an earlier run left in the trash. Makes nothing.
@@ -237,82 +199,11 @@ impl<'a> Remover<'a> {
         if fd_stat(frame.dir.as_fd())?.id != id {
             return Err(Errno::STALE);
         }
-        self.empty(control.trash(), frame, &HashSet::new())
+        self.empty(control.trash(), frame)
     }
 
-    fn in_place(
-        &mut self,
-        path: &RelPath,
-        inode: Inode,
-        last: &[Box<[u8]>],
-    ) -> rustix::io::Result<()> {
-        let (Some(parent), Some(name)) = (path.parent(), path.name()) else {
-            return Err(Errno::INVAL);
-        };
-        let parent = match self.tree.open_dir(&parent) {
-            Err(Errno::NOENT) => return Ok(()),
-            opened => opened?,
-        };
-        let c_name = CString::new(name).map_err(|_| Errno::INVAL)?;
-        let frame = match self.enter(parent.as_fd(), c_name.clone(), path.to_string()) {
-            Err(Errno::NOENT) => return Ok(()),
-            entered => entered?,
-        };
-        if fd_stat(frame.dir.as_fd())?.inode() != inode {
-            return Err(Errno::STALE);
-        }
-        let dir = frame.dir.try_clone().map_err(|_| Errno::MFILE)?;
-        let spared = last
-            .iter()
-            .filter_map(|name| CString::new(&name[..]).ok())
-            .collect();
-        let emptied = self.empty(parent.as_fd(), frame, &spared);
-        if !self.left.is_empty() {
-            // The metadata stays with what stays.
-            return Ok(());
-        }
-        match emptied {
-            Ok(()) | Err(Errno::NOTEMPTY | Errno::EXIST) => {}
-            Err(errno) => return Err(errno),
-        }
-        for name in last {
-            self.named(&dir, name);
-        }
-        done(rustix::fs::unlinkat(&parent, &*c_name, AtFlags::REMOVEDIR))
-    }
-
-    fn named(&mut self, dir: &OwnedFd, name: &[u8]) {
-        let removed = CString::new(name)
-            .map_err(|_| Errno::INVAL)
-            .and_then(|c_name| {
-                let stat = stat_at(dir.as_fd(), &c_name)?;
-                self.unlink(dir.as_fd(), &c_name, &stat)
-            });
-        match removed {
-            Ok(()) | Err(Errno::NOENT) => {}
-            Err(errno) => self.leave(escape(name), errno),
-        }
-    }
-
-    fn file_in_place(&mut self, dir: &OwnedFd, name: &[u8], inode: Inode) {
-        match stat_name(dir.as_fd(), name) {
-            Ok(stat) if stat.inode() == inode && stat.kind == FileKind::File => {
-                self.named(dir, name);
-            }
-            // Another one has the name: it is not ours to remove.
-            Ok(_) | Err(Errno::NOENT) => {}
-            Err(errno) => self.leave(escape(name), errno),
-        }
-    }
-
-    /// Empties a directory and removes it. `spared` are names in it, not below, that stay;
-    /// then it stays, too, with ENOTEMPTY.
-    fn empty(
-        &mut self,
-        parent: BorrowedFd<'_>,
-        first: Frame,
-        spared: &HashSet<CString>,
-    ) -> rustix::io::Result<()> {
+    /// Empties a directory and removes it.
+    fn empty(&mut self, parent: BorrowedFd<'_>, first: Frame) -> rustix::io::Result<()> {
         let top_name = first.name.clone();
         let mut stack = vec![first];
         while let Some(mut frame) = stack.pop() {
@@ -323,9 +214,7 @@ impl<'a> Remover<'a> {
                 stack.extend(entered);
                 continue;
             }
-            let none = HashSet::new();
-            let spared = if depth == 0 { spared } else { &none };
-            let passed = self.pass(&mut frame, spared);
+            let passed = self.pass(&mut frame);
             match passed {
                 Ok(Pass::Again) if frame.n_passes < MAX_PASSES => stack.push(frame),
                 Ok(Pass::Again | Pass::Empty) => {
@@ -410,7 +299,11 @@ impl<'a> Remover<'a> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
         let dir = match open_name(parent, name.to_bytes(), flags) {
             Err(Errno::ACCESS) => {
-                self.open_up(parent, &name)?;
+                let place = open_below(parent, &name, OFlags::PATH | OFlags::DIRECTORY)?;
+                if !self.tree.is_ours(&fd_stat(place.as_fd())?) {
+                    return Err(Errno::XDEV);
+                }
+                open_up(place.as_fd())?;
                 open_name(parent, name.to_bytes(), flags)?
             }
             opened => opened?,
@@ -429,23 +322,12 @@ impl<'a> Remover<'a> {
         })
     }
 
-    /// Gives this user the right to read a directory, through a descriptor of it.
-    fn open_up(&self, parent: BorrowedFd<'_>, name: &CStr) -> rustix::io::Result<()> {
-        let place = open_below(parent, name, OFlags::PATH | OFlags::DIRECTORY)?;
-        if !self.tree.is_ours(&fd_stat(place.as_fd())?) {
-            return Err(Errno::XDEV);
-        }
-        // A place (O_PATH) has no fchmod; this name is the descriptor itself, no path.
-        let itself = format!("/proc/self/fd/{}", place.as_raw_fd());
-        rustix::fs::chmodat(CWD, itself, Mode::RWXU, AtFlags::empty())
-    }
-
     /// Unlinks what is no directory, and notes the directories.
-    fn pass(&mut self, frame: &mut Frame, spared: &HashSet<CString>) -> rustix::io::Result<Pass> {
+    fn pass(&mut self, frame: &mut Frame) -> rustix::io::Result<Pass> {
         frame.n_passes += 1;
         rustix::fs::seek(&frame.dir, rustix::fs::SeekFrom::Start(0))?;
         let mut buffer = std::mem::take(&mut self.buffer);
-        let passed = self.pass_over(frame, spared, &mut buffer);
+        let passed = self.pass_over(frame, &mut buffer);
         self.buffer = buffer;
         passed
     }
@@ -453,7 +335,6 @@ impl<'a> Remover<'a> {
     fn pass_over(
         &mut self,
         frame: &mut Frame,
-        spared: &HashSet<CString>,
         buffer: &mut [MaybeUninit<u8>],
     ) -> rustix::io::Result<Pass> {
         let listed = frame.dir.try_clone().map_err(|_| Errno::MFILE)?;
@@ -468,7 +349,7 @@ impl<'a> Remover<'a> {
                 Err(errno) => return Err(errno),
             };
             let name = entry.file_name();
-            if !is_name(name.to_bytes()) || spared.contains(name) || frame.failed.contains(name) {
+            if !is_name(name.to_bytes()) || frame.failed.contains(name) {
                 continue;
             }
             match self.entry(frame, name) {
@@ -525,6 +406,13 @@ impl<'a> Remover<'a> {
             self.bytes = self.bytes.saturating_add(stat.apparent);
         }
     }
+}
+
+/// Gives this user all rights to a directory, through a descriptor of it.
+pub(super) fn open_up(place: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    // A place (O_PATH) has no fchmod; this name is the descriptor itself, no path.
+    let itself = format!("/proc/self/fd/{}", place.as_raw_fd());
+    rustix::fs::chmodat(CWD, itself, Mode::RWXU, AtFlags::empty())
 }
 
 /// Does something in a directory; where this user may not, gives it the right, once.

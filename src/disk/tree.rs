@@ -36,6 +36,8 @@ const BELOW: ResolveFlags = ResolveFlags::BENEATH
 const MASK: StatxFlags = StatxFlags::BASIC_STATS
     .union(StatxFlags::BTIME)
     .union(StatxFlags::MNT_ID);
+/// The longest path the kernel takes at once, without the final NUL.
+pub const MAX_PATH: usize = 4095;
 /// `openat2` answers EAGAIN when a rename somewhere made its check uncertain; after this many
 /// the caller gets it.
 const MAX_TRIES: u32 = 64;
@@ -132,11 +134,9 @@ impl Tree {
     /// # Errors
     /// ENOENT, ENOTDIR; ELOOP for a symlink anywhere; EXDEV where another mount begins.
     pub fn open_dir(&self, path: &RelPath) -> rustix::io::Result<OwnedFd> {
-        open_quietly(
-            self.root.as_fd(),
-            &c_rel(path)?,
-            OFlags::RDONLY | OFlags::DIRECTORY,
-        )
+        let (above, rest) = self.above(path)?;
+        let dir = above.as_ref().map_or(self.root.as_fd(), AsFd::as_fd);
+        open_quietly(dir, &c_bytes(rest)?, OFlags::RDONLY | OFlags::DIRECTORY)
     }
 
     /// The same, as a place only (`O_PATH`): needs no right to read.
@@ -144,11 +144,25 @@ impl Tree {
     /// # Errors
     /// As [`Self::open_dir`].
     pub fn open_place(&self, path: &RelPath) -> rustix::io::Result<OwnedFd> {
-        open_below(
-            self.root.as_fd(),
-            &c_rel(path)?,
-            OFlags::PATH | OFlags::DIRECTORY,
-        )
+        let (above, rest) = self.above(path)?;
+        let dir = above.as_ref().map_or(self.root.as_fd(), AsFd::as_fd);
+        open_below(dir, &c_bytes(rest)?, OFlags::PATH | OFlags::DIRECTORY)
+    }
+
+    /// A path longer than the kernel takes at once is opened in pieces: the directory that all
+    /// but the last piece lead to, and that piece.
+    fn above<'a>(&self, path: &'a RelPath) -> rustix::io::Result<(Option<OwnedFd>, &'a [u8])> {
+        let mut above: Option<OwnedFd> = None;
+        let mut rest = path.as_bytes();
+        while rest.len() > MAX_PATH {
+            let end = rest[..=MAX_PATH].iter().rposition(|b| *b == b'/');
+            let end = end.ok_or(Errno::NAMETOOLONG)?;
+            let dir = above.as_ref().map_or(self.root.as_fd(), AsFd::as_fd);
+            let flags = OFlags::PATH | OFlags::DIRECTORY;
+            above = Some(open_below(dir, &c_bytes(&rest[..end])?, flags)?);
+            rest = &rest[end + 1..];
+        }
+        Ok((above, rest))
     }
 
     /// Whether the root's path leads to the directory held open.
@@ -497,12 +511,13 @@ pub(super) fn c_name<'a>(name: &[u8], buffer: &'a mut [u8; 256]) -> rustix::io::
 }
 
 fn c_rel(path: &RelPath) -> rustix::io::Result<CString> {
-    let bytes: &[u8] = if path.is_root() {
-        b"."
-    } else {
-        path.as_bytes()
-    };
-    CString::new(bytes).map_err(|_| Errno::INVAL)
+    c_bytes(path.as_bytes())
+}
+
+/// Nothing is the directory itself.
+fn c_bytes(path: &[u8]) -> rustix::io::Result<CString> {
+    let path = if path.is_empty() { b"." } else { path };
+    CString::new(path).map_err(|_| Errno::INVAL)
 }
 
 /// Opens one ordinary name in an open directory, with the same care as a path below the root.

@@ -6,9 +6,10 @@
 //! read is sent like everything else; nothing is skipped in silence.
 //!
 //! Bounds: a chunk holds [`Listing::MAX_ENTRIES`]; sending blocks where the receiver is slow;
-//! the stack holds directories that exist, each once.
+//! the stack holds directories that exist, each once; a path has at most
+//! [`MAX_DEEP`] bytes. A source that watches by path watches nothing beyond [`MAX_PATH`].
 
-use crate::disk::tree::{CONTROL, Tree, fd_stat, seen, stat_at};
+use crate::disk::tree::{CONTROL, MAX_PATH, Tree, fd_stat, seen, stat_at};
 use crate::model::listing::{Listing, ScanId, ScanOrder, Unlisted, Walked, Watched};
 use crate::model::path::RelPath;
 use crate::model::seen::{FileId, FileKind, Seen, Stat};
@@ -21,12 +22,11 @@ use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-/// Names that the agent makes beside sessions begin with this.
-pub const OWN_PREFIX: &[u8] = b".hk-";
-
 const BUFFER: usize = 128 << 10;
-/// The longest path the kernel takes, without the final NUL.
-const MAX_PATH: usize = 4095;
+/// The longest path that is listed. A longer one is reported, and what is below it is not
+/// counted: its session is judged by nobody until it is gone. Every level costs the engine a
+/// pass from the root down, so a path without a bound would stop it.
+pub const MAX_DEEP: usize = 4 * MAX_PATH;
 
 /// Walks everything below `order.at` with up to `n_threads` threads, this one among them, and
 /// sends what it saw. `send` answers `false` when nobody listens any more. Ends with exactly
@@ -167,7 +167,7 @@ impl Walk<'_> {
 
     /// Watches and lists one directory, and queues those in it.
     fn list(&self, path: &RelPath, bench: &mut Workbench) -> Result<(), Unlisted> {
-        if path.as_bytes().len() > MAX_PATH {
+        if path.as_bytes().len() > MAX_DEEP {
             return Err(Unlisted::TooDeep);
         }
         let dir = self.tree.open_dir(path).map_err(unlisted)?;
@@ -268,7 +268,7 @@ impl Walk<'_> {
 }
 
 fn is_own(dir: &RelPath, name: &[u8]) -> bool {
-    (dir.is_root() && name == CONTROL.as_bytes()) || name.starts_with(OWN_PREFIX)
+    dir.is_root() && name == CONTROL.as_bytes()
 }
 
 fn unlisted(errno: Errno) -> Unlisted {

@@ -19,9 +19,6 @@ use std::sync::Arc;
 /// The agent's own directory in a root.
 const CONTROL: &[u8] = b".housekeeper";
 
-/// Names that the agent gives beside its victims; walks pass over them, too.
-const OWN_PREFIX: &[u8] = b".hk-";
-
 /// What a name turned out to be.
 enum Found<'a> {
     File(&'a Stat),
@@ -64,7 +61,7 @@ impl Engine {
         out: &mut Vec<Effect>,
     ) {
         let name = &path[name_at..];
-        if !is_name(name) || name.starts_with(OWN_PREFIX) {
+        if !is_name(name) {
             return;
         }
         let Some(dir) = self.index.dir_of_key(key) else {
@@ -157,7 +154,7 @@ impl Engine {
                 .position(|b| *b == b'/')
                 .map_or(path.len(), |n| at + n);
             let name = &path[at..end];
-            if !is_name(name) || (at == 0 && name == CONTROL) || name.starts_with(OWN_PREFIX) {
+            if !is_name(name) || (at == 0 && name == CONTROL) {
                 return;
             }
             match self.index.find(dir, name) {

@@ -41,7 +41,7 @@ pub struct Layout {
 /// What a name is whose directory is the root or a [`Role::Container`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// The agent's own: `.housekeeper` and `.hk-*`. Counts nothing, never reported.
+    /// The agent's own: `.housekeeper`. Counts nothing, never reported.
     Own,
     /// A directory below which sessions may lie.
     Container,
@@ -118,6 +118,18 @@ impl Layout {
     /// or a [`Role::Container`].
     pub fn role(&self, path: &[u8], kind: FileKind) -> Role {
         roles::role(self, path, kind)
+    }
+
+    /// Whether the directory at `path` is a session: every directory above it is one below
+    /// which sessions may lie, and it is the outermost match.
+    pub fn owns(&self, path: &RelPath) -> bool {
+        roles::is_session(self, path)
+    }
+
+    /// Whether a blob of this name may belong to the session of this key in a catalogue, as far
+    /// as the templates tell.
+    pub fn may_be_blob_of(&self, key: &[u8], name: &[u8]) -> bool {
+        self.kind() == Kind::Catalog && roles::may_be_blob_of(self, key, name)
     }
 
     /// The files inside a session that facts are read from, metadata first.

@@ -13,6 +13,7 @@
 use super::glob::LastName;
 use super::spec::Kind;
 use super::{Layout, Role};
+use crate::model::path::RelPath;
 use crate::model::seen::FileKind;
 
 /// The role of the name at `path`, bytes below the root; empty is the root itself.
@@ -26,11 +27,12 @@ pub(super) fn role(layout: &Layout, path: &[u8], kind: FileKind) -> Role {
     }
 }
 
-/// `.housekeeper` in the root with all below it, and `.hk-*` anywhere.
+/// `.housekeeper` in the root with all below it. Nothing else: a name that anybody may give must
+/// not hide bytes. `.hk-*` is kept free for what the agent makes beside sessions; such a name
+/// counts like any other hidden one.
 fn is_own(path: &[u8]) -> bool {
     path.strip_prefix(b".housekeeper")
         .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
-        || super::last_name(path).starts_with(b".hk-")
 }
 
 fn directory_role(layout: &Layout, path: &[u8], kind: FileKind) -> Role {
@@ -91,6 +93,27 @@ pub(super) fn has_blob_form(layout: &Layout, name: &[u8]) -> bool {
     layout.blobs.iter().any(|blob| blob.fits(name, &is_id))
 }
 
+/// Whether the directory at `path` is a session, asked from the root down.
+pub(super) fn is_session(layout: &Layout, path: &RelPath) -> bool {
+    let mut above = path.parent();
+    while let Some(dir) = above {
+        if role(layout, dir.as_bytes(), FileKind::Dir) != Role::Container {
+            return false;
+        }
+        above = dir.parent();
+    }
+    role(layout, path.as_bytes(), FileKind::Dir) == Role::Session
+}
+
+/// Whether a template gives this name for this id, whatever its other words are.
+pub(super) fn may_be_blob_of(layout: &Layout, key: &[u8], name: &[u8]) -> bool {
+    has_blob_form(layout, name)
+        && layout
+            .blobs
+            .iter()
+            .any(|blob| blob.fits(name, &|id| id == key))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -126,10 +149,10 @@ mod tests {
             ("*", None, ".housekeeper", Role::Own),
             ("*", None, ".housekeeper/trash", Role::Own),
             ("*", None, ".housekeeper2", Role::Unowned),
-            ("*", None, ".hk-01", Role::Own),
+            ("*", None, ".hk-01ARZ3NDEKTSV4RRFFQ69G5FAV", Role::Unowned),
             ("*/*", None, "a", Role::Container),
             ("*/*", None, "a/b", Role::Session),
-            ("*/*", None, "a/.hk-01", Role::Own),
+            ("*/*", None, "a/.hk-01", Role::Unowned),
             ("*/*", None, "a/.housekeeper", Role::Unowned),
             (".*", None, ".housekeeper", Role::Own),
             (".*", None, ".a", Role::Session),
@@ -148,6 +171,46 @@ mod tests {
             let layout = directories(sessions, pattern);
             let seen = layout.role(path.as_bytes(), FileKind::Dir);
             assert_eq!(seen, role, "{sessions} {pattern:?} {path}");
+        }
+    }
+
+    #[test]
+    fn a_session_is_the_outermost_match_below_containers() {
+        for (sessions, path, is_session) in [
+            ("*", "a", true),
+            ("*", "", false),
+            ("*", "a/b", false),
+            ("*", ".housekeeper", false),
+            ("*", ".hidden", false),
+            ("*/*", "a", false),
+            ("*/*", "a/b", true),
+            ("*/*", "a/b/c", false),
+            ("*/*", ".housekeeper/trash", false),
+            ("**/s", "a/b/s", true),
+            ("**/s", "s/s", false),
+        ] {
+            let layout = directories(sessions, None);
+            let path = RelPath::new(path.as_bytes()).expect("a path");
+            assert_eq!(layout.owns(&path), is_session, "{sessions} {path}");
+        }
+        assert!(!catalog(None).owns(&RelPath::new(b"a.wav").expect("a path")));
+    }
+
+    #[test]
+    fn a_blob_has_the_form_that_its_key_gives() {
+        for (key, name, may) in [
+            ("a", "a.wav", true),
+            ("a", "b.wav", false),
+            ("a", "a", false),
+            ("a", "a.", false),
+            ("a", "metadata.json", false),
+            ("metadata", "metadata.json", false),
+            (".a", ".a.wav", false),
+            ("a", "../a.wav", false),
+        ] {
+            let layout = catalog(None);
+            let told = layout.may_be_blob_of(key.as_bytes(), name.as_bytes());
+            assert_eq!(told, may, "{key} {name}");
         }
     }
 
@@ -176,7 +239,7 @@ mod tests {
             (None, "a", File, Role::Unowned),
             (None, ".prune_size.lock", File, Role::Unowned),
             (None, "a/b.json", File, Role::Unowned),
-            (None, ".hk-01", File, Role::Own),
+            (None, ".hk-01", File, Role::Unowned),
             (None, ".housekeeper", Dir, Role::Own),
             (uuid, "12ab.json", File, Role::Blob),
             (uuid, "12ab.tar.gz", File, Role::Blob),

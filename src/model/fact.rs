@@ -151,6 +151,13 @@ pub enum Fact {
         n_entries: u64,
         result: Unlist,
     },
+    /// A record of an unfinished removal is not carried out; it was discarded.
+    IntentRefused {
+        record: String,
+        /// `None`: the record does not say it.
+        path: Option<RelPath>,
+        why: &'static str,
+    },
     TrashLeft {
         left: Vec<(String, i32)>,
     },

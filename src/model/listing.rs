@@ -90,7 +90,7 @@ pub enum Unlisted {
     Gone,
     /// Another file system or mount begins here; never crossed.
     ForeignMount,
-    /// Its path is longer than the kernel takes (4095 bytes).
+    /// Its path is longer than is listed (four times what the kernel takes at once).
     TooDeep,
     /// Any other error; the errno.
     Unreadable(i32),

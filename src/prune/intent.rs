@@ -4,9 +4,10 @@
 //! A record lies in `.housekeeper/intents/`, or in the state directory where the root has no
 //! space. It names inodes: a name that another inode has by then is left alone. A record that
 //! does not parse was not whole when the process died, so nothing had been removed under it.
+//! What a record says is judged anew before it is carried out: [`crate::prune::warrant`].
 
 use crate::model::disk::Records;
-use crate::model::path::{RelPath, escape, unescape};
+use crate::model::path::{RelPath, escape, is_name, unescape};
 use crate::model::seen::{FileId, Inode};
 use crate::model::session::Key;
 use crate::model::time::UnixNanos;
@@ -75,6 +76,13 @@ impl Intent {
             },
             (None, None) | (Some(_), Some(_)) => return None,
         };
+        let names_only = match &work {
+            Work::Blobs(blobs) => blobs.iter().all(|(name, _)| is_name(name)),
+            Work::InPlace { last, .. } => last.iter().all(|name| is_name(name)),
+        };
+        if !names_only {
+            return None;
+        }
         (record.version == VERSION).then_some(Self {
             key: unescape(&record.key).into(),
             path: RelPath::new(&unescape(&record.path)).ok()?,
@@ -125,20 +133,31 @@ impl Numbers {
     }
 }
 
-/// The decisions an earlier run left, oldest first, each with its record's name. Records that
-/// are not whole are discarded.
+/// What an earlier run left.
+#[derive(Debug, Default)]
+pub struct Unfinished {
+    /// Oldest first, each with its record's name.
+    pub intents: Vec<(String, Intent)>,
+    /// Records that are not whole, or name what no record may name: discarded.
+    pub broken: Vec<String>,
+}
+
+/// The decisions an earlier run left. Records that are none are discarded.
 ///
 /// # Errors
 /// The records can't be listed, or one that is not whole can't be discarded.
-pub fn unfinished(records: &impl Records) -> io::Result<Vec<(String, Intent)>> {
-    let mut intents = Vec::new();
+pub fn unfinished(records: &impl Records) -> io::Result<Unfinished> {
+    let mut unfinished = Unfinished::default();
     for (name, text) in records.all()? {
         match Intent::from_json(&text) {
-            Some(intent) => intents.push((name, intent)),
-            None => records.discard(&name)?,
+            Some(intent) => unfinished.intents.push((name, intent)),
+            None => {
+                records.discard(&name)?;
+                unfinished.broken.push(name);
+            }
         }
     }
-    Ok(intents)
+    Ok(unfinished)
 }
 
 #[cfg(test)]
@@ -173,7 +192,12 @@ mod tests {
 
     #[test]
     fn a_record_cannot_point_outside() {
-        let text = br#"{"version":1,"key":"k","path":"../x","directory":{"dev":1,"ino":2}}"#;
-        assert_eq!(Intent::from_json(text), None);
+        for text in [
+            &br#"{"version":1,"key":"k","path":"../x","directory":{"dev":1,"ino":2}}"#[..],
+            br#"{"version":1,"key":"k","path":"x","directory":{"dev":1,"ino":2},"last":["../m"]}"#,
+            br#"{"version":1,"key":"k","path":"","blobs":[["a/b",{"dev":1,"ino":2}]]}"#,
+        ] {
+            assert_eq!(Intent::from_json(text), None);
+        }
     }
 }

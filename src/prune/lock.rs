@@ -1,13 +1,18 @@
 //! One pruner at a time per root, across processes and hosts that share the volume.
 //!
-//! `.housekeeper/lock` is locked with `flock` and holds one JSON line about its holder. Where
-//! `flock` reaches, it alone decides: a busy caller leaves everything alone, and a dead
+//! Two things are locked with `flock`, always in this order: the root's own directory, then
+//! `.housekeeper/lock`, which holds one JSON line about its holder. On a full disk the file, or
+//! `.housekeeper` itself, cannot be made: there the directory alone has to do, so that room can
+//! be made, and since it comes first both kinds of holders exclude each other. That is only so
+//! where such a lock reaches everybody: on a file system of this machine's own.
+//!
+//! Where `flock` reaches, it alone decides: a busy caller leaves everything alone, and a dead
 //! holder's lock is free at once. Where it does not reach (a volume shared by hosts whose locks
 //! are local), a line of another host in a file whose lock was got means that its holder may
 //! live: it is taken only after this host has itself watched line and mtime unchanged for the
 //! whole stale time. A holder touches the file every quarter of that.
 //!
-//! The descriptor is kept open between two locks, and an uncontended lock costs `flock`,
+//! The descriptors are kept open between two locks, and an uncontended lock costs two `flock`,
 //! `statx` and one `pwrite`. Nothing is synced: after a loss of power nobody holds a lock.
 
 use crate::model::report::{Holder, LockTry};
@@ -15,8 +20,10 @@ use crate::model::seen::FileId;
 use crate::model::time::{Now, Tick};
 use chrono::SecondsFormat;
 use fs2::FileExt;
-use rustix::fd::{AsFd, BorrowedFd};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxFlags, Timespec, Timestamps};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{
+    AtFlags, FileType, FlockOperation, Mode, OFlags, ResolveFlags, StatxFlags, Timespec, Timestamps,
+};
 use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
@@ -27,6 +34,19 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 const NAME: &str = "lock";
+/// File systems of one machine alone, by the kernel's numbers for them: ext2 to ext4, XFS,
+/// btrfs, tmpfs, ramfs, F2FS, overlayfs, ZFS, bcachefs.
+const LOCAL: [u32; 9] = [
+    0xEF53,
+    0x5846_5342,
+    0x9123_683E,
+    0x0102_1994,
+    0x8584_58F6,
+    0xF2F5_2010,
+    0x794C_7630,
+    0x2FC1_2FC1,
+    0xCA45_1A4E,
+];
 /// A holder's line is shorter; more than this is somebody else's file.
 const MAX_LINE: usize = 4096;
 /// How often the file may be replaced under our hands before we give up.
@@ -41,6 +61,10 @@ pub struct RootLock {
     /// Where a one-shot command keeps what it saw of another host's line; `None`: in memory.
     observed: Option<PathBuf>,
     sighting: Option<Sighting>,
+    /// The root's own directory: a description of this lock's own, which no other shares.
+    root: Option<OwnedFd>,
+    /// It is locked, by us.
+    root_locked: bool,
     file: Option<(File, FileId)>,
     held: Option<Held>,
 }
@@ -94,33 +118,106 @@ impl RootLock {
             stale_after,
             observed,
             sighting: None,
+            root: None,
+            root_locked: false,
             file: None,
             held: None,
         }
     }
 
-    /// Tries to take the lock in `.housekeeper/`, held open by the caller. Never waits.
-    pub fn try_take(&mut self, control: BorrowedFd<'_>, now: Now) -> LockTry {
+    /// Tries to take the lock of a root, held open by the caller like `.housekeeper/` in it;
+    /// where that cannot be made for want of space, the errno. Never waits.
+    pub fn try_take(
+        &mut self,
+        root: BorrowedFd<'_>,
+        control: Result<BorrowedFd<'_>, i32>,
+        now: Now,
+    ) -> LockTry {
         if self.held.is_some() {
             return LockTry::Taken;
         }
+        match self.take_root(root) {
+            Ok(true) => {}
+            Ok(false) => return LockTry::Busy(control.ok().and_then(named_holder)),
+            Err(failed) => return failure(failed),
+        }
+        let answer = match control {
+            Ok(control) => self.take_file(control, now),
+            Err(errno) => Err(("make .housekeeper", Errno::from_raw_os_error(errno))),
+        };
+        let answer = match answer {
+            Err((_, Errno::NOSPC | Errno::DQUOT)) if self.root_is_enough() => {
+                // On a full disk nobody can be told who holds it.
+                self.held = Some(Held {
+                    line: Vec::new(),
+                    touched: now.tick,
+                });
+                LockTry::Taken
+            }
+            Err(failed) => failure(failed),
+            Ok(answer) => answer,
+        };
+        if self.held.is_none() {
+            self.free_root();
+        }
+        answer
+    }
+
+    /// `false`: somebody else has it.
+    fn take_root(&mut self, root: BorrowedFd<'_>) -> Step<bool> {
+        let root = match &self.root {
+            Some(root) => root,
+            None => {
+                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                let opened = rustix::fs::openat(root, c".", flags, Mode::empty());
+                self.root.insert(opened.map_err(|e| ("open the root", e))?)
+            }
+        };
+        match rustix::fs::flock(root, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {
+                self.root_locked = true;
+                Ok(true)
+            }
+            Err(Errno::WOULDBLOCK) => Ok(false),
+            // A file system that locks no directories: there the file alone decides.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::BADF | Errno::INVAL) => Ok(true),
+            Err(errno) => Err(("flock the root", errno)),
+        }
+    }
+
+    fn free_root(&mut self) {
+        if !std::mem::take(&mut self.root_locked) {
+            return;
+        }
+        if let Some(root) = &self.root
+            && rustix::fs::flock(root, FlockOperation::Unlock).is_err()
+        {
+            // Closing it frees it in any case; the next try opens it anew.
+            self.root = None;
+        }
+    }
+
+    /// Whether everybody who may prune meets the lock of the root's directory.
+    fn root_is_enough(&self) -> bool {
+        let Some(root) = self.root.as_ref().filter(|_| self.root_locked) else {
+            return false;
+        };
+        // What the kernel says of an unknown file system is no reason to trust it.
+        rustix::fs::fstatfs(root).is_ok_and(|stat| LOCAL.contains(&(stat.f_type as u32)))
+    }
+
+    fn take_file(&mut self, control: BorrowedFd<'_>, now: Now) -> Step<LockTry> {
         for _ in 0..MAX_TRIES {
             match self.attempt(control, now) {
-                Ok(Attempt::Done(done)) => return done,
+                Ok(Attempt::Done(done)) => return Ok(done),
                 Ok(Attempt::Again) => self.file = None,
-                Err((operation, errno)) => {
+                Err(failed) => {
                     self.file = None;
-                    return LockTry::Failed {
-                        operation,
-                        errno: errno.raw_os_error(),
-                    };
+                    return Err(failed);
                 }
             }
         }
-        LockTry::Failed {
-            operation: "find the lock file again",
-            errno: libc::EAGAIN,
-        }
+        Err(("find the lock file again", Errno::AGAIN))
     }
 
     /// Whether it is held.
@@ -160,7 +257,16 @@ impl RootLock {
     /// # Errors
     /// What the kernel says; the lock is given up all the same.
     pub fn release(&mut self) -> io::Result<()> {
-        let (Some(held), Some((file, _))) = (self.held.take(), &self.file) else {
+        let Some(held) = self.held.take() else {
+            return Ok(());
+        };
+        let released = self.release_file(&held);
+        self.free_root();
+        released
+    }
+
+    fn release_file(&mut self, held: &Held) -> io::Result<()> {
+        let Some((file, _)) = &self.file else {
             return Ok(());
         };
         let cleared = match read_line(file) {
@@ -230,7 +336,12 @@ impl RootLock {
         match self.write_line(file, named.size, now) {
             Ok(()) => {}
             // On a full disk nobody can be told who holds it; the lock itself needs no space.
-            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT)) => {}
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT)) => {
+                self.held = Some(Held {
+                    line: Vec::new(),
+                    touched: now.tick,
+                });
+            }
             Err(error) => return Err(("write", errno(&error))),
         }
         Ok(Attempt::Done(answer))
@@ -386,6 +497,21 @@ fn read_line(file: &File) -> io::Result<Vec<u8>> {
     Ok(line)
 }
 
+/// Who says in the lock file that he holds it. A dead one's line stays until the next holder
+/// writes his own.
+fn named_holder(control: BorrowedFd<'_>) -> Option<Holder> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(control, NAME, flags, Mode::empty()).ok()?;
+    holder(&read_line(&File::from(file)).ok()?)
+}
+
+fn failure((operation, errno): (&'static str, Errno)) -> LockTry {
+    LockTry::Failed {
+        operation,
+        errno: errno.raw_os_error(),
+    }
+}
+
 fn holder(line: &[u8]) -> Option<Holder> {
     let line: Line = serde_json::from_slice(line).ok()?;
     Some(Holder {
@@ -433,9 +559,14 @@ mod tests {
         let control = dir(hold.path());
         let mut first = RootLock::new(HOUR, None);
         let mut second = RootLock::new(HOUR, None);
-        assert_eq!(first.try_take(control.as_fd(), now()), LockTry::Taken);
+        assert_eq!(
+            first.try_take(control.as_fd(), Ok(control.as_fd()), now()),
+            LockTry::Taken
+        );
         let line = std::fs::read(hold.path().join(NAME)).expect("a line");
-        let LockTry::Busy(Some(holder)) = second.try_take(control.as_fd(), now()) else {
+        let LockTry::Busy(Some(holder)) =
+            second.try_take(control.as_fd(), Ok(control.as_fd()), now())
+        else {
             panic!("it is held");
         };
         assert_eq!(holder.pid, std::process::id());
@@ -444,7 +575,10 @@ mod tests {
         let blank = std::fs::read(hold.path().join(NAME)).expect("no line");
         assert!(blank.iter().all(|b| *b == b' '), "nobody is named any more");
         assert_eq!(blank.len(), line.len(), "the next line needs no space");
-        assert_eq!(second.try_take(control.as_fd(), now()), LockTry::Taken);
+        assert_eq!(
+            second.try_take(control.as_fd(), Ok(control.as_fd()), now()),
+            LockTry::Taken
+        );
     }
 
     #[test]
@@ -462,7 +596,7 @@ mod tests {
         ] {
             std::fs::write(hold.path().join(NAME), &line).expect("a line");
             assert_eq!(
-                lock.try_take(control.as_fd(), now()),
+                lock.try_take(control.as_fd(), Ok(control.as_fd()), now()),
                 LockTry::Taken,
                 "{line}"
             );
@@ -480,12 +614,12 @@ mod tests {
         let kept = hold.path().join("observed");
         let mut lock = RootLock::new(HOUR, Some(kept.clone()));
         assert!(
-            matches!(lock.try_take(control.as_fd(), now()), LockTry::Busy(Some(h)) if h.pid == 7)
+            matches!(lock.try_take(control.as_fd(), Ok(control.as_fd()), now()), LockTry::Busy(Some(h)) if h.pid == 7)
         );
         assert_eq!(std::fs::read(&path).expect("a line"), line.as_bytes());
         // Another command, with what the first one stored, once the time is over.
         let mut later = RootLock::new(Duration::ZERO, Some(kept));
-        let taken = later.try_take(control.as_fd(), now());
+        let taken = later.try_take(control.as_fd(), Ok(control.as_fd()), now());
         assert!(matches!(taken, LockTry::TakenStale(h) if h.host == "elsewhere"));
     }
 
@@ -513,19 +647,25 @@ mod tests {
         let control = dir(hold.path());
         let path = hold.path().join(NAME);
         let mut lock = RootLock::new(HOUR, None);
-        assert_eq!(lock.try_take(control.as_fd(), now()), LockTry::Taken);
+        assert_eq!(
+            lock.try_take(control.as_fd(), Ok(control.as_fd()), now()),
+            LockTry::Taken
+        );
         lock.release().expect("it is ours");
         std::fs::remove_file(&path).expect("a file");
         let mut other = RootLock::new(HOUR, None);
-        assert_eq!(other.try_take(control.as_fd(), now()), LockTry::Taken);
+        assert_eq!(
+            other.try_take(control.as_fd(), Ok(control.as_fd()), now()),
+            LockTry::Taken
+        );
         assert!(matches!(
-            lock.try_take(control.as_fd(), now()),
+            lock.try_take(control.as_fd(), Ok(control.as_fd()), now()),
             LockTry::Busy(_)
         ));
         drop(other);
         std::fs::remove_file(&path).expect("a file");
         std::os::unix::fs::symlink("elsewhere", &path).expect("a symlink");
-        let tried = lock.try_take(control.as_fd(), now());
+        let tried = lock.try_take(control.as_fd(), Ok(control.as_fd()), now());
         assert!(
             matches!(
                 tried,
@@ -537,5 +677,56 @@ mod tests {
             "{tried:?}"
         );
         assert!(!hold.path().join("elsewhere").exists());
+    }
+
+    /// As on a full disk.
+    const NO_SPACE: Result<BorrowedFd<'_>, i32> = Err(libc::ENOSPC);
+
+    #[test]
+    fn without_a_lock_file_the_root_itself_is_locked() {
+        let hold = tempfile::tempdir().expect("a directory");
+        let root = dir(hold.path());
+        let mut first = RootLock::new(HOUR, None);
+        let mut second = RootLock::new(HOUR, None);
+        let taken = first.try_take(root.as_fd(), NO_SPACE, now());
+        if !first.root_is_enough() {
+            assert!(matches!(taken, LockTry::Failed { .. }), "not local");
+            return;
+        }
+        assert_eq!(taken, LockTry::Taken);
+        for control in [NO_SPACE, Ok(root.as_fd())] {
+            let busy = second.try_take(root.as_fd(), control, now());
+            assert_eq!(busy, LockTry::Busy(None));
+        }
+        assert!(
+            !hold.path().join(NAME).exists(),
+            "a busy caller makes nothing"
+        );
+        first.touch(Tick(HOUR)).expect("nothing to touch");
+        first.release().expect("it is ours");
+        let taken = second.try_take(root.as_fd(), Ok(root.as_fd()), now());
+        assert_eq!(taken, LockTry::Taken);
+        let busy = first.try_take(root.as_fd(), NO_SPACE, now());
+        assert!(matches!(busy, LockTry::Busy(_)), "{busy:?}");
+        drop(second);
+        assert_eq!(
+            first.try_take(root.as_fd(), NO_SPACE, now()),
+            LockTry::Taken
+        );
+    }
+
+    #[test]
+    fn who_cannot_take_the_file_lets_go_of_the_root() {
+        let hold = tempfile::tempdir().expect("a directory");
+        let root = dir(hold.path());
+        let line = r#"{"host":"elsewhere","pid":7,"since":"x"}"#;
+        std::fs::write(hold.path().join(NAME), line).expect("a line");
+        let mut first = RootLock::new(HOUR, None);
+        let busy = first.try_take(root.as_fd(), Ok(root.as_fd()), now());
+        assert!(matches!(busy, LockTry::Busy(Some(_))), "{busy:?}");
+        let failed = first.try_take(root.as_fd(), Err(libc::EROFS), now());
+        assert!(matches!(failed, LockTry::Failed { .. }), "{failed:?}");
+        let other = dir(hold.path());
+        FileExt::try_lock_exclusive(&other).expect("it is free");
     }
 }

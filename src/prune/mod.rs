@@ -6,6 +6,7 @@
 pub mod executor;
 pub mod intent;
 pub mod lock;
+pub mod warrant;
 
 #[cfg(test)]
 mod tests;

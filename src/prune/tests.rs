@@ -408,7 +408,7 @@ fn a_refused_rename_is_in_place_or_refused_by_its_errno() {
         let (fake, victim) = session();
         fake.fail("rename", "a/s", errno);
         assert_eq!(remove(&fake, &victim, &[]), Outcome::InPlace);
-        let intents = unfinished(&On(fake)).expect("one");
+        let intents = unfinished(&On(fake)).expect("one").intents;
         let Work::InPlace { inode, last } = &intents[0].1.work else {
             panic!("a directory");
         };
@@ -503,7 +503,7 @@ fn blobs_half_gone_are_finished_later_and_newer_ones_are_left() {
     fake.names.borrow_mut().insert("x.wav".into(), newer);
     let disk = On(fake.clone());
     let intents = unfinished(&disk).expect("one");
-    let (asides, left) = finish_blobs(&disk, &intents[0].1, now(QUIET));
+    let (asides, left) = finish_blobs(&disk, &intents.intents[0].1, now(QUIET));
     assert_eq!((asides.len(), left.len()), (1, 0));
     assert!(fake.get("x.wav").is_ok() && fake.get("x.txt").is_err());
 }

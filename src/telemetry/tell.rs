@@ -63,6 +63,7 @@ pub fn tell(root: &str, fact: &Fact) {
         | Fact::RootMoved
         | Fact::RootBack
         | Fact::Unlisted { .. }
+        | Fact::IntentRefused { .. }
         | Fact::TrashLeft { .. }
         | Fact::ClockHeld { .. } => trouble(root, fact),
     }
@@ -291,6 +292,17 @@ fn trouble(root: &str, fact: &Fact) {
             holder = holder(by.as_ref()),
             "the lock of {root} was taken over from a holder that stood still"
         ),
+        Fact::IntentRefused { record, path, why } => {
+            let path = path.as_ref().map(ToString::to_string);
+            warn!(
+                event = "intent.refused",
+                root,
+                record,
+                path,
+                reason = why,
+                "a record of an unfinished removal in {root} is not carried out: {why}"
+            );
+        }
         Fact::LockFailed { operation, errno } => warn!(
             event = "lock.failed",
             root, operation, errno, "the lock of {root} cannot be used"

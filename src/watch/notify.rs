@@ -33,6 +33,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 const N_INSTANCES: usize = 3;
+/// The longest path the kernel takes, without the final NUL.
+const MAX_PATH: usize = 4095;
 
 /// Watches with `notify`. Placing and ending watches waits for notify's threads, so it is never
 /// called from the engine's.
@@ -138,6 +140,11 @@ impl Watcher for NotifyWatcher {
     }
 
     fn watch(&self, dir: &RelPath, _: BorrowedFd<'_>, id: FileId) -> Result<Watch, WatchError> {
+        // The kernel takes no longer paths, and this backend knows nothing else.
+        if self.absolute(dir).as_os_str().len() > MAX_PATH {
+            let error = std::io::Error::from_raw_os_error(libc::ENAMETOOLONG);
+            return Err(WatchError::Failed(error));
+        }
         let mut book = self.book();
         // Before anything is taken off: a walk may be behind a rename.
         if self.id_at(dir) != Some(id) {

@@ -97,10 +97,55 @@ fn a_walk_sees_everything_once_and_nothing_of_the_agents() {
         let walked = walked(&ground.tree, &RelPath::root(), None, n_threads);
         check_order(&walked);
         let names = names(&walked);
-        assert_eq!(names.len(), 1 + 2500 + 30 * 4 + 2 + 1);
+        assert_eq!(names.len(), 1 + 2500 + 30 * 4 + 2 + 1 + 2);
+        assert!(
+            names.contains(".hk-1/data"),
+            "nothing hides behind such a name"
+        );
         assert!(names.contains("link") && names.contains("s1/.housekeeper/data"));
         assert!(!names.iter().any(|name| name.contains("precious")));
     }
+}
+
+/// Directories of one name in each other, so many, and a file in the last one. Made from
+/// descriptors: no path says it.
+fn dig(root: &std::path::Path, name: &str, n_levels: usize) {
+    use rustix::fs::{Mode, OFlags, mkdirat, open, openat};
+    let mut dir = open(root, OFlags::DIRECTORY, Mode::empty()).expect("the root");
+    for _ in 0..n_levels {
+        mkdirat(&dir, name, Mode::RWXU).expect("a directory");
+        dir = openat(&dir, name, OFlags::DIRECTORY, Mode::empty()).expect("a directory");
+    }
+    let flags = OFlags::CREATE | OFlags::WRONLY;
+    let file = openat(&dir, "data", flags, Mode::RUSR).expect("a file");
+    rustix::io::write(&file, b"12345").expect("written");
+}
+
+#[test]
+fn bytes_below_a_path_that_the_kernel_does_not_take_are_counted() {
+    let ground = ground();
+    let name = "n".repeat(200);
+    dig(&ground.root, &name, 60);
+    let walked = walked(&ground.tree, &RelPath::root(), None, 2);
+    check_order(&walked);
+    let names = names(&walked);
+    let deepest = format!("{}data", format!("{name}/").repeat(60));
+    assert!(deepest.len() > 12_000 && names.contains(&deepest));
+    let mut looker = Looker::new(ground.tree.clone());
+    let dir = || rel(&deepest[..deepest.len() - "/data".len()]);
+    assert!(matches!(looker.look(1, dir, b"data"), Seen::There(stat) if stat.apparent == 5));
+}
+
+#[test]
+fn a_path_beyond_every_bound_is_named() {
+    let ground = ground();
+    let name = "n".repeat(250);
+    dig(&ground.root, &name, 70);
+    let walked = walked(&ground.tree, &RelPath::root(), None, 1);
+    let too_deep = walked.iter().filter(|walked| {
+        matches!(walked, Walked::Unlisted { why: Unlisted::TooDeep, dir, .. } if dir.as_bytes().len() > 16_384)
+    });
+    assert_eq!(too_deep.count(), 1, "once, where it begins");
 }
 
 #[test]

@@ -2,8 +2,9 @@
 
 use super::{Ground, bind, ground, mkfifo, rel, skipped};
 use crate::disk::catalogue_edit::{Recovery, edit_catalogue, recover};
+use crate::disk::in_place::{remove_files_in_place, remove_in_place};
 use crate::disk::records::RecordDir;
-use crate::disk::remove::{leftovers, remove_aside, remove_files_in_place, remove_in_place};
+use crate::disk::remove::{leftovers, remove_aside};
 use crate::disk::removed::RemovedIds;
 use crate::disk::tree::CONTROL;
 use crate::model::disk::{Disk, Lasting, Records};
@@ -274,6 +275,20 @@ fn files_in_place_go_by_inode() {
 const OLD: &[u8] = br#"{"a":{"n":1},"b":{"n":2},"c":{"n":3}}"#;
 const NEW: &[u8] = br#"{"b":{"n":2},"c":{"n":3}}"#;
 
+/// Edits, although a child that another test is about to start may have every file of this
+/// process open for a moment. Where there never is a lease the last answer says so.
+fn edit_in_the_end(ground: &Ground, edit: &mut dyn FnMut(&[u8]) -> Option<Vec<u8>>) -> Unlist {
+    let mut done = Unlist::Done;
+    for _ in 0..10_000 {
+        done = edit_catalogue(&ground.tree, b"m.json", edit);
+        if done != Unlist::NoLease(libc::EAGAIN) {
+            break;
+        }
+        std::thread::yield_now();
+    }
+    done
+}
+
 #[test]
 fn a_catalogue_is_edited_under_a_lease_only() {
     let ground = ground();
@@ -285,12 +300,12 @@ fn a_catalogue_is_edited_under_a_lease_only() {
     assert_eq!(refused, Unlist::NoLease(libc::EAGAIN));
     assert_eq!(std::fs::read(&path).expect("a file"), OLD);
     drop(reader);
-    match edit_catalogue(&ground.tree, b"m.json", &mut edit) {
+    match edit_in_the_end(&ground, &mut edit) {
         Unlist::NoLease(errno) => return skipped("no leases", &errno),
         done => assert_eq!(done, Unlist::Done),
     }
     assert_eq!(std::fs::read(&path).expect("a file"), NEW);
-    let unparsable = edit_catalogue(&ground.tree, b"m.json", &mut |_| None);
+    let unparsable = edit_in_the_end(&ground, &mut |_| None);
     assert_eq!(unparsable, Unlist::Unparsable);
     assert_eq!(recover(&ground.tree, b"m.json"), Ok(Recovery::Nothing));
 }
@@ -409,4 +424,116 @@ fn removed_ids_are_remembered() {
     removed.add(&[&b"one"[..]]).expect("known");
     let again = RemovedIds::load(ground.tree.clone()).expect("read");
     assert!(again.contains(b"one") && again.contains(odd) && !again.contains(b"two"));
+}
+
+/// Where the race of [`what_leaves_a_session_keeps_its_contents`] takes the directory.
+struct Race {
+    inside: PathBuf,
+    outside: PathBuf,
+}
+
+impl Race {
+    const N_FILES: usize = 300;
+
+    fn n_files(dir: &std::path::Path) -> usize {
+        std::fs::read_dir(dir).map_or(0, Iterator::count)
+    }
+
+    /// Takes the directory out of the session, and in again, until the session's end, or until
+    /// it has been out so often: then it stays out. What was in it at its last way out.
+    fn keep_moving(&self, n_times: usize) -> Option<usize> {
+        // The removal is at work when the first file is gone.
+        while Self::n_files(&self.inside) == Self::N_FILES {
+            std::thread::yield_now();
+        }
+        for n in 1..=n_times {
+            std::fs::rename(&self.inside, &self.outside).ok()?;
+            let first = Self::n_files(&self.outside);
+            if n == n_times {
+                return Some(first);
+            }
+            let then = Self::n_files(&self.outside);
+            assert!(first - then <= 1, "{first} files were outside, now {then}");
+            if std::fs::rename(&self.outside, &self.inside).is_err() {
+                return Some(first);
+            }
+        }
+        None
+    }
+}
+
+#[test]
+fn what_leaves_a_session_keeps_its_contents() {
+    let mut n_saved = 0;
+    for round in 0..20 {
+        let ground = ground();
+        if round % 4 == 3 {
+            ground.tree.control().expect("a trash");
+        }
+        ground.write("s/meta", b"");
+        for n in 0..Race::N_FILES {
+            ground.write(&format!("s/sub/deep/f{n:04}"), b"x");
+        }
+        let race = Race {
+            inside: ground.root.join("s/sub/deep"),
+            outside: ground.outside.join("deep"),
+        };
+        let inode = ground.stat("s").inode();
+        let last = [Box::from(&b"meta"[..])];
+        let left = std::thread::scope(|scope| {
+            let mover = scope.spawn(|| race.keep_moving(1 + round % 5));
+            let left = remove_in_place(&ground.tree, &rel("s"), inode, &last);
+            let there = mover.join().expect("nothing vanished");
+            if let Some(there) = there {
+                let then = Race::n_files(&race.outside);
+                assert!(there - then <= 1, "{there} files were outside, now {then}");
+                n_saved += usize::from(then > 1);
+            }
+            left
+        });
+        // What came in again while its directory was being removed may be left.
+        if left.is_empty() {
+            assert!(!ground.root.join("s").exists());
+        } else {
+            assert!(ground.root.join("s/meta").exists(), "{left:?}");
+        }
+        if round % 4 == 3 {
+            assert_eq!(ground.trash(), Vec::<String>::new());
+        }
+    }
+    assert!(n_saved > 2, "it never left in the middle: {n_saved}");
+}
+
+#[test]
+fn names_to_go_last_cannot_point_elsewhere() {
+    let ground = ground();
+    ground.write("s/data", b"");
+    ground.write("other", b"");
+    let inode = ground.stat("s").inode();
+    let last = [
+        Box::from(&b"../other"[..]),
+        Box::from(&b"../../outside/precious"[..]),
+    ];
+    let left = remove_in_place(&ground.tree, &rel("s"), inode, &last);
+    assert_eq!(left.len(), 2, "{left:?}");
+    assert!(ground.root.join("other").exists() && ground.precious_is_there());
+}
+
+#[test]
+fn in_place_many_levels_and_names_go() {
+    let ground = ground();
+    ground.write(&format!("s/{}data", "d/".repeat(300)), b"1");
+    for n in 0..5000 {
+        ground.write(&format!("s/wide/{n}"), b"");
+    }
+    for (dir, mode) in [("a", 0o000), ("b", 0o500)] {
+        ground.write(&format!("s/{dir}/data"), b"1");
+        let path = ground.root.join("s").join(dir);
+        std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).expect("ours");
+    }
+    symlink(&ground.outside, ground.root.join("s/link")).expect("a symlink");
+    let inode = ground.stat("s").inode();
+    assert_eq!(remove_in_place(&ground.tree, &rel("s"), inode, &[]), []);
+    assert!(!ground.root.join("s").exists() && ground.precious_is_there());
+    assert!(!ground.root.join(CONTROL).exists(), "nothing was made");
 }
