@@ -7,6 +7,7 @@ use crate::model::watcher::Backend;
 use crate::watch::choice::{self, Choice};
 use crate::watch::dirty::Waker;
 use crate::watch::{self, Attend, Source};
+use std::sync::Arc;
 
 /// A source with how it came to be chosen.
 #[derive(Debug)]
@@ -59,6 +60,14 @@ pub fn start(choice: &Choice, tree: &Tree, wake: &Waker, attend: &Attend) -> Cho
         source: watch::silent(),
         rest: &[],
     }
+}
+
+/// What would watch a root now, and why; `None` where nothing is at its path.
+pub fn would_pick(root: &settings::Root) -> Option<(Backend, String)> {
+    let tree = Tree::open(&root.path).ok()?;
+    let (wake, attend): (Waker, Attend) = (Waker::new(|| {}), Arc::new(|| {}));
+    let chosen = start(&choice(root.backend, &tree), &tree, &wake, &attend);
+    Some((chosen.backend, chosen.why))
 }
 
 impl Chosen {

@@ -9,6 +9,7 @@ pub mod render;
 
 use crate::agent::service::Service;
 use crate::agent::teller::Teller;
+use crate::agent::watching::would_pick;
 use crate::config;
 use crate::config::check::check;
 use crate::config::request::{Request, environment};
@@ -129,7 +130,11 @@ fn begin_logging(settings: &Settings, quietest: Option<&str>) -> anyhow::Result<
 }
 
 fn check_config(request: &Request, json: bool) -> anyhow::Result<u8> {
-    let checked = check(request);
+    let mut checked = check(request);
+    checked.say_backends(|root| {
+        let (backend, why) = would_pick(root)?;
+        Some((backend.name(), why))
+    });
     if json {
         print(format!("{}\n", checked.to_json()).as_bytes())?;
     } else {

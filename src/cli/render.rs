@@ -179,6 +179,15 @@ pub fn check(check: &Check) -> String {
         (n, None) => format!("{n} problems; the agent would not start"),
     };
     line(&mut out, &verdict);
+    let roots = check.effective.as_ref().and_then(|e| e["roots"].as_array());
+    for root in roots.into_iter().flatten() {
+        let watch = &root["watch"];
+        let watched = match watch["backend"].as_str() {
+            Some(backend) => format!("{backend} ({})", text(&watch["why"])),
+            None => "nothing is at its path yet".to_owned(),
+        };
+        line(&mut out, &format!("{}: {watched}", text(&root["name"])));
+    }
     out
 }
 

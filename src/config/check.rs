@@ -10,12 +10,14 @@ use serde_json::{Value, json};
 use std::time::Duration;
 
 /// The answer of `check-config`.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Check {
     /// As the file has them. Not empty: exit code 78.
     pub problems: Vec<Problem>,
     /// What the agent would go on with; `None` where it would not start.
     pub effective: Option<Value>,
+    /// The roots of `effective`, in its order.
+    pub roots: Vec<Root>,
 }
 
 /// Reads everything and says what it found.
@@ -24,15 +26,34 @@ pub fn check(request: &Request) -> Check {
         Ok(settings) => Check {
             problems: settings.strict_problems(),
             effective: Some(summary(&settings)),
+            roots: settings.roots,
         },
         Err(problems) => Check {
             problems,
             effective: None,
+            roots: Vec::new(),
         },
     }
 }
 
 impl Check {
+    /// Says beside each root that is there what would watch it, and why.
+    pub fn say_backends(&mut self, backend: impl Fn(&Root) -> Option<(&'static str, String)>) {
+        let Some(roots) = self
+            .effective
+            .as_mut()
+            .and_then(|e| e["roots"].as_array_mut())
+        else {
+            return;
+        };
+        for (root, value) in self.roots.iter().zip(roots) {
+            value["watch"] = match backend(root) {
+                Some((name, why)) => json!({ "backend": name, "why": why }),
+                None => Value::Null,
+            };
+        }
+    }
+
     /// One document: `{"ok","problems":[{"key","line","message"}],"effective"}`.
     pub fn to_json(&self) -> Value {
         json!({

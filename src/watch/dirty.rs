@@ -98,10 +98,16 @@ impl Dirty {
         }
     }
 
-    /// A directory is watched from now on. Nobody is woken: it matters with the next name.
+    /// A directory is watched from now on. Nobody is woken for it: it matters with the next
+    /// name. But where names wait already the engine may just have found the set held.
     pub fn begin(&self, key: DirKey) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.begun.push(key);
+        let names_wait = waiting.first_at.is_some();
+        drop(waiting);
+        if names_wait {
+            self.wake.poke();
+        }
     }
 }
 
@@ -294,6 +300,11 @@ mod tests {
         let mut hints = Vec::new();
         drain.drain(&|_| true, &mut hints);
         assert_eq!(hints[0], Hint::Begun { dir: DIR });
+        assert!(woken.try_recv().is_ok());
+        dirty.hold().name(DIR, b"c");
+        assert!(woken.try_recv().is_ok());
+        dirty.begin(DIR);
+        assert!(woken.try_recv().is_ok(), "a name waits: the set was held");
     }
 
     #[test]

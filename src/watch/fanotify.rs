@@ -230,8 +230,10 @@ impl FanotifyHints {
 }
 
 impl Hints for FanotifyHints {
+    /// Not while events wait for a walker's news: that walker rings. Asked for all the same, a
+    /// full queue would keep a real-time engine awake, and the walker from its core.
     fn source(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.queue.as_fd())
+        (self.n_filled == 0).then(|| self.queue.as_fd())
     }
 
     fn drain(&mut self, known: &dyn Fn(DirKey) -> bool, into: &mut Vec<Hint>) -> Drained {

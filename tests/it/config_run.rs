@@ -67,6 +67,29 @@ fn a_good_configuration_is_0() {
 }
 
 #[test]
+fn check_config_says_what_would_watch() {
+    let scratch = Scratch::new();
+    let config = scratch.path("config.toml");
+    let absent = scratch.path("absent");
+    let text = format!(
+        "[[root]]\nname = \"polled\"\npath = {:?}\nbackend = \"poll\"\n\
+         [[root]]\nname = \"absent\"\npath = {absent:?}\n",
+        scratch.root()
+    );
+    fs::write(&config, text).expect("written");
+    let document = run(&["check-config", "--json"], &config).document();
+    let roots = &document["effective"]["roots"];
+    assert_eq!(roots[0]["watch"]["backend"], "poll", "{document:#}");
+    assert!(roots[1]["watch"].is_null(), "{document:#}");
+    let text = format!("[[root]]\nname = \"r\"\npath = {:?}\n", scratch.root());
+    fs::write(&config, text).expect("written");
+    let text = run(&["check-config"], &config).stdout;
+    let backends = ["fanotify", "inotify", "notify", "poll"];
+    let says = |name: &&str| text.contains(&format!("r: {name} ("));
+    assert!(backends.iter().any(|name| says(&name)), "{text}");
+}
+
+#[test]
 fn one_shot_commands_end_with_78() {
     let scratch = Scratch::new();
     scratch.session("s", "2026-02-01T12:00:00Z", 10);
