@@ -207,22 +207,21 @@ impl Shell {
             return self.handle(now, Input::Looked(look, Seen::Gone));
         }
         let path = || index.path(look.dir).unwrap_or_else(RelPath::root);
-        if look.why == Why::Again {
-            // Something was not as expected: perhaps the directory kept open is another one.
-            self.looker.forget(look.dir.slot);
-        }
-        let seen = self.looker.look(look.dir.slot, path, look.name());
+        let (slot, dir_ino) = (look.dir.slot, index.dir_ino(look.dir).unwrap_or(0));
+        let Some(seen) = self.looker.look(slot, dir_ino, path, look.name()) else {
+            return self.handle(now, Input::Astray(look));
+        };
         // A file made without a name (O_TMPFILE) is `#<inode>` to the kernel's events for as
         // long as it is open, also when it has got a name.
         let unnamed = unnamed(look.name()).filter(|_| seen == Seen::Gone && look.why == Why::Hint);
         let named = unnamed.and_then(|ino| {
             let worth = || index.has_ino(look.dir, ino);
-            self.looker.name_of(look.dir.slot, path, ino, worth)
+            self.looker.name_of(slot, dir_ino, path, ino, worth)
         });
-        let again = named.map(|name| {
+        let again = named.and_then(|name| {
             let again = Look::new(look.dir, &name, look.why);
-            let seen = self.looker.look(look.dir.slot, path, &name);
-            (again, seen)
+            let seen = self.looker.look(slot, dir_ino, path, &name)?;
+            Some((again, seen))
         });
         self.handle(now, Input::Looked(look, seen));
         if let Some((again, seen)) = again {

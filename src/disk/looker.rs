@@ -1,10 +1,10 @@
 //! One look at one name, as fast as it goes: `statx` relative to a directory kept open.
 //!
-//! The descriptors are kept by the directory's place in the index. Whoever learns that a
-//! directory was moved or replaced says so with [`Looker::forget`]; a name that is gone is
-//! always asked for again by path before it is called gone.
+//! The descriptors are kept by the directory's place in the index. A directory is opened by
+//! its path and then compared by its inode: whatever is kept open is the directory that the
+//! index means, wherever it was moved to since.
 
-use crate::disk::tree::{Tree, seen, stat_name};
+use crate::disk::tree::{Tree, fd_stat, seen, stat_name};
 use crate::model::path::{RelPath, is_name};
 use crate::model::seen::Seen;
 use rustix::fd::{AsFd, OwnedFd};
@@ -47,22 +47,29 @@ impl Looker {
         }
     }
 
-    /// Looks at `name` in the directory of that slot; its path is asked for only when it is
-    /// not open yet.
-    pub fn look(&mut self, dir_slot: u32, dir_path: impl FnOnce() -> RelPath, name: &[u8]) -> Seen {
-        if let Some(&at) = self.places.get(&dir_slot) {
-            let entry = &mut self.entries[at];
-            entry.used = true;
-            match stat_name(entry.dir.as_fd(), name) {
-                // Perhaps another directory has the path now.
-                Err(Errno::NOENT) => self.forget(dir_slot),
-                looked => return seen(looked),
-            }
-        }
-        match self.open(dir_slot, &dir_path()) {
-            Ok(at) => seen(stat_name(self.entries[at].dir.as_fd(), name)),
-            Err(errno) => seen(Err(errno)),
-        }
+    /// Looks at `name` in the directory of that slot, which has the inode `ino` (0: whichever
+    /// is there); its path is asked for only when it is not open yet. `None`: the directory is
+    /// not at its path, so nothing can be said of what is in it.
+    pub fn look(
+        &mut self,
+        dir_slot: u32,
+        ino: u64,
+        dir_path: impl FnOnce() -> RelPath,
+        name: &[u8],
+    ) -> Option<Seen> {
+        let at = match self.places.get(&dir_slot) {
+            Some(&at) => at,
+            None => match self.open(dir_slot, ino, &dir_path()) {
+                Ok(at) => at,
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV | Errno::STALE) => {
+                    return None;
+                }
+                Err(errno) => return Some(seen(Err(errno))),
+            },
+        };
+        let entry = &mut self.entries[at];
+        entry.used = true;
+        Some(seen(stat_name(entry.dir.as_fd(), name)))
     }
 
     /// A name that an inode has in a directory, for events that tell the inode alone. `worth`
@@ -71,12 +78,16 @@ impl Looker {
     pub fn name_of(
         &mut self,
         dir_slot: u32,
+        dir_ino: u64,
         dir_path: impl Fn() -> RelPath,
         ino: u64,
         worth: impl FnOnce() -> bool,
     ) -> Option<Box<[u8]>> {
         if let Some(name) = self.found.get(&(dir_slot, ino)).cloned()
-            && matches!(self.look(dir_slot, &dir_path, &name), Seen::There(s) if s.id.ino == ino)
+            && matches!(
+                self.look(dir_slot, dir_ino, &dir_path, &name),
+                Some(Seen::There(stat)) if stat.id.ino == ino
+            )
         {
             return Some(name);
         }
@@ -114,7 +125,8 @@ impl Looker {
         self.entries.clear();
     }
 
-    fn open(&mut self, slot: u32, path: &RelPath) -> rustix::io::Result<usize> {
+    /// ESTALE: another directory has the path.
+    fn open(&mut self, slot: u32, ino: u64, path: &RelPath) -> rustix::io::Result<usize> {
         let dir = match self.tree.open_place(path) {
             // Descriptors are short: give all of ours back, once.
             Err(Errno::MFILE | Errno::NFILE) if !self.entries.is_empty() => {
@@ -123,6 +135,9 @@ impl Looker {
             }
             opened => opened?,
         };
+        if ino != 0 && fd_stat(dir.as_fd())?.id.ino != ino {
+            return Err(Errno::STALE);
+        }
         let entry = Entry {
             slot,
             dir,

@@ -214,6 +214,19 @@ impl Engine {
         self.note_peak();
     }
 
+    /// A directory is not at its path: it was moved, replaced or removed, and the hint of that
+    /// is still to come. What is in it is not judged by what lies there now; the directory's
+    /// own name is looked at instead, and wherever it is found it is listed anew.
+    pub(super) fn astray(&mut self, look: &Look, out: &mut Vec<Effect>) {
+        if look.why == Why::Scan {
+            self.scanning.looks_left = self.scanning.looks_left.saturating_sub(1);
+        }
+        if let Some(parent) = self.index.parent(look.dir) {
+            let name: Box<[u8]> = self.index.dir_name(look.dir).into();
+            out.push(Effect::Look(Look::new(parent, &name, Why::Hint)));
+        }
+    }
+
     /// Walks up to this number may have seen the directory when it was elsewhere, or what has
     /// left it since.
     pub(super) fn known_since(&mut self, parent: DirId, name: &[u8], scan: u64) {

@@ -100,6 +100,8 @@ pub enum ReadOf {
 pub enum Input {
     Hint(Hint),
     Looked(Look, Seen),
+    /// The directory of the look is not where the index has it.
+    Astray(Look),
     /// All hints at hand were handled.
     Drained,
     Walked(Walked),
@@ -246,6 +248,7 @@ impl Engine {
         match input {
             Input::Hint(hint) => self.hint(now, hint, out),
             Input::Looked(look, seen) => self.looked(now, look, seen, out),
+            Input::Astray(look) => self.astray(&look, out),
             Input::Drained => self.drained(),
             Input::Walked(walked) => self.walked(now, walked, out),
             Input::Read { seq, of } => self.read(now, seq, of, out),

@@ -133,7 +133,8 @@ fn bytes_below_a_path_that_the_kernel_does_not_take_are_counted() {
     assert!(deepest.len() > 12_000 && names.contains(&deepest));
     let mut looker = Looker::new(ground.tree.clone());
     let dir = || rel(&deepest[..deepest.len() - "/data".len()]);
-    assert!(matches!(looker.look(1, dir, b"data"), Seen::There(stat) if stat.apparent == 5));
+    let seen = looker.look(1, 0, dir, b"data");
+    assert!(matches!(seen, Some(Seen::There(stat)) if stat.apparent == 5));
 }
 
 #[test]
@@ -250,29 +251,39 @@ fn a_walk_that_begins_at_a_symlink_or_nothing_says_gone() {
 }
 
 #[test]
-fn a_looker_follows_nothing_and_asks_again_before_it_says_gone() {
+fn a_looker_follows_nothing_and_keeps_to_its_directory() {
     let ground = ground();
     ground.write("s/data", b"12345");
     symlink(&ground.outside, ground.root.join("link")).expect("a symlink");
-    let mut looker = Looker::new(ground.tree.clone());
-    let size = |seen: Seen| match seen {
-        Seen::There(stat) => Some(stat.apparent),
-        Seen::Gone | Seen::Unreadable(_) => None,
+    let ino = |path: &str| {
+        let meta = std::fs::metadata(ground.root.join(path)).expect("there");
+        std::os::unix::fs::MetadataExt::ino(&meta)
     };
-    assert_eq!(size(looker.look(1, || rel("s"), b"data")), Some(5));
+    let s = ino("s");
+    let mut looker = Looker::new(ground.tree.clone());
+    let size = |seen: Option<Seen>| match seen {
+        Some(Seen::There(stat)) => Some(stat.apparent),
+        Some(Seen::Gone | Seen::Unreadable(_)) | None => None,
+    };
+    assert_eq!(size(looker.look(1, s, || rel("s"), b"data")), Some(5));
     std::fs::rename(ground.root.join("s"), ground.root.join("t")).expect("a rename");
-    std::fs::remove_file(ground.root.join("t/data")).expect("a file");
     ground.write("s/data", b"123");
-    assert_eq!(size(looker.look(1, || rel("s"), b"data")), Some(3));
-    assert_eq!(looker.look(2, || rel("link"), b"precious"), Seen::Gone);
-    let Seen::There(link) = looker.look(3, RelPath::root, b"link") else {
+    // Kept open it is still the same directory; opened anew by its old path it is another.
+    assert_eq!(size(looker.look(1, s, || rel("s"), b"data")), Some(5));
+    looker.forget(1);
+    assert_eq!(looker.look(1, s, || rel("s"), b"data"), None);
+    assert_eq!(looker.look(1, s, || rel("gone"), b"data"), None);
+    assert_eq!(size(looker.look(1, s, || rel("t"), b"data")), Some(5));
+    assert_eq!(size(looker.look(2, 0, || rel("s"), b"data")), Some(3));
+    assert_eq!(looker.look(3, 0, || rel("link"), b"precious"), None);
+    let Some(Seen::There(link)) = looker.look(4, 0, RelPath::root, b"link") else {
         panic!("the symlink is there");
     };
     assert_eq!(link.kind, FileKind::Symlink);
     for name in [&b".."[..], b"../outside", b"s/data", b""] {
         assert_eq!(
-            looker.look(3, RelPath::root, name),
-            Seen::Unreadable(libc::EINVAL)
+            looker.look(4, 0, RelPath::root, name),
+            Some(Seen::Unreadable(libc::EINVAL))
         );
     }
 }
@@ -284,15 +295,15 @@ fn a_looker_keeps_a_bounded_number_of_directories() {
     let mut looker = Looker::new(ground.tree.clone());
     for slot in 0..(MAX_OPEN as u32 * 2) {
         assert!(matches!(
-            looker.look(slot, || rel("s"), b"data"),
-            Seen::There(_)
+            looker.look(slot, 0, || rel("s"), b"data"),
+            Some(Seen::There(_))
         ));
     }
     for slot in (0..(MAX_OPEN as u32 * 2)).step_by(3) {
         looker.forget(slot);
         assert!(matches!(
-            looker.look(slot, || rel("s"), b"data"),
-            Seen::There(_)
+            looker.look(slot, 0, || rel("s"), b"data"),
+            Some(Seen::There(_))
         ));
     }
 }

@@ -26,7 +26,7 @@ use housekeeper::model::report::{AsideName, LockTry, Report};
 use housekeeper::model::seen::{Seen, Stat};
 use housekeeper::model::session::Key;
 use housekeeper::model::time::{Now, Tick, Time, UnixNanos};
-use housekeeper::model::watcher::Watch as Placed;
+use housekeeper::model::watcher::{DirKey, Watch as Placed};
 use housekeeper::policy::limits::{Limits, Protect};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -70,6 +70,8 @@ impl Dice {
 struct Watch {
     node: NodeId,
     path: RelPath,
+    /// What hints call the directory by; [`DirKey::BY_PATH`] where they name paths.
+    key: DirKey,
 }
 
 #[derive(Debug)]
@@ -136,6 +138,11 @@ pub(crate) struct World {
     /// Directories kept open for looks, by slot.
     open: BTreeMap<u32, NodeId>,
     hints: Vec<(u64, Hint)>,
+    /// Hints call directories by a key that belongs to the inode, not by path.
+    keyed: bool,
+    next_key: u64,
+    /// Said before any hint that comes after.
+    begun: Vec<DirKey>,
     walks: Vec<Walk>,
     reads: Vec<ReadOrder>,
     answers: Vec<Input>,
@@ -275,6 +282,7 @@ impl World {
         world.loss = *world.dice.pick(&[0, 0, 2, 10]);
         world.blind = *world.dice.pick(&[0, 0, 0, 5]);
         world.refusal = *world.dice.pick(&[0, 10, 40]);
+        world.keyed = seed % 2 == 1;
         world
     }
 
@@ -290,6 +298,9 @@ impl World {
             next_watch: 0,
             open: BTreeMap::new(),
             hints: Vec::new(),
+            keyed: false,
+            next_key: 0,
+            begun: Vec::new(),
             walks: Vec::new(),
             reads: Vec::new(),
             answers: Vec::new(),
@@ -401,8 +412,10 @@ impl World {
     pub(super) fn carry_out(&mut self, effect: Effect) -> Option<Input> {
         match effect {
             Effect::Look(look) => {
-                let seen = self.look(&look);
-                return Some(Input::Looked(look, seen));
+                return Some(match self.look(&look) {
+                    Some(seen) => Input::Looked(look, seen),
+                    None => Input::Astray(look),
+                });
             }
             Effect::Forget(slot) => {
                 self.open.remove(&slot);
@@ -443,26 +456,26 @@ impl World {
         None
     }
 
-    /// As the shell looks: in the directory it holds open; what is gone there is asked for
-    /// again by path.
-    pub(super) fn look(&mut self, look: &Look) -> Seen {
+    /// As the shell looks: in the directory it holds open, else in the one at the path where
+    /// that has the inode that the index means.
+    pub(super) fn look(&mut self, look: &Look) -> Option<Seen> {
         let slot = look.dir.slot;
-        if let Some(dir) = self.open.get(&slot)
-            && let Some(node) = self.tree.child(*dir, look.name())
-        {
-            return Seen::There(self.tree.stat(node));
+        let index = self.engine.index();
+        if !index.has_dir(look.dir) {
+            return Some(Seen::Gone);
         }
-        self.open.remove(&slot);
-        let path = self.engine.index().path(look.dir);
-        let dir = path.and_then(|path| self.tree.at(path.as_bytes()));
-        let Some(dir) = dir.filter(|dir| self.tree.is_dir(*dir)) else {
-            return Seen::Gone;
-        };
+        let open = self.open.get(&slot).copied();
+        let dir = open.or_else(|| {
+            let at = self.tree.at(index.path(look.dir)?.as_bytes())?;
+            let ino = index.dir_ino(look.dir).unwrap_or(0);
+            let is_it = ino == 0 || self.tree.stat(at).id.ino == ino;
+            (self.tree.is_dir(at) && is_it).then_some(at)
+        })?;
         self.open.insert(slot, dir);
-        match self.tree.child(dir, look.name()) {
+        Some(match self.tree.child(dir, look.name()) {
             Some(node) => Seen::There(self.tree.stat(node)),
             None => Seen::Gone,
-        }
+        })
     }
 
     pub(super) fn lock(&mut self) -> LockTry {
@@ -482,10 +495,11 @@ impl World {
 
     pub(super) fn unwatch(&mut self, watches: &[(RelPath, Placed)]) {
         for (path, Placed { generation, .. }) in watches {
+            let keyed = self.keyed;
             if self
                 .watches
                 .get(generation)
-                .is_some_and(|w| w.path == *path)
+                .is_some_and(|w| keyed || w.path == *path)
             {
                 self.watches.remove(generation);
             }
@@ -548,6 +562,12 @@ impl World {
         }
     }
 
+    fn tell_begun(&mut self) {
+        for dir in std::mem::take(&mut self.begun) {
+            self.give(Input::Hint(Hint::Begun { dir }));
+        }
+    }
+
     pub(super) fn deliver_hints(&mut self) {
         for _ in 0..1 + self.dice.below(8) {
             let now = self.nanos;
@@ -558,6 +578,7 @@ impl World {
                 break;
             }
             let at = *self.dice.pick(&due);
+            self.tell_begun();
             let hint = self.hints[at].1.clone();
             if !self.dice.percent(10) {
                 self.hints.swap_remove(at);

@@ -4,21 +4,31 @@ use super::{Later, MARKER, METADATA, World, base};
 use crate::support::tree::{Held, NodeId, OUTSIDE, ROOT};
 use chrono::TimeDelta;
 use housekeeper::model::hint::Hint;
-use housekeeper::model::path::RelPath;
 use housekeeper::model::seen::FileKind;
 use housekeeper::model::time::UnixNanos;
+use housekeeper::model::watcher::DirKey;
 use std::collections::BTreeMap;
 
 impl World {
     /// A name changed: whoever watches its directory gives a hint, or loses it.
     pub(super) fn emit(&mut self, dir: NodeId, name: &[u8]) {
-        let paths: Vec<RelPath> = self
+        let hints: Vec<Hint> = self
             .watches
             .values()
             .filter(|watch| watch.node == dir)
-            .map(|watch| watch.path.join(name).expect("a name"))
+            .map(|watch| match watch.key {
+                DirKey::BY_PATH => {
+                    let path = watch.path.join(name).expect("a name");
+                    Hint::Name(path.as_bytes().into())
+                }
+                dir => Hint::Entry {
+                    dir,
+                    path: name.into(),
+                    name_at: 0,
+                },
+            })
             .collect();
-        for path in paths {
+        for hint in hints {
             let late = *self.dice.pick(&[0, 1, 20, 200]);
             let at = self.after(late);
             let loss = self.loss;
@@ -26,8 +36,23 @@ impl World {
                 let at = self.after(400);
                 self.hints.push((at, Hint::Lost));
             } else {
-                self.hints.push((at, Hint::Name(path.as_bytes().into())));
+                self.hints.push((at, hint));
             }
+        }
+    }
+
+    /// A directory is no more: its watch ends.
+    fn end_watch(&mut self, dead: NodeId) {
+        let keys: Vec<DirKey> = self
+            .watches
+            .values()
+            .filter(|watch| watch.node == dead && watch.key != DirKey::BY_PATH)
+            .map(|watch| watch.key)
+            .collect();
+        self.watches.retain(|_, watch| watch.node != dead);
+        for dir in keys {
+            let at = self.after(20);
+            self.hints.push((at, Hint::Ended { dir }));
         }
     }
 
@@ -59,7 +84,7 @@ impl World {
         }
         let stamp = self.tick();
         for dead in self.tree.unlink(dir, &name, stamp) {
-            self.watches.retain(|_, watch| watch.node != dead);
+            self.end_watch(dead);
         }
         self.emit(dir, &name);
     }

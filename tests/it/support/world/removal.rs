@@ -95,7 +95,8 @@ impl World {
         self.check_order(victim);
         let outcome = self.try_remove(victim);
         if let Outcome::Skipped(_) | Outcome::Gone = outcome {
-            let until = self.nanos + 10_000_000_000;
+            // The longest that a reason which goes on is left alone.
+            let until = self.nanos + 30_000_000_000;
             self.skipped.insert(victim.key.clone(), until);
         }
         outcome
@@ -240,7 +241,8 @@ impl World {
         }
         self.in_place.remove(&victim.key);
         if !left.is_empty() {
-            let until = self.nanos + 10_000_000_000;
+            // The longest that a reason which goes on is left alone.
+            let until = self.nanos + 30_000_000_000;
             self.skipped.insert(victim.key.clone(), until);
         }
         let key = victim.key.clone();

@@ -8,6 +8,7 @@ use housekeeper::model::path::RelPath;
 use housekeeper::model::plan::Proof;
 use housekeeper::model::seen::Seen;
 use housekeeper::model::session::{Content, Document};
+use housekeeper::model::watcher::{DirKey, Watch as Placed};
 use std::collections::VecDeque;
 
 impl World {
@@ -55,7 +56,9 @@ impl World {
                 match node.filter(|node| self.tree.is_dir(*node)) {
                     None => walk.sent.push_back(gone(path)),
                     Some(node) => {
-                        self.watches.retain(|_, w| w.node != node && w.path != path);
+                        if !self.keyed {
+                            self.watches.retain(|_, w| w.node != node && w.path != path);
+                        }
                         walk.jobs.push(Job::Watch(path, node));
                     }
                 }
@@ -80,19 +83,43 @@ impl World {
     }
 
     pub(super) fn watch(&mut self, path: &RelPath, node: NodeId) -> Option<Watched> {
-        let there = self.tree.at(path.as_bytes())?;
-        if there != node || self.dice.percent(self.blind) {
+        let is_elsewhere = !self.keyed && self.tree.at(path.as_bytes())? != node;
+        if is_elsewhere || self.dice.percent(self.blind) {
             return self.tree.is_alive(node).then_some(Watched::Failed);
         }
+        if self.keyed && !self.tree.is_alive(node) {
+            return None;
+        }
+        let key = self.key_for(node);
+        let keyed = self.keyed;
         self.watches
-            .retain(|_, w| w.node != node && w.path != *path);
+            .retain(|_, w| w.node != node && (keyed || w.path != *path));
         self.next_watch += 1;
         let watch = Watch {
             node,
             path: path.clone(),
+            key,
         };
         self.watches.insert(self.next_watch, watch);
-        Some(Watched::Placed(placed(self.next_watch)))
+        if keyed {
+            self.begun.push(key);
+        }
+        Some(Watched::Placed(Placed {
+            generation: self.next_watch,
+            key,
+        }))
+    }
+
+    /// A directory keeps its key for as long as it is watched.
+    fn key_for(&mut self, node: NodeId) -> DirKey {
+        if !self.keyed {
+            return DirKey::BY_PATH;
+        }
+        if let Some(watch) = self.watches.values().find(|watch| watch.node == node) {
+            return watch.key;
+        }
+        self.next_key += 1;
+        DirKey(self.next_key)
     }
 
     /// One chunk of at most three names.
@@ -195,13 +222,5 @@ impl World {
         };
         let seq = order.seq;
         self.answers.push(Input::Read { seq, of });
-    }
-}
-
-/// The world's hints name paths.
-fn placed(generation: u64) -> housekeeper::model::watcher::Watch {
-    housekeeper::model::watcher::Watch {
-        generation,
-        ..Default::default()
     }
 }
