@@ -5,6 +5,8 @@
 //! on its own core. Here the receiver tries a lock; where it fails, the sender's poke, which
 //! comes after, brings it back.
 //!
+//! See docs/decisions/0008-no-channel-to-the-engine.md.
+//!
 //! At the bound `send` waits for room, and `try_send` says so.
 
 use std::collections::VecDeque;
