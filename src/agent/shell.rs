@@ -151,6 +151,15 @@ impl Shell {
         self.queue.extend(self.out.drain(..));
     }
 
+    /// What follows from this goes before all that waits: a look that could not be answered is
+    /// still owed, and nothing may be decided without it.
+    fn handle_first(&mut self, now: Now, input: Input) {
+        self.engine.handle(now, input, &mut self.out);
+        for effect in self.out.drain(..).rev() {
+            self.queue.push_front(effect);
+        }
+    }
+
     fn carry_out(&mut self, now: Now, effect: Effect) {
         match effect {
             Effect::Look(look) => self.look(now, look),
@@ -209,7 +218,7 @@ impl Shell {
         let path = || index.path(look.dir).unwrap_or_else(RelPath::root);
         let (slot, dir_ino) = (look.dir.slot, index.dir_ino(look.dir).unwrap_or(0));
         let Some(seen) = self.looker.look(slot, dir_ino, path, look.name()) else {
-            return self.handle(now, Input::Astray(look));
+            return self.handle_first(now, Input::Astray(look));
         };
         // A file made without a name (O_TMPFILE) is `#<inode>` to the kernel's events for as
         // long as it is open, also when it has got a name.

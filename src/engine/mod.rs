@@ -100,7 +100,8 @@ pub enum ReadOf {
 pub enum Input {
     Hint(Hint),
     Looked(Look, Seen),
-    /// The directory of the look is not where the index has it.
+    /// The directory of the look is not where the index has it. What follows from this is
+    /// carried out before all other effects.
     Astray(Look),
     /// All hints at hand were handled.
     Drained,

@@ -376,8 +376,15 @@ impl World {
         let mut todo = VecDeque::new();
         self.handle(input, &mut todo);
         while let Some(effect) = todo.pop_front() {
-            if let Some(answer) = self.carry_out(effect) {
-                self.handle(answer, &mut todo);
+            match self.carry_out(effect) {
+                Some(answer @ Input::Astray(_)) => {
+                    let mut first = VecDeque::new();
+                    self.handle(answer, &mut first);
+                    first.append(&mut todo);
+                    todo = first;
+                }
+                Some(answer) => self.handle(answer, &mut todo),
+                None => {}
             }
         }
         assert!(!self.locked || self.engine.is_pruning(), "the lock is kept");
