@@ -9,6 +9,7 @@ mod crash;
 mod demo;
 mod documents;
 mod engine_first_start;
+mod engine_keys;
 mod engine_world;
 mod exact;
 mod first_start;

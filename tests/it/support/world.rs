@@ -178,6 +178,11 @@ fn base() -> Time {
     "2026-12-01T00:00:00Z".parse().expect("a time")
 }
 
+/// A moment in the worlds of these tests.
+pub(crate) fn rules_time() -> Time {
+    base()
+}
+
 fn states() -> StateSpec {
     StateSpec {
         key: "/state".to_owned(),

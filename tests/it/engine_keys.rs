@@ -1,0 +1,258 @@
+//! Hints that call a directory by a key, the engine alone: what is announced, what comes too
+//! early, what comes of a tree that nobody knows, and what lies where it is not looked for.
+//! The seeded world does the same at random; here each case stands alone.
+
+use crate::support::world::{bare_rules, rules_time};
+use housekeeper::engine::{Effect, Engine, Input};
+use housekeeper::model::hint::Hint;
+use housekeeper::model::listing::{Listing, ScanId, ScanOrder, Walked, Watched};
+use housekeeper::model::path::RelPath;
+use housekeeper::model::place::{Look, Why};
+use housekeeper::model::seen::{FileId, FileKind, Seen, Stat};
+use housekeeper::model::time::{Now, Tick, UnixNanos};
+use housekeeper::model::watcher::{DirKey, Watch};
+use std::time::Duration;
+
+const ROOT: DirKey = DirKey(1);
+const S: DirKey = DirKey(2);
+
+/// An engine with its scans; effects are kept until they are asked for.
+struct Bench {
+    engine: Engine,
+    out: Vec<Effect>,
+    generation: u64,
+}
+
+fn now() -> Now {
+    Now {
+        wall: rules_time(),
+        tick: Tick(Duration::from_secs(1)),
+    }
+}
+
+fn stat(ino: u64, kind: FileKind, bytes: u64) -> Stat {
+    Stat {
+        id: FileId { dev: 1, ino },
+        mount: 1,
+        kind,
+        apparent: bytes,
+        allocated: bytes.div_ceil(512) * 512,
+        n_links: 1,
+        mtime: UnixNanos(0),
+        ctime: UnixNanos(0),
+        btime: None,
+    }
+}
+
+impl Bench {
+    /// A scan of the root is under way.
+    fn new() -> (Self, ScanId) {
+        let mut bench = Self {
+            engine: Engine::new(bare_rules(1_000_000), true, []),
+            out: Vec::new(),
+            generation: 0,
+        };
+        bench.give(Input::Wake);
+        let scan = bench.scan("").expect("a first scan");
+        (bench, scan)
+    }
+
+    /// The root with the session `s` in it, both listed, nothing under way.
+    fn with_session() -> Self {
+        let (mut bench, scan) = Self::new();
+        bench.list(scan, "", 1, ROOT, &[("s", stat(2, FileKind::Dir, 0))]);
+        bench.list(scan, "s", 2, S, &[("data", stat(3, FileKind::File, 10))]);
+        bench.give(Input::Walked(Walked::End { scan }));
+        bench.out.clear();
+        bench
+    }
+
+    fn give(&mut self, input: Input) {
+        self.engine.handle(now(), input, &mut self.out);
+    }
+
+    fn hint(&mut self, dir: DirKey, name: &str) {
+        self.give(Input::Hint(Hint::Entry {
+            dir,
+            path: name.as_bytes().into(),
+            name_at: 0,
+        }));
+    }
+
+    fn chunk(
+        &mut self,
+        scan: ScanId,
+        path: &str,
+        ino: u64,
+        key: DirKey,
+        is: (bool, bool),
+    ) -> Listing {
+        if is.0 {
+            self.generation += 1;
+        }
+        let watched = Watched::Placed(Watch {
+            generation: self.generation,
+            key,
+        });
+        let path = RelPath::new(path.as_bytes()).expect("a path");
+        let here = stat(ino, FileKind::Dir, 0);
+        let mut listing = Listing::new(scan, path, here, watched, is.0);
+        listing.last = is.1;
+        listing
+    }
+
+    /// The directory is announced and listed in one chunk.
+    fn list(&mut self, scan: ScanId, path: &str, ino: u64, key: DirKey, entries: &[(&str, Stat)]) {
+        self.give(Input::Hint(Hint::Begun { dir: key }));
+        let mut listing = self.chunk(scan, path, ino, key, (true, true));
+        for (name, stat) in entries {
+            listing.push(name.as_bytes(), Seen::There(*stat));
+        }
+        self.give(Input::Walked(Walked::Chunk(listing)));
+    }
+
+    /// Takes the order for a scan at this path off the effects.
+    fn scan(&mut self, path: &str) -> Option<ScanId> {
+        let is_it = |effect: &Effect| matches!(effect, Effect::Scan(ScanOrder { at, .. }) if at.as_bytes() == path.as_bytes());
+        let at = self.out.iter().position(is_it)?;
+        match self.out.swap_remove(at) {
+            Effect::Scan(order) => Some(order.id),
+            other => panic!("no scan: {other:?}"),
+        }
+    }
+
+    /// Takes the looks off the effects.
+    fn looks(&mut self) -> Vec<Look> {
+        let (looks, others): (Vec<_>, Vec<_>) = std::mem::take(&mut self.out)
+            .into_iter()
+            .partition(|effect| matches!(effect, Effect::Look(_)));
+        self.out = others;
+        let look = |effect| match effect {
+            Effect::Look(look) => look,
+            other => panic!("no look: {other:?}"),
+        };
+        looks.into_iter().map(look).collect()
+    }
+
+    fn names(&mut self) -> Vec<String> {
+        let looks = self.looks();
+        let name = |look: &Look| String::from_utf8_lossy(look.name()).into_owned();
+        looks.iter().map(name).collect()
+    }
+
+    fn bytes(&self) -> u64 {
+        self.engine.figures().apparent.0
+    }
+}
+
+#[test]
+fn a_hint_in_a_known_directory_is_looked_at() {
+    let mut bench = Bench::with_session();
+    bench.hint(S, "data");
+    bench.hint(ROOT, ".housekeeper");
+    bench.hint(ROOT, "..");
+    assert_eq!(bench.names(), ["data"]);
+}
+
+#[test]
+fn a_hint_in_a_directory_that_nobody_announced_is_dropped() {
+    let mut bench = Bench::with_session();
+    assert!(!bench.engine.knows(DirKey(77)));
+    bench.hint(DirKey(77), "data");
+    assert!(bench.names().is_empty());
+}
+
+/// The directory is watched and perhaps listed, but its listing is still on its way.
+#[test]
+fn a_hint_before_the_listing_is_looked_at_after_it() {
+    let (mut bench, scan) = Bench::new();
+    bench.list(scan, "", 1, ROOT, &[("s", stat(2, FileKind::Dir, 0))]);
+    bench.give(Input::Hint(Hint::Begun { dir: S }));
+    assert!(bench.engine.knows(S));
+    bench.hint(S, "new");
+    bench.hint(S, "new");
+    assert!(bench.names().is_empty(), "there is nothing to look in yet");
+    bench.list(scan, "s", 2, S, &[]);
+    assert_eq!(bench.names(), ["new"]);
+}
+
+/// A name was removed after it was listed and before its chunk came: the look that found it
+/// gone is newer than the chunk.
+#[test]
+fn a_later_chunk_of_the_same_listing_is_no_newer_than_the_look() {
+    let (mut bench, scan) = Bench::new();
+    bench.list(scan, "", 1, ROOT, &[("s", stat(2, FileKind::Dir, 0))]);
+    bench.give(Input::Hint(Hint::Begun { dir: S }));
+    bench.hint(S, "gone");
+    let first = bench.chunk(scan, "s", 2, S, (true, false));
+    bench.give(Input::Walked(Walked::Chunk(first)));
+    let look = bench.looks().pop().expect("the hinted name");
+    bench.give(Input::Looked(look, Seen::Gone));
+    let mut second = bench.chunk(scan, "s", 2, S, (false, true));
+    second.push(b"gone", Seen::There(stat(3, FileKind::File, 10)));
+    bench.give(Input::Walked(Walked::Chunk(second)));
+    assert_eq!(bench.bytes(), 0);
+    let look = bench.looks().pop().expect("it is asked for again");
+    bench.give(Input::Looked(look, Seen::Gone));
+    assert_eq!(bench.bytes(), 0);
+}
+
+/// Another directory has the path: what is in that one is not taken for what was in this one,
+/// and nothing of this one counts as gone before its own name was looked at.
+#[test]
+fn a_look_in_a_directory_that_is_elsewhere_says_nothing() {
+    let mut bench = Bench::with_session();
+    bench.hint(S, "data");
+    let look = bench.looks().pop().expect("the hinted name");
+    bench.give(Input::Astray(look));
+    assert_eq!(bench.bytes(), 10, "nothing is gone yet");
+    let look = bench.looks().pop().expect("the directory's own name");
+    assert_eq!((look.name(), look.why), (&b"s"[..], Why::Hint));
+    bench.give(Input::Looked(look, Seen::There(stat(9, FileKind::Dir, 0))));
+    assert_eq!(bench.bytes(), 0, "it is another directory");
+    assert!(bench.scan("s").is_some());
+}
+
+/// It was away for a moment and is back: what could not be looked at is found by listing it.
+#[test]
+fn a_directory_that_came_back_is_listed_again() {
+    let mut bench = Bench::with_session();
+    bench.hint(S, "data");
+    let look = bench.looks().pop().expect("the hinted name");
+    bench.give(Input::Astray(look));
+    let look = bench.looks().pop().expect("the directory's own name");
+    bench.give(Input::Looked(look, Seen::There(stat(2, FileKind::Dir, 0))));
+    assert_eq!(bench.bytes(), 10);
+    assert!(bench.scan("s").is_some());
+}
+
+/// The kernel took a watch off, and the directory is there all the same.
+#[test]
+fn a_watch_that_ended_is_placed_anew() {
+    let mut bench = Bench::with_session();
+    bench.give(Input::Hint(Hint::Ended { dir: S }));
+    assert!(!bench.engine.knows(S));
+    let look = bench.looks().pop().expect("the directory's own name");
+    bench.give(Input::Looked(look, Seen::There(stat(2, FileKind::Dir, 0))));
+    let scan = bench.scan("s").expect("it is watched and listed anew");
+    bench.list(
+        scan,
+        "s",
+        2,
+        DirKey(5),
+        &[("data", stat(3, FileKind::File, 10))],
+    );
+    bench.looks();
+    bench.hint(DirKey(5), "data");
+    assert_eq!(bench.names(), ["data"]);
+}
+
+#[test]
+fn a_key_goes_with_its_directory() {
+    let mut bench = Bench::with_session();
+    bench.hint(ROOT, "s");
+    let look = bench.looks().pop().expect("the hinted name");
+    bench.give(Input::Looked(look, Seen::Gone));
+    assert!(!bench.engine.knows(S));
+    assert!(bench.engine.knows(ROOT));
+}
