@@ -86,7 +86,7 @@ fn check_config_says_what_would_watch() {
     let text = run(&["check-config"], &config).stdout;
     let backends = ["fanotify", "inotify", "notify", "poll"];
     let says = |name: &&str| text.contains(&format!("r: {name} ("));
-    assert!(backends.iter().any(|name| says(name)), "{text}");
+    assert!(backends.iter().any(says), "{text}");
 }
 
 #[test]
