@@ -116,7 +116,6 @@ impl Engine {
         let names = self.begun.remove(&key).unwrap_or_default();
         self.n_begun_names -= names.len();
         for name in names {
-            self.note_recent(dir, &name, out);
             out.push(Effect::Look(Look::new(dir, &name, Why::Hint)));
         }
     }

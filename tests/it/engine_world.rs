@@ -31,6 +31,12 @@
 //! | what may not go leaves no tenth | `undeletable_bytes_leave_the_newest_tenth` |
 //! | due while the catalogue is awaited | wakes again and again |
 //! | exactly at the limit is over it | `policy::tests` |
+//! | a hint before its directory's listing is dropped | index is not the recount |
+//! | such hints are forgotten at the listing | index is not the recount |
+//! | an ended watch is ignored | `engine_keys::a_watch_that_ended...` |
+//! | a name in a directory that is elsewhere counts as gone | `engine_keys::a_look_in_a_directory...` |
+//! | a look in a directory that is elsewhere is dropped | `engine_keys::a_directory_that_came_back...` |
+//! | a key outlives its directory | `engine_keys::a_key_goes...` |
 
 use crate::support::world::{Dice, World, bare_rules, say};
 use housekeeper::index::Standing;
