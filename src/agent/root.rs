@@ -488,7 +488,7 @@ impl Round<'_> {
         if to == Backend::Poll {
             self.shell.input(now, Input::Command(Command::Poll));
         }
-        self.shell.input(now, Input::Hint(Hint::Lost));
+        self.shell.input(now, Input::Command(Command::NewSource));
     }
 
     fn obey(&mut self, order: Order) {

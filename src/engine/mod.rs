@@ -68,6 +68,9 @@ pub enum Command {
     SetRules(Box<Rules>),
     /// Nobody gives hints: scan at a pace.
     Poll,
+    /// Another source gives the hints from now on; the old one's watches and keys mean nothing
+    /// to it, and what happened between the two is lost.
+    NewSource,
     /// No new decisions from now on.
     Stop,
 }
@@ -305,6 +308,12 @@ impl Engine {
                 self.restand_all();
             }
             Command::Poll => self.scanning.polls = true,
+            Command::NewSource => {
+                self.index.forget_watches();
+                self.forget_begun();
+                self.ended_early.clear();
+                self.lost(out);
+            }
             Command::Stop => self.stopped = true,
         }
         self.begin_due_scan(now, out);

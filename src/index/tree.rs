@@ -432,6 +432,14 @@ impl Index {
         self.n_unwatched -= u64::from(before);
     }
 
+    /// No directory has a watch any more. A pass over all of them.
+    pub fn forget_watches(&mut self) {
+        for dir in &mut self.dirs {
+            dir.watch = Watch::default();
+        }
+        self.by_key.clear();
+    }
+
     /// How many directories have no watch although one was asked for.
     pub fn n_unwatched(&self) -> u64 {
         self.n_unwatched

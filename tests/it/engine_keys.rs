@@ -3,12 +3,13 @@
 //! The seeded world does the same at random; here each case stands alone.
 
 use crate::support::world::{bare_rules, rules_time};
-use housekeeper::engine::{Effect, Engine, Input};
+use housekeeper::engine::{Command, Effect, Engine, Input, ReadOf};
 use housekeeper::model::hint::Hint;
 use housekeeper::model::listing::{Listing, ScanId, ScanOrder, Walked, Watched};
 use housekeeper::model::path::RelPath;
 use housekeeper::model::place::{Look, Why};
 use housekeeper::model::seen::{FileId, FileKind, Seen, Stat};
+use housekeeper::model::session::{Facts, Verdict};
 use housekeeper::model::time::{Now, Tick, UnixNanos};
 use housekeeper::model::watcher::{DirKey, Watch};
 use std::time::Duration;
@@ -63,8 +64,32 @@ impl Bench {
         bench.list(scan, "", 1, ROOT, &[("s", stat(2, FileKind::Dir, 0))]);
         bench.list(scan, "s", 2, S, &[("data", stat(3, FileKind::File, 10))]);
         bench.give(Input::Walked(Walked::End { scan }));
+        bench.answer_read();
+        assert!(bench.engine.figures().scanned);
         bench.out.clear();
         bench
+    }
+
+    /// The metadata of the one session was read.
+    fn answer_read(&mut self) {
+        let read = self.out.iter().find_map(|effect| match effect {
+            Effect::Read(order) => order.session.as_ref().map(|(id, _)| (order.seq, *id)),
+            _ => None,
+        });
+        let (seq, session) = read.expect("it is to be read");
+        let facts = Facts {
+            verdict: Verdict::Certain,
+            ..Facts::unknown()
+        };
+        let proofs = Vec::new();
+        self.give(Input::Read {
+            seq,
+            of: ReadOf::Session {
+                session,
+                facts,
+                proofs,
+            },
+        });
     }
 
     fn give(&mut self, input: Input) {
@@ -245,6 +270,24 @@ fn a_watch_that_ended_is_placed_anew() {
     bench.looks();
     bench.hint(DirKey(5), "data");
     assert_eq!(bench.names(), ["data"]);
+}
+
+/// A source failed and another one took over, which numbers its watches from the beginning.
+#[test]
+fn another_source_begins_anew() {
+    let mut bench = Bench::with_session();
+    bench.generation = 0;
+    bench.give(Input::Command(Command::NewSource));
+    assert!(bench.engine.figures().suspect && !bench.engine.knows(S));
+    let scan = bench
+        .scan("")
+        .expect("what was missed between them is looked for");
+    let (root, s) = (DirKey(11), DirKey(12));
+    bench.list(scan, "", 1, root, &[("s", stat(2, FileKind::Dir, 0))]);
+    bench.list(scan, "s", 2, s, &[("data", stat(3, FileKind::File, 10))]);
+    bench.give(Input::Walked(Walked::End { scan }));
+    assert!(bench.engine.knows(root) && bench.engine.knows(s));
+    assert!(!bench.engine.knows(S));
 }
 
 #[test]
