@@ -2,7 +2,7 @@
 //!
 //! A file is made in `.housekeeper/`, which is watched for that long. When the source itself
 //! tells of it, all that it had to tell before has been handed to the engine. Where it does
-//! not within [`DEAF`], it hears nothing. Where there can be no such file (nothing is removed
+//! not within five seconds, it hears nothing. Where there can be no such file (nothing is removed
 //! here, nobody gives hints, no space), the barrier is a full scan that begins afterwards. The
 //! `notify` crate spreads a root over several queues, so one file proves that it hears, but no
 //! order: there the barrier is a scan, too.
@@ -14,8 +14,11 @@ use crate::model::time::Tick;
 use crate::model::watcher::{DirKey, Watch};
 use std::time::Duration;
 
-/// A source that has not told of a cookie after this time hears nothing.
-const DEAF: Duration = Duration::from_secs(5);
+/// A source that has not told of a cookie so long after it was made is doubted.
+const DOUBT: Duration = Duration::from_secs(4);
+/// And if it does not tell so long after that either, it hears nothing. Two steps, because all
+/// of this process may have been stopped for the first.
+const LAST_CHANCE: Duration = Duration::from_secs(1);
 
 /// What can be done about barriers at present.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +53,8 @@ pub(super) enum Step {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Answer {
     Watched(Watch),
+    /// The file was made.
+    Laid,
     /// There can be no cookie.
     Unable,
 }
@@ -60,12 +65,23 @@ enum Phase {
     Watching,
     /// Watched, the file not ordered yet.
     Ready(Watch),
-    Laid {
-        watch: Watch,
-        at: Tick,
-        heard: bool,
-        lost: bool,
-    },
+    Laid(Cookie),
+    /// Watched for nothing.
+    Ending(Watch),
+}
+
+/// A file that was ordered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Cookie {
+    watch: Watch,
+    /// It was made.
+    made: bool,
+    /// When the source is doubted, or believed to be deaf.
+    until: Option<Tick>,
+    doubted: bool,
+    heard: bool,
+    /// Hints were lost since.
+    lost: bool,
 }
 
 /// One root's barriers.
@@ -121,10 +137,10 @@ impl Barrier {
     /// What hints call `.housekeeper/`, while it is watched.
     pub(super) fn key(&self) -> Option<DirKey> {
         match self.phase {
-            Phase::Ready(watch) | Phase::Laid { watch, .. } => {
+            Phase::Ready(watch) | Phase::Laid(Cookie { watch, .. }) => {
                 Some(watch.key).filter(|key| *key != DirKey::BY_PATH)
             }
-            Phase::Idle | Phase::Watching => None,
+            Phase::Idle | Phase::Watching | Phase::Ending(_) => None,
         }
     }
 
@@ -135,38 +151,50 @@ impl Barrier {
     /// A name in `.housekeeper/` was heard.
     pub(super) fn hear(&mut self, name: &[u8]) {
         let is_it = name == self.name().as_bytes();
-        if let Phase::Laid { heard, .. } = &mut self.phase {
-            *heard |= is_it;
+        if let Phase::Laid(cookie) = &mut self.phase {
+            cookie.heard |= is_it;
         }
     }
 
     /// Hints were lost: the cookie perhaps among them.
     pub(super) fn lose(&mut self) {
-        if let Phase::Laid { lost, .. } = &mut self.phase {
-            *lost = true;
+        if let Phase::Laid(cookie) = &mut self.phase {
+            cookie.lost = true;
         }
     }
 
     pub(super) fn answered(&mut self, answer: Answer) {
-        self.phase = match (answer, self.phase) {
-            (Answer::Watched(watch), Phase::Watching) => Phase::Ready(watch),
-            (Answer::Unable, _) => {
+        match answer {
+            Answer::Watched(watch) if self.phase == Phase::Watching => {
+                self.phase = Phase::Ready(watch);
+            }
+            Answer::Watched(_) => {}
+            Answer::Laid => {
+                if let Phase::Laid(cookie) = &mut self.phase {
+                    cookie.made = true;
+                }
+            }
+            Answer::Unable => {
                 // Nobody can say, so nobody says that it is deaf.
                 self.proven = true;
                 self.unable = true;
-                Phase::Idle
+                self.phase = match self.phase {
+                    Phase::Laid(Cookie { watch, .. }) => Phase::Ending(watch),
+                    Phase::Idle | Phase::Watching | Phase::Ready(_) | Phase::Ending(_) => {
+                        Phase::Idle
+                    }
+                };
             }
-            (_, phase) => phase,
-        };
+        }
     }
 
     /// When [`Self::step`] has something to do by itself.
     pub(super) fn due(&self) -> Option<Tick> {
         match self.phase {
-            Phase::Laid {
-                at, heard: false, ..
-            } => Some(at.after(DEAF)),
-            Phase::Idle | Phase::Watching | Phase::Ready(_) | Phase::Laid { .. } => None,
+            Phase::Laid(cookie) if !cookie.heard && !cookie.lost => cookie.until,
+            Phase::Idle | Phase::Watching | Phase::Ready(_) | Phase::Laid(_) | Phase::Ending(_) => {
+                None
+            }
         }
     }
 
@@ -183,50 +211,59 @@ impl Barrier {
         match self.phase {
             Phase::Idle => self.begin(now, ground),
             Phase::Watching => Step::Nothing,
-            Phase::Ready(watch) => {
-                self.n_cookies += 1;
-                self.covered = self.wanted;
-                let (heard, lost) = (false, false);
-                let at = now;
-                self.phase = Phase::Laid {
-                    watch,
-                    at,
-                    heard,
-                    lost,
-                };
-                Step::Lay(self.name())
-            }
-            Phase::Laid {
-                watch, lost: true, ..
-            } => {
-                // Laid again when the loss is mended.
-                if !ground.suspect {
-                    self.phase = Phase::Ready(watch);
-                    return self.step(now, ground);
-                }
-                Step::Nothing
-            }
-            Phase::Laid {
-                watch, heard: true, ..
-            } if !ground.suspect => {
-                self.proven = true;
-                if ground.ordered {
-                    self.passed = self.passed.max(self.covered);
-                }
+            Phase::Ready(watch) => self.lay(watch),
+            Phase::Laid(cookie) => self.await_cookie(cookie, now, ground),
+            Phase::Ending(watch) => {
                 self.phase = Phase::Idle;
                 Step::Unwatch(watch)
             }
-            Phase::Laid {
-                watch,
-                at,
-                heard: false,
-                ..
-            } if now.since(at) >= DEAF => {
-                self.phase = Phase::Idle;
-                Step::Deaf(watch)
-            }
-            Phase::Laid { .. } => Step::Nothing,
         }
+    }
+
+    fn lay(&mut self, watch: Watch) -> Step {
+        self.n_cookies += 1;
+        self.covered = self.wanted;
+        self.phase = Phase::Laid(Cookie {
+            watch,
+            made: false,
+            until: None,
+            doubted: false,
+            heard: false,
+            lost: false,
+        });
+        Step::Lay(self.name())
+    }
+
+    fn await_cookie(&mut self, mut cookie: Cookie, now: Tick, ground: Ground) -> Step {
+        if ground.suspect {
+            return Step::Nothing;
+        }
+        if cookie.lost {
+            // The loss is mended: laid again.
+            return self.lay(cookie.watch);
+        }
+        if cookie.heard {
+            self.proven = true;
+            if ground.ordered {
+                self.passed = self.passed.max(self.covered);
+            }
+            self.phase = Phase::Idle;
+            return Step::Unwatch(cookie.watch);
+        }
+        match cookie.until {
+            None if cookie.made => cookie.until = Some(now.after(DOUBT)),
+            Some(until) if until <= now && cookie.doubted => {
+                self.phase = Phase::Idle;
+                return Step::Deaf(cookie.watch);
+            }
+            Some(until) if until <= now => {
+                cookie.doubted = true;
+                cookie.until = Some(now.after(LAST_CHANCE));
+            }
+            None | Some(_) => {}
+        }
+        self.phase = Phase::Laid(cookie);
+        Step::Nothing
     }
 
     fn begin(&mut self, now: Tick, ground: Ground) -> Step {
@@ -300,9 +337,37 @@ mod tests {
     #[test]
     fn a_source_that_does_not_tell_is_deaf() {
         let (mut barrier, _) = laid(0);
-        assert_eq!(barrier.due(), Some(tick(6)));
-        assert_eq!(barrier.step(tick(5), GROUND), Step::Nothing);
-        assert_eq!(barrier.step(tick(6), GROUND), Step::Deaf(WATCH));
+        assert_eq!(
+            barrier.step(tick(50), GROUND),
+            Step::Nothing,
+            "not made yet"
+        );
+        assert_eq!(barrier.due(), None);
+        barrier.answered(Answer::Laid);
+        assert_eq!(barrier.step(tick(51), GROUND), Step::Nothing);
+        assert_eq!(barrier.due(), Some(tick(55)));
+        assert_eq!(barrier.step(tick(55), GROUND), Step::Nothing);
+        assert_eq!(barrier.due(), Some(tick(56)));
+        assert_eq!(barrier.step(tick(56), GROUND), Step::Deaf(WATCH));
+    }
+
+    /// Stopped for a minute, it does not take the source's silence for deafness.
+    #[test]
+    fn a_source_that_was_stopped_with_everybody_gets_a_last_chance() {
+        let (mut barrier, name) = laid(0);
+        barrier.answered(Answer::Laid);
+        assert_eq!(barrier.step(tick(1), GROUND), Step::Nothing);
+        assert_eq!(barrier.step(tick(90), GROUND), Step::Nothing);
+        barrier.hear(name.as_bytes());
+        assert_eq!(barrier.step(tick(90), GROUND), Step::Unwatch(WATCH));
+    }
+
+    #[test]
+    fn what_is_not_made_is_not_waited_for() {
+        let (mut barrier, _) = laid(1);
+        barrier.answered(Answer::Unable);
+        assert_eq!(barrier.step(tick(1), GROUND), Step::Unwatch(WATCH));
+        assert_eq!(barrier.step(tick(1), GROUND), Step::Scan);
     }
 
     #[test]
@@ -315,6 +380,7 @@ mod tests {
             ..GROUND
         };
         assert_eq!(barrier.step(tick(100), suspect), Step::Nothing);
+        assert_eq!(barrier.due(), None, "only the scan's end matters");
         let Step::Lay(second) = barrier.step(tick(101), GROUND) else {
             panic!("laid again");
         };

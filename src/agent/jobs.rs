@@ -201,6 +201,12 @@ impl Jobs {
         self.look(Looking::WatchControl);
     }
 
+    pub(super) fn unwatch_control(&self, watch: Watch) {
+        if let Ok(control) = RelPath::new(CONTROL.as_bytes()) {
+            self.unwatch(vec![(control, watch)]);
+        }
+    }
+
     pub(super) fn lay(&self, cookie: String) {
         self.look(Looking::Lay(cookie));
     }
@@ -314,10 +320,14 @@ impl Shop {
                 self.tell_cookie(watched.map_or(Answer::Unable, Answer::Watched));
             }
             Looking::Lay(name) => {
-                if let Err(errno) = self.lay(&name) {
-                    tracing::debug!(%errno, "no cookie can be laid");
-                    self.tell_cookie(Answer::Unable);
-                }
+                let laid = self.lay(&name).map_or_else(
+                    |errno| {
+                        tracing::debug!(%errno, "no cookie can be laid");
+                        Answer::Unable
+                    },
+                    |()| Answer::Laid,
+                );
+                self.tell_cookie(laid);
             }
         }
     }

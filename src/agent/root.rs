@@ -22,7 +22,6 @@ use crate::engine::{Command, Engine, Input, Rules};
 use crate::layout::spec::Kind;
 use crate::model::fact::Fact;
 use crate::model::hint::Hint;
-use crate::model::path::RelPath;
 use crate::model::time::{Clock, Now};
 use crate::model::watcher::Backend;
 use crate::prune::lock::RootLock;
@@ -541,18 +540,14 @@ impl Round<'_> {
         let before = self.barrier.passed();
         let step = self.barrier.step(now.tick, ground);
         self.unpublished |= self.barrier.passed() != before;
-        let unwatch = |watch| match RelPath::new(CONTROL.as_bytes()) {
-            Ok(control) => self.shell.jobs.unwatch(vec![(control, watch)]),
-            Err(_) => {}
-        };
         match step {
             Step::Nothing => return answer.is_some(),
             Step::Watch => self.shell.jobs.watch_control(),
             Step::Lay(name) => self.shell.jobs.lay(name),
-            Step::Unwatch(watch) => unwatch(watch),
+            Step::Unwatch(watch) => self.shell.jobs.unwatch_control(watch),
             Step::Scan => self.shell.input(now, Input::Command(Command::Rescan)),
             Step::Deaf(watch) => {
-                unwatch(watch);
+                self.shell.jobs.unwatch_control(watch);
                 self.degrade("it hears nothing");
             }
         }

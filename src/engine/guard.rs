@@ -94,12 +94,17 @@ impl Engine {
         self.guard.tick_due().into_iter().chain(measure).min()
     }
 
+    /// Notes since when walks have been under way without a break.
+    pub(super) fn note_walks(&mut self, now: Now) {
+        self.guard.walks_since = if self.scanning.is_quiet() {
+            None
+        } else {
+            self.guard.walks_since.or(Some(now.tick))
+        };
+    }
+
     /// Looks around when it is time to.
     pub(super) fn guard(&mut self, now: Now, out: &mut Vec<Effect>) {
-        self.guard.walks_since = match self.scanning.is_quiet() {
-            true => None,
-            false => self.guard.walks_since.or(Some(now.tick)),
-        };
         if self.guard_due().is_none_or(|at| at > now.tick) {
             return;
         }

@@ -325,6 +325,7 @@ impl Engine {
         self.finish_scan(now, out);
         self.decide(now, out);
         self.scanning.fresh_totals = false;
+        self.note_walks(now);
     }
 
     /// All hints at hand were used up: totals are to be exact now.

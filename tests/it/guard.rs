@@ -8,12 +8,11 @@
 )]
 
 use crate::support::recount::{self, Count};
-use crate::support::running::{Agent, Place, make_session};
+use crate::support::running::{Agent, Place};
 use rustix::fs::{OFlags, fcntl_getfl};
 use serde_json::Value;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
-use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -160,7 +159,10 @@ const BACKENDS: [&str; 3] = ["inotify", "fanotify", "notify"];
 /// A place whose root has one session with one file, for a backend.
 fn place(backend: &str) -> Place {
     let place = Place::new();
-    place.configure(&format!("backend = \"{backend}\""));
+    place.configure(&format!(
+        "backend = \"{backend}\"\n[root.layout]\nrequired = false\n\
+         [root.layout.created_at]\nfrom = [\"mtime\"]"
+    ));
     fs::create_dir(place.root.join("s0")).expect("a session");
     fs::write(place.root.join("s0/file"), [1; 1000]).expect("a file");
     place
