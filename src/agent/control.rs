@@ -1,6 +1,8 @@
 //! The agent's socket: one JSON line in, one JSON line out.
 //!
-//! `{"command":"status"}`, `{"command":"rescan","root":NAME?}`, `{"command":"accept","root":NAME}`.
+//! `{"command":"status"}`, `{"command":"rescan","root":NAME?,"wait":true?}`,
+//! `{"command":"accept","root":NAME}`. A rescan is answered when it has ended; with `wait` also
+//! when all that happened before it was asked for has been heard and looked at.
 //! The answer is the document, or `{"error": "…"}`. Who may connect is the socket's file mode.
 //!
 //! Bounds: a request has at most 64 KiB and must come within ten seconds; connections beyond
@@ -22,8 +24,17 @@ const RESCAN: Duration = Duration::from_secs(3600);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Wish {
     Status,
-    Rescan { root: Option<String> },
-    Accept { root: String },
+    Rescan {
+        root: Option<String>,
+        wait: bool,
+    },
+    /// A part of a rescan that waits.
+    Barrier {
+        root: Option<String>,
+    },
+    Accept {
+        root: String,
+    },
 }
 
 /// A wish with the way back.
@@ -43,7 +54,11 @@ fn parse(line: &[u8]) -> Result<Wish, String> {
     };
     match value["command"].as_str() {
         Some("status") => Ok(Wish::Status),
-        Some("rescan") => Ok(Wish::Rescan { root }),
+        Some("rescan") => match &value["wait"] {
+            Value::Null => Ok(Wish::Rescan { root, wait: false }),
+            Value::Bool(wait) => Ok(Wish::Rescan { root, wait: *wait }),
+            _ => Err("`wait` must be true or false".to_owned()),
+        },
         Some("accept") => root
             .map(|root| Wish::Accept { root })
             .ok_or_else(|| "`accept` needs a `root`".to_owned()),
@@ -81,7 +96,7 @@ async fn converse(mut stream: UnixStream, requests: mpsc::Sender<Request>) -> st
 }
 
 async fn ask(wish: Wish, requests: &mpsc::Sender<Request>) -> Value {
-    let Wish::Rescan { root } = &wish else {
+    let Wish::Rescan { root, wait } = &wish else {
         return ask_once(wish, requests).await;
     };
     let counts = |status: &Value| -> Vec<(String, u64)> {
@@ -106,6 +121,18 @@ async fn ask(wish: Wish, requests: &mpsc::Sender<Request>) -> Value {
     if asked.get("error").is_some() {
         return asked;
     }
+    let barriers = if *wait {
+        let root = root.clone();
+        match ask_once(Wish::Barrier { root }, requests).await {
+            Value::Object(barriers) => barriers,
+            refused => return refused,
+        }
+    } else {
+        serde_json::Map::new()
+    };
+    if let Some(error) = barriers.get("error").and_then(Value::as_str) {
+        return json!({ "error": error });
+    }
     let deadline = tokio::time::Instant::now() + RESCAN;
     loop {
         let status = ask_once(Wish::Status, requests).await;
@@ -115,7 +142,7 @@ async fn ask(wish: Wish, requests: &mpsc::Sender<Request>) -> Value {
                 .find(|(n, _)| n == name)
                 .is_none_or(|(_, c)| c > count)
         });
-        if done {
+        if done && are_passed(&barriers, &status) {
             return status;
         }
         if tokio::time::Instant::now() > deadline {
@@ -123,6 +150,18 @@ async fn ask(wish: Wish, requests: &mpsc::Sender<Request>) -> Value {
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// Whether each root has passed its barrier; one that is not looked after now has none.
+fn are_passed(barriers: &serde_json::Map<String, Value>, status: &Value) -> bool {
+    let roots = status["roots"].as_array().map_or(&[][..], Vec::as_slice);
+    roots.iter().all(|root| {
+        let name = root["name"].as_str().unwrap_or_default();
+        let watch = &root["watch"];
+        let is_absent = matches!(watch["state"].as_str(), Some("absent" | "stopped"));
+        let wanted = barriers.get(name).and_then(Value::as_u64);
+        is_absent || watch["barrier"].as_u64() >= wanted
+    })
 }
 
 async fn ask_once(wish: Wish, requests: &mpsc::Sender<Request>) -> Value {
@@ -143,7 +182,11 @@ pub fn answer(service: &Service, request: Request) {
     };
     let value = match wish {
         Wish::Status => service.status(),
-        Wish::Rescan { root } => done(service.rescan(root.as_deref())),
+        Wish::Rescan { root, .. } => done(service.rescan(root.as_deref())),
+        Wish::Barrier { root } => match service.barrier(root.as_deref()) {
+            Ok(barriers) => barriers.into_iter().collect(),
+            Err(error) => json!({ "error": error }),
+        },
         Wish::Accept { root } => done(service.accept(&root)),
     };
     if answer.send(value).is_err() {

@@ -3,29 +3,35 @@
 //!
 //! Two threads look (a scan spreads over further ones), two remove. Orders wait in channels
 //! without a bound of their own: the engine has at most one full scan, one read for each
-//! session, [`crate::engine`]'s bounded part scans and one removal for each victim under way.
+//! session, [`crate::engine`]'s bounded part scans, one removal for each victim under way and
+//! one order for each file with names elsewhere that it keeps in mind.
 //! Answers wait in a bounded channel, and whoever sends one waits for room: that is what keeps
 //! a walk from filling the memory while the engine is busy.
 
+use crate::agent::barrier::Answer;
 use crate::agent::documents;
 use crate::agent::mailbox::{Inbox, Outbox, mailbox};
 use crate::disk::catalogue_edit;
+use crate::disk::cookie;
 use crate::disk::in_place;
 use crate::disk::remove;
-use crate::disk::tree::Tree;
+use crate::disk::tree::{CONTROL, Tree};
 use crate::disk::walk::walk;
 use crate::engine::{Input, ReadOrder};
 use crate::layout::{Layout, catalog};
 use crate::model::listing::ScanOrder;
 use crate::model::path::RelPath;
 use crate::model::report::{AsideName, Removed, Unlist};
+use crate::model::seen::FileId;
 use crate::model::session::Key;
 use crate::model::time::Clock;
 use crate::model::watcher::Watch;
 use crate::model::watcher::Watcher;
 use crate::prune::intent::{Intent, Work};
 use crate::watch::dirty::Waker;
+use crate::watch::mounts;
 use crossbeam_channel::{Sender, unbounded};
+use rustix::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::JoinHandle;
@@ -34,10 +40,24 @@ use std::thread::JoinHandle;
 const MAX_ANSWERS: usize = 64;
 const N_LOOKERS: usize = 2;
 const N_REMOVERS: usize = 2;
+/// One cookie is out at a time.
+const MAX_COOKIES: usize = 4;
 
 enum Looking {
     Scan(ScanOrder),
     Read(ReadOrder),
+    /// What is mounted below the root.
+    Mounts,
+    /// A file has names elsewhere: the source is told.
+    Follow {
+        dir: RelPath,
+        name: Box<[u8]>,
+        id: FileId,
+    },
+    /// Watch `.housekeeper/`.
+    WatchControl,
+    /// Make a file of this name there, for the source to tell of.
+    Lay(String),
 }
 
 enum Removing {
@@ -59,6 +79,7 @@ struct Shop {
     stop: AtomicBool,
     n_removing: AtomicUsize,
     answers: Outbox<Input>,
+    cookies: Outbox<Answer>,
     /// Poked after each answer, where nobody waits on the channel itself.
     wake: Option<Waker>,
 }
@@ -68,6 +89,8 @@ pub struct Jobs {
     shop: Arc<Shop>,
     looking: Option<Sender<Looking>>,
     removing: Option<Sender<Removing>>,
+    /// What came of orders about cookies.
+    cookies: Inbox<Answer>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -92,6 +115,7 @@ impl Jobs {
         wake: Option<Waker>,
     ) -> std::io::Result<(Self, Inbox<Input>)> {
         let (answers, answered) = mailbox(MAX_ANSWERS);
+        let (cookies, cookie_answers) = mailbox(MAX_COOKIES);
         let shop = Arc::new(Shop {
             tree,
             layout,
@@ -100,6 +124,7 @@ impl Jobs {
             stop: AtomicBool::new(false),
             n_removing: AtomicUsize::new(0),
             answers,
+            cookies,
             wake,
         });
         let (looking, look) = unbounded();
@@ -108,6 +133,7 @@ impl Jobs {
             shop,
             looking: Some(looking),
             removing: Some(removing),
+            cookies: cookie_answers,
             threads: Vec::new(),
         };
         for _ in 0..N_LOOKERS {
@@ -159,6 +185,35 @@ impl Jobs {
 
     pub fn read(&self, order: ReadOrder) {
         self.look(Looking::Read(order));
+    }
+
+    pub fn mounts(&self) {
+        self.look(Looking::Mounts);
+    }
+
+    pub fn follow(&self, dir: RelPath, name: Box<[u8]>, id: FileId) {
+        if self.shop.watcher().is_some() {
+            self.look(Looking::Follow { dir, name, id });
+        }
+    }
+
+    pub(super) fn watch_control(&self) {
+        self.look(Looking::WatchControl);
+    }
+
+    pub(super) fn unwatch_control(&self, watch: Watch) {
+        if let Ok(control) = RelPath::new(CONTROL.as_bytes()) {
+            self.unwatch(vec![(control, watch)]);
+        }
+    }
+
+    pub(super) fn lay(&self, cookie: String) {
+        self.look(Looking::Lay(cookie));
+    }
+
+    /// What came of an order about cookies.
+    pub(super) fn take_cookie(&self) -> Option<Answer> {
+        self.cookies.try_take()
     }
 
     pub fn unwatch(&self, watches: Vec<(RelPath, Watch)>) {
@@ -253,6 +308,73 @@ impl Shop {
                     order,
                 ));
             }
+            Looking::Mounts => match mounts::below(self.tree.root()) {
+                Ok(points) => {
+                    self.answer(Input::Mounted(points));
+                }
+                Err(error) => tracing::debug!(%error, "mounts are met by scans only"),
+            },
+            Looking::Follow { dir, name, id } => self.follow(&dir, &name, id),
+            Looking::WatchControl => {
+                let watched = self.watch_control();
+                self.tell_cookie(watched.map_or(Answer::Unable, Answer::Watched));
+            }
+            Looking::Lay(name) => {
+                let laid = self.lay(&name).map_or_else(
+                    |errno| {
+                        tracing::debug!(%errno, "no cookie can be laid");
+                        Answer::Unable
+                    },
+                    |()| Answer::Laid,
+                );
+                self.tell_cookie(laid);
+            }
+        }
+    }
+
+    fn follow(&self, dir: &RelPath, name: &[u8], id: FileId) {
+        if let Some(watcher) = self.watcher() {
+            match self.tree.open_place(dir) {
+                Ok(dir) => watcher.follow(dir.as_fd(), name, id),
+                // Moved or gone meanwhile: where it is now, it is met again.
+                Err(errno) => tracing::debug!(%errno, "a file cannot be followed"),
+            }
+        }
+    }
+
+    fn watch_control(&self) -> Option<Watch> {
+        let watcher = self.watcher()?;
+        let path = RelPath::new(CONTROL.as_bytes()).ok()?;
+        let control = match self.tree.existing_control() {
+            Ok(control) => control?,
+            Err(error) => {
+                tracing::debug!(%error, "no cookie can be laid");
+                return None;
+            }
+        };
+        match watcher.watch(&path, control.dir(), control.id()) {
+            Ok(watch) => Some(watch),
+            Err(error) => {
+                tracing::debug!(%error, "no cookie can be watched for");
+                None
+            }
+        }
+    }
+
+    fn lay(&self, name: &str) -> rustix::io::Result<()> {
+        let control = self.tree.existing_control();
+        match control.ok().flatten() {
+            Some(control) => cookie::lay(&control, name),
+            None => Err(rustix::io::Errno::NOENT),
+        }
+    }
+
+    fn tell_cookie(&self, answer: Answer) {
+        // Fails only when nobody listens any more, at the end of the root.
+        if self.cookies.send(answer)
+            && let Some(wake) = &self.wake
+        {
+            wake.poke();
         }
     }
 

@@ -1,5 +1,6 @@
 //! The loops and the wiring.
 
+mod barrier;
 mod bell;
 pub mod control;
 pub mod documents;

@@ -51,6 +51,8 @@ pub struct View {
     pub reaction: Option<(Duration, Duration)>,
     /// How many full scans have ended.
     pub n_scans: u64,
+    /// Barriers up to this number are passed.
+    pub barrier: u64,
 }
 
 /// The place where a view lies.

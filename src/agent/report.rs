@@ -227,6 +227,7 @@ pub fn status_root(root: &Root, agent: &Agent, view: &View, n_watches: usize) ->
             "watches": n_watches,
             "lost": figures.n_losses,
             "coverage": coverage,
+            "barrier": view.barrier,
         },
         "rescan": {
             "finished_at": time(view.scan_ended),
@@ -234,6 +235,14 @@ pub fn status_root(root: &Root, agent: &Agent, view: &View, n_watches: usize) ->
             "drift_bytes": figures.scan_ended.map(|_| figures.scan_drift.0),
             "next_at": time(view.scan_next),
             "count": view.n_scans,
+        },
+        "guard": {
+            "hot": figures.guard.n_hot,
+            "linked": figures.guard.n_linked,
+            "unexplained_bytes": figures.guard.unexplained,
+            "scans": figures.guard.n_scans,
+            "explained": figures.guard.n_explained,
+            "others_write": figures.guard.has_others,
         },
         "pruned": { "sessions": figures.pruned_sessions, "bytes": figures.pruned_bytes.0 },
         "trash_bytes": figures.trash_bytes.0,

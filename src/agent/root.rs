@@ -3,6 +3,7 @@
 //! The thread waits for the root to be at its path, runs an engine on it, and begins anew when
 //! the path leads elsewhere. Hints come before everything else.
 
+use crate::agent::barrier::{Barrier, Ground, Step};
 use crate::agent::bell::Bell;
 use crate::agent::jobs::Jobs;
 use crate::agent::leftovers;
@@ -16,7 +17,7 @@ use crate::clock::SystemClock;
 use crate::config::settings::{self, Agent, Mode, Root, Scheduling};
 use crate::disk::records::RecordDir;
 use crate::disk::removed::RemovedIds;
-use crate::disk::tree::Tree;
+use crate::disk::tree::{CONTROL, Tree};
 use crate::engine::{Command, Engine, Input, Rules};
 use crate::layout::spec::Kind;
 use crate::model::fact::Fact;
@@ -29,7 +30,7 @@ use crate::store::state::{RootState, StateDir};
 use crate::watch::Attend;
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -39,8 +40,8 @@ const MAX_ORDERS: usize = 64;
 const LOOK_FOR: Duration = Duration::from_secs(1);
 /// Answers handled before hints are looked for again.
 const ANSWERS_A_TURN: usize = 4;
-/// So often the root's own path is looked at when nothing else happens.
-const CHECK_PLACE: Duration = Duration::from_secs(30);
+/// The longest sleep; the guard wakes before.
+const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 /// While nothing ends, what is published is at most this old.
 const PUBLISH: Duration = Duration::from_millis(50);
 /// Reactions that the percentiles are made from.
@@ -54,6 +55,8 @@ pub enum Order {
     Engine(Command),
     /// The root as configured now: its place and layout are as before.
     Settle(Box<(Root, Agent)>),
+    /// Say when all that happened before has been heard of: [`View::barrier`] comes to this.
+    Barrier(u64),
     /// Finish the rename in hand and end.
     Stop,
 }
@@ -66,6 +69,7 @@ pub struct Handle {
     pub watches: Arc<AtomicUsize>,
     orders: Outbox<Order>,
     bell: Bell,
+    n_barriers: AtomicU64,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -96,6 +100,7 @@ impl Handle {
             orders: ordered,
             bell: bell.clone(),
             class: Class::Normal,
+            barrier: 0,
         };
         let thread = std::thread::Builder::new()
             .name(format!("root-{}", root.name))
@@ -106,6 +111,7 @@ impl Handle {
             watches,
             orders,
             bell,
+            n_barriers: AtomicU64::new(0),
             thread: Some(thread),
         })
     }
@@ -115,6 +121,12 @@ impl Handle {
         let sent = self.orders.try_send(order);
         self.bell.ring();
         sent
+    }
+
+    /// Asks for a barrier and gives its number; `None`: the thread is busy with too many.
+    pub fn barrier(&self) -> Option<u64> {
+        let number = self.n_barriers.fetch_add(1, Ordering::Relaxed) + 1;
+        self.order(Order::Barrier(number)).then_some(number)
     }
 
     /// Tells the thread to end. It finishes the rename in hand.
@@ -164,6 +176,8 @@ struct Keeper {
     orders: Inbox<Order>,
     bell: Bell,
     class: Class,
+    /// The greatest number of a barrier that was asked for.
+    barrier: u64,
 }
 
 impl Keeper {
@@ -229,6 +243,7 @@ impl Keeper {
             match self.orders.take_until(until) {
                 Some(Order::Stop) => return true,
                 Some(Order::Settle(settled)) => self.settle(*settled),
+                Some(Order::Barrier(number)) => self.barrier = self.barrier.max(number),
                 Some(Order::Engine(Command::Accept)) => self.accept_absent(),
                 Some(Order::Engine(_)) => {}
                 None => return false,
@@ -292,8 +307,10 @@ impl Keeper {
             shell.finish_leftovers(|now| leftovers::finish(&tree, &records, &self.root, now));
         }
         let (governor, entered) = Governor::enter(self.class, sched::ENGINE, home);
+        let barrier = Barrier::new(self.barrier, ulid::Ulid::generate().to_string());
         let mut round = Round {
             keeper: self,
+            barrier,
             shell,
             answers,
             tree,
@@ -308,7 +325,6 @@ impl Keeper {
             reactions: Vec::new(),
             unpublished: true,
             published_at: Instant::now(),
-            place_checked: Instant::now(),
         };
         let ended = round.run();
         let Round {
@@ -378,6 +394,7 @@ fn attend(class: Class, home: Option<Home>) -> Attend {
 /// One engine at work.
 struct Round<'a> {
     keeper: &'a mut Keeper,
+    barrier: Barrier,
     shell: Shell,
     answers: Inbox<Input>,
     tree: Arc<Tree>,
@@ -389,7 +406,6 @@ struct Round<'a> {
     reactions: Vec<Duration>,
     unpublished: bool,
     published_at: Instant,
-    place_checked: Instant,
 }
 
 impl Round<'_> {
@@ -398,7 +414,8 @@ impl Round<'_> {
         if self.chosen.backend == Backend::Poll {
             self.shell.input(now, Input::Command(Command::Poll));
         }
-        self.shell.input(now, Input::Wake);
+        self.shell.input(now, Input::Command(Command::Guard));
+        self.shell.jobs.mounts();
         loop {
             if self.shell.moved {
                 return Ended::Moved;
@@ -423,6 +440,7 @@ impl Round<'_> {
                 None => {}
             }
             busy |= self.take_answers();
+            busy |= self.mind_barrier();
             if busy {
                 self.publish_in_time();
             } else {
@@ -434,7 +452,8 @@ impl Round<'_> {
     /// Handles a batch of hints; `false`: there are none.
     fn take_hints(&mut self) -> bool {
         let engine = &self.shell.engine;
-        let known = |key| engine.knows(key);
+        let control = self.barrier.key();
+        let known = |key| engine.knows(key) || control == Some(key);
         let drained = self.chosen.source.hints.drain(&known, &mut self.hints);
         if drained.root_touched {
             self.shell.check_place();
@@ -468,9 +487,71 @@ impl Round<'_> {
         let now = self.shell.now();
         let mut hints = std::mem::take(&mut self.hints);
         for hint in hints.drain(..) {
+            if self.is_for_barrier(&hint) {
+                continue;
+            }
             self.shell.input(now, Input::Hint(hint));
         }
         self.hints = hints;
+    }
+
+    /// Whether a hint is about `.housekeeper/`, which the engine knows nothing of.
+    fn is_for_barrier(&mut self, hint: &Hint) -> bool {
+        match hint {
+            Hint::Entry { dir, path, name_at } if self.barrier.key() == Some(*dir) => {
+                self.barrier.hear(&path[*name_at..]);
+                true
+            }
+            Hint::Name(path) => {
+                let below = path.strip_prefix(CONTROL.as_bytes());
+                match below.and_then(|below| below.strip_prefix(b"/")) {
+                    Some(name) => {
+                        self.barrier.hear(name);
+                        true
+                    }
+                    None => false,
+                }
+            }
+            Hint::Begun { dir } | Hint::Ended { dir } => self.barrier.key() == Some(*dir),
+            Hint::Lost => {
+                self.barrier.lose();
+                false
+            }
+            Hint::Entry { .. } | Hint::Unwatched { .. } | Hint::Inode(_) => false,
+        }
+    }
+
+    /// Moves barriers on; `true`: something was done.
+    fn mind_barrier(&mut self) -> bool {
+        let answer = self.shell.jobs.take_cookie();
+        if let Some(answer) = answer {
+            self.barrier.answered(answer);
+        }
+        let now = self.shell.now();
+        let engine = &self.shell.engine;
+        let backend = self.chosen.backend;
+        let ground = Ground {
+            cookies: engine.rules().enforce && backend != Backend::Poll,
+            ordered: backend != Backend::Notify,
+            scanned: engine.is_scanned(),
+            suspect: engine.is_suspect(),
+            scan_begun: engine.scan_begun(),
+        };
+        let before = self.barrier.passed();
+        let step = self.barrier.step(now.tick, ground);
+        self.unpublished |= self.barrier.passed() != before;
+        match step {
+            Step::Nothing => return answer.is_some(),
+            Step::Watch => self.shell.jobs.watch_control(),
+            Step::Lay(name) => self.shell.jobs.lay(name),
+            Step::Unwatch(watch) => self.shell.jobs.unwatch_control(watch),
+            Step::Scan => self.shell.input(now, Input::Command(Command::Rescan)),
+            Step::Deaf(watch) => {
+                self.shell.jobs.unwatch_control(watch);
+                self.degrade("it hears nothing");
+            }
+        }
+        true
     }
 
     /// The source gives no more hints: the next one takes over, and a scan finds what was
@@ -479,6 +560,7 @@ impl Round<'_> {
         let choice = self.chosen.after(why);
         let wake = self.keeper.bell.waker();
         self.chosen = watching::start(&choice, &self.tree, &wake, &self.attend);
+        self.barrier.begin_anew();
         let to = self.chosen.backend;
         self.shell
             .jobs
@@ -500,6 +582,10 @@ impl Round<'_> {
                 self.keeper.settle(*settled);
                 let command = Command::SetRules(Box::new(rules));
                 self.shell.input(now, Input::Command(command));
+            }
+            Order::Barrier(number) => {
+                self.keeper.barrier = self.keeper.barrier.max(number);
+                self.barrier.want(number);
             }
             // Taken by the loop itself.
             Order::Stop => {}
@@ -531,16 +617,12 @@ impl Round<'_> {
     /// Publishes, then sleeps until something happens or is due.
     fn wait(&mut self) {
         let now = self.shell.now();
-        if self.place_checked.elapsed() >= CHECK_PLACE {
-            self.place_checked = Instant::now();
-            self.shell.check_place();
-        }
         if self.unpublished {
             self.publish(now);
         }
-        let due = self.shell.engine.wake_at(now).map(|at| at.since(now.tick));
-        let checked = CHECK_PLACE.saturating_sub(self.place_checked.elapsed());
-        let mut wait = due.unwrap_or(checked).min(checked);
+        let engine_due = self.shell.engine.wake_at(now);
+        let due = engine_due.into_iter().chain(self.barrier.due()).min();
+        let mut wait = due.map_or(LONGEST_SLEEP, |at| at.since(now.tick));
         if self.unpublished {
             wait = wait.min(PUBLISH);
         }
@@ -550,6 +632,7 @@ impl Round<'_> {
         let woken = self.keeper.bell.wait(source, wait);
         if woken.mounts_changed {
             self.shell.check_place();
+            self.shell.jobs.mounts();
         }
         let now = self.shell.now();
         if self
@@ -613,6 +696,7 @@ impl Round<'_> {
             (true, false) => Watching::Watching,
         };
         view.figures = figures;
+        view.barrier = self.barrier.passed();
         self.keeper
             .watches
             .store(n_watches(&self.chosen), Ordering::Relaxed);

@@ -152,11 +152,7 @@ impl Service {
 
     /// Asks roots for a full scan, all of them where none is named. `Err` says why not.
     pub fn rescan(&self, wanted: Option<&str>) -> Result<(), String> {
-        let roots: Vec<&Handle> = match wanted {
-            Some(wanted) => vec![self.find(wanted).ok_or_else(|| self.unknown(wanted))?],
-            None => self.roots.iter().collect(),
-        };
-        for handle in roots {
+        for handle in self.wanted(wanted)? {
             if !handle.order(Order::Engine(Command::Rescan)) {
                 return Err(format!(
                     "the root {} is too busy to take an order",
@@ -165,6 +161,24 @@ impl Service {
             }
         }
         Ok(())
+    }
+
+    /// Asks roots for a barrier: their names with its numbers. `Err` says why not.
+    pub fn barrier(&self, wanted: Option<&str>) -> Result<Vec<(String, u64)>, String> {
+        let mut barriers = Vec::new();
+        for handle in self.wanted(wanted)? {
+            let name = &handle.root.name;
+            let busy = || format!("the root {name} is too busy to take an order");
+            barriers.push((name.clone(), handle.barrier().ok_or_else(busy)?));
+        }
+        Ok(barriers)
+    }
+
+    fn wanted(&self, wanted: Option<&str>) -> Result<Vec<&Handle>, String> {
+        Ok(match wanted {
+            Some(wanted) => vec![self.find(wanted).ok_or_else(|| self.unknown(wanted))?],
+            None => self.roots.iter().collect(),
+        })
     }
 
     /// Lets a held root be pruned.

@@ -193,6 +193,16 @@ impl Shell {
                 self.note_removed(&keys);
                 self.jobs.unlist(keys);
             }
+            Effect::Follow { dir, name, id } => {
+                if let Some(dir) = self.engine.index().path(dir) {
+                    self.jobs.follow(dir, name, id);
+                }
+            }
+            Effect::Measure => {
+                let used = self.tree.used();
+                self.handle(now, Input::Measured(used));
+            }
+            Effect::CheckPlace => self.check_place(),
             Effect::Remember => self.remember(),
             Effect::Tell(fact) => self.note(fact),
         }

@@ -164,6 +164,9 @@ pub struct Ask {
 pub struct Rescan {
     /// Name or path of a root [default: all]
     pub root: Option<PathBuf>,
+    /// Wait also until all that happened before has been heard of
+    #[arg(long)]
+    pub wait: bool,
     #[command(flatten)]
     pub ask: Ask,
 }

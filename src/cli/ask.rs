@@ -30,7 +30,7 @@ pub fn ask(args: &Args, request: &Request) -> anyhow::Result<u8> {
                 .as_ref()
                 .map(|root| root.to_string_lossy().into_owned());
             (
-                json!({ "command": "rescan", "root": root }),
+                json!({ "command": "rescan", "root": root, "wait": rescan.wait }),
                 rescan.ask.json,
             )
         }

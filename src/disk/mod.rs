@@ -6,6 +6,7 @@
 //! call here follows a symlink, crosses a mount or leaves the root.
 
 pub mod catalogue_edit;
+pub mod cookie;
 pub mod document;
 pub mod in_place;
 mod lease;

@@ -68,6 +68,11 @@ impl Control {
         self.dir.as_fd()
     }
 
+    /// Which directory that is.
+    pub fn id(&self) -> FileId {
+        self.id
+    }
+
     /// `.housekeeper/trash/`.
     pub fn trash(&self) -> BorrowedFd<'_> {
         self.trash.as_fd()
@@ -175,6 +180,13 @@ impl Tree {
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(false),
             Err(errno) => Err(errno),
         }
+    }
+
+    /// How many bytes of the root's file system are in use; `None` where it does not say.
+    pub fn used(&self) -> Option<u64> {
+        let stat = rustix::fs::fstatvfs(&self.root).ok()?;
+        let blocks = stat.f_blocks.checked_sub(stat.f_bfree)?;
+        Some(blocks.saturating_mul(stat.f_frsize)).filter(|_| stat.f_blocks > 0)
     }
 
     /// `.housekeeper/` with its trash; made when absent.

@@ -146,11 +146,13 @@ impl Engine {
         match known {
             Some(known) if self.agrees(known, stat) && !self.is_foreign(stat) => {
                 self.confirmed(dir, name, known, stat, now, out);
+                self.guard_listed(now, dir, name, stat);
             }
             None if believe && !self.is_recent(dir, hash) && !self.is_elsewhere(stat) => {
                 if self.there(dir, name, stat, now, Why::Scan, out).is_some() {
                     self.known_since(dir, name, scan.0.saturating_sub(1));
                 }
+                self.guard_listed(now, dir, name, stat);
             }
             Some(_) | None => {
                 let deferred = self.scanning.defers(scan) && self.scanning.dispute(dir, name);
@@ -176,6 +178,26 @@ impl Engine {
     /// which of the two is newer.
     fn is_elsewhere(&self, stat: &Stat) -> bool {
         stat.kind == FileKind::Dir && self.index.dir_of_ino(stat.id.ino).is_some()
+    }
+
+    /// Whether a name is what the index has for it, in its place.
+    pub(super) fn is_known_as(&self, known: Option<Known>, stat: &Stat) -> bool {
+        known.is_some_and(|known| self.agrees(known, stat)) && !self.is_foreign(stat)
+    }
+
+    /// A look in its turn found nothing new.
+    pub(super) fn confirm(
+        &mut self,
+        now: Now,
+        look: &Look,
+        known: Option<Known>,
+        stat: &Stat,
+        out: &mut Vec<Effect>,
+    ) {
+        if let Some(known) = known {
+            self.confirmed(look.dir, look.name(), known, stat, now, out);
+        }
+        self.guard_seen(now, look, stat, known, out);
     }
 
     /// The disk has what the index has; times and documents may still be news.

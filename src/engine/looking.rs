@@ -6,6 +6,7 @@ use crate::layout::Role;
 use crate::layout::spec::Kind;
 use crate::model::anomaly::AnomalyKind;
 use crate::model::bytes::Bytes;
+use crate::model::fact::ScanCause;
 use crate::model::hint::Hint;
 use crate::model::path::{RelPath, is_name};
 use crate::model::place::{DirId, Look, Why};
@@ -46,7 +47,7 @@ impl Engine {
             Hint::Begun { dir } => self.watch_begun(dir),
             Hint::Unwatched { dir, generation } => self.unwatched(dir, generation, out),
             Hint::Ended { dir } => self.watch_ended(dir, out),
-            Hint::Inode(_) => {}
+            Hint::Inode(ino) => self.hint_inode(ino, out),
             Hint::Lost => self.lost(out),
         }
     }
@@ -135,7 +136,7 @@ impl Engine {
                 out.push(Effect::Look(Look::new(parent, &name, Why::Hint)));
             }
             // The root is looked for at its path by the thread that keeps it.
-            None => self.scanning.recover(),
+            None => self.scanning.recover(ScanCause::Loss),
         }
     }
 
@@ -143,7 +144,7 @@ impl Engine {
     fn hint_path(&mut self, now: Now, path: Box<[u8]>, out: &mut Vec<Effect>) {
         if path.is_empty() {
             // The root itself was touched: nothing below it is certain.
-            return self.scanning.recover();
+            return self.scanning.recover(ScanCause::Loss);
         }
         let mut dir = self.index.root();
         let mut at = 0;
@@ -195,12 +196,20 @@ impl Engine {
             return;
         }
         let before = self.both_tallies();
+        let known = self.before_look(look.dir, look.name(), look.why);
         self.note_recent(look.dir, look.name(), out);
         match seen {
-            Seen::Gone => self.gone(look.dir, look.name(), out),
+            Seen::Gone => {
+                self.gone(look.dir, look.name(), out);
+                self.guard_gone(look.dir, look.name(), known);
+            }
             Seen::Unreadable(_) => self.unreadable(look.dir, look.name()),
+            Seen::There(stat) if look.why == Why::Guard && self.is_known_as(known, &stat) => {
+                self.confirm(now, &look, known, &stat, out);
+            }
             Seen::There(stat) => {
                 let found = self.there(look.dir, look.name(), &stat, now, look.why, out);
+                self.guard_seen(now, &look, &stat, known, out);
                 if let Some(new) = found {
                     self.known_since(look.dir, look.name(), self.scanning.last_id());
                     self.scan_below(new, out);

@@ -9,9 +9,12 @@ mod anomalies;
 mod burst;
 mod clock_gate;
 mod deciding;
+mod guard;
+mod hot;
 mod inventory;
 mod listing;
 mod looking;
+mod measuring;
 mod reading;
 mod scanning;
 mod unlisting;
@@ -26,10 +29,10 @@ use crate::model::fact::{Fact, ScanCause};
 use crate::model::hint::Hint;
 use crate::model::listing::{ScanId, ScanOrder, Walked};
 use crate::model::path::RelPath;
-use crate::model::place::{DirId, Look};
+use crate::model::place::{DirId, Look, MountPoint};
 use crate::model::plan::{Blocker, Held, Proof, Victim};
 use crate::model::report::{AsideName, LockTry, LockWait, Removed, Report};
-use crate::model::seen::{Seen, Signature, Stat};
+use crate::model::seen::{FileId, Seen, Signature, Stat};
 use crate::model::session::{Facts, Key, SessionId};
 use crate::model::time::{Now, Tick};
 use crate::model::watcher::{DirKey, Watch};
@@ -37,9 +40,10 @@ use crate::policy::limits::{Limits, Protect};
 use anomalies::Places;
 use clock_gate::ClockGate;
 use deciding::Deciding;
+use guard::Guard;
 use reading::Reading;
 use scanning::Scanning;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 use unlisting::Unlisting;
@@ -71,6 +75,8 @@ pub enum Command {
     /// Another source gives the hints from now on; the old one's watches and keys mean nothing
     /// to it, and what happened between the two is lost.
     NewSource,
+    /// Keep guard against what no hint tells: not in a command that ends by itself.
+    Guard,
     /// No new decisions from now on.
     Stop,
 }
@@ -117,6 +123,10 @@ pub enum Input {
     Report(Box<Report>),
     Removed(Removed),
     Command(Command),
+    /// How many bytes the root's file system has in use; `None`: it does not say.
+    Measured(Option<u64>),
+    /// All that is mounted below the root.
+    Mounted(BTreeSet<MountPoint>),
     /// The time of [`Engine::wake_at`] has come.
     Wake,
 }
@@ -153,6 +163,16 @@ pub enum Effect {
     RemoveInPlace(Box<Victim>),
     /// Take these entries out of the catalogue.
     Unlist(Vec<Key>),
+    /// Tell the source of this file's names elsewhere; beside the engine, it takes a while.
+    Follow {
+        dir: DirId,
+        name: Box<[u8]>,
+        id: FileId,
+    },
+    /// Ask the file system how much is used and answer with [`Input::Measured`].
+    Measure,
+    /// Look whether the root still is at its path.
+    CheckPlace,
     /// The root has passed its first start: remember it.
     Remember,
     Tell(Fact),
@@ -190,6 +210,22 @@ pub struct Figures {
     /// The root is over a limit, and its lock cannot be had.
     pub lock: Option<LockWait>,
     pub peak: Bytes,
+    pub guard: GuardFigures,
+}
+
+/// How the guard is doing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct GuardFigures {
+    /// Names that are looked at in turns: touched of late, or with names elsewhere.
+    pub n_hot: usize,
+    pub n_linked: usize,
+    /// How much more is used on the file system than the index explains; less where negative.
+    pub unexplained: i64,
+    /// Full scans that such differences led to, and those that explained them.
+    pub n_scans: u64,
+    pub n_explained: u64,
+    /// Other programs write on this file system: differences say little.
+    pub has_others: bool,
 }
 
 /// The engine of one root.
@@ -205,6 +241,7 @@ pub struct Engine {
     deciding: Deciding,
     places: Places,
     clock: ClockGate,
+    guard: Guard,
     /// Names looked at while scans are under way: their chunks may be older, so that where
     /// they say something else the name is looked at once more. By the hash of the name.
     recent: HashMap<(DirId, u64), Box<[u8]>>,
@@ -237,6 +274,7 @@ impl Engine {
             scanning: Scanning::default(),
             places: Places::default(),
             clock: ClockGate::default(),
+            guard: Guard::default(),
             recent: HashMap::new(),
             ended_early: HashSet::new(),
             begun: HashMap::new(),
@@ -249,6 +287,19 @@ impl Engine {
     /// Takes one input; what is to be done is appended to `out`.
     pub fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Effect>) {
         self.clock.look(now, out);
+        // What is on its way from a hint to a rename is not to wait for the guard.
+        let may_guard = match &input {
+            Input::Drained | Input::Walked(_) | Input::Command(_) | Input::Wake => true,
+            Input::Hint(_)
+            | Input::Looked(..)
+            | Input::Astray(_)
+            | Input::Read { .. }
+            | Input::Lock(_)
+            | Input::Report(_)
+            | Input::Removed(_)
+            | Input::Measured(_)
+            | Input::Mounted(_) => false,
+        };
         match input {
             Input::Hint(hint) => self.hint(now, hint, out),
             Input::Looked(look, seen) => self.looked(now, look, seen, out),
@@ -260,9 +311,14 @@ impl Engine {
             Input::Report(report) => self.reported(now, *report, out),
             Input::Removed(removed) => self.removed(now, removed, out),
             Input::Command(command) => self.command(now, command, out),
+            Input::Measured(used) => self.compare_totals(now, used, out),
+            Input::Mounted(points) => self.mounted(points, out),
             Input::Wake => {}
         }
         self.turn(now, out);
+        if may_guard {
+            self.guard(now, out);
+        }
     }
 
     /// What is due after every input.
@@ -277,6 +333,7 @@ impl Engine {
         self.finish_scan(now, out);
         self.decide(now, out);
         self.scanning.fresh_totals = false;
+        self.note_walks(now);
     }
 
     /// All hints at hand were used up: totals are to be exact now.
@@ -314,6 +371,7 @@ impl Engine {
                 self.ended_early.clear();
                 self.lost(out);
             }
+            Command::Guard => self.keep_guard(now),
             Command::Stop => self.stopped = true,
         }
         self.begin_due_scan(now, out);
@@ -326,6 +384,7 @@ impl Engine {
             self.reading.due(),
             self.unlisting.due(),
             self.decision_due(now),
+            self.guard_due(),
         ];
         due.into_iter().flatten().min()
     }
@@ -348,6 +407,21 @@ impl Engine {
     /// Whether the first full scan has finished and all that was doubtful is settled.
     pub fn is_settled(&self) -> bool {
         self.scanning.first_done() && self.scanning.is_quiet() && self.reading.is_idle()
+    }
+
+    /// Whether the first full scan has finished.
+    pub fn is_scanned(&self) -> bool {
+        self.scanning.first_done()
+    }
+
+    /// Whether hints were lost and the scan that puts it right has not finished.
+    pub fn is_suspect(&self) -> bool {
+        self.scanning.is_suspect()
+    }
+
+    /// When the last full scan that finished had begun.
+    pub fn scan_begun(&self) -> Option<Tick> {
+        self.scanning.last().begun
     }
 
     /// Whether nothing more is to be decided now: within the limits, or backed off.
@@ -399,6 +473,20 @@ impl Engine {
             still_over: self.still_over(),
             lock: self.deciding.lock.clone(),
             peak: self.deciding.peak,
+            guard: self.guard_figures(),
+        }
+    }
+
+    fn guard_figures(&self) -> GuardFigures {
+        let measuring = &self.guard.measuring;
+        let unexplained = measuring.unexplained;
+        GuardFigures {
+            n_hot: self.guard.n_hot(),
+            n_linked: self.guard.n_linked(),
+            unexplained: unexplained.clamp(i64::MIN.into(), i64::MAX.into()) as i64,
+            n_scans: measuring.n_scans,
+            n_explained: measuring.n_explained,
+            has_others: measuring.has_others(),
         }
     }
 

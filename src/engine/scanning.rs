@@ -40,6 +40,7 @@ struct Full {
 /// The last full scan that finished.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Last {
+    pub(super) begun: Option<Tick>,
     pub(super) ended: Option<Tick>,
     pub(super) duration: Duration,
     pub(super) drift: Bytes,
@@ -53,8 +54,10 @@ pub(super) struct Scanning {
     wanted: Option<ScanCause>,
     not_before: Tick,
     n_recoveries: u32,
-    /// When the last recovery was to begin.
-    last_recovery: Option<Tick>,
+    /// When something was last lost.
+    last_loss: Option<Tick>,
+    /// Something was lost since the last turn.
+    lost_now: bool,
     /// Something was lost that the pause before the next recovery does not count yet.
     pause_due: bool,
     /// Something was lost since the last full scan began.
@@ -82,7 +85,8 @@ impl Default for Scanning {
             wanted: Some(ScanCause::Start),
             not_before: Tick::default(),
             n_recoveries: 0,
-            last_recovery: None,
+            last_loss: None,
+            lost_now: false,
             pause_due: false,
             loss_unseen: false,
             suspect: false,
@@ -98,7 +102,12 @@ impl Default for Scanning {
 
 impl Scanning {
     pub(super) fn want(&mut self, cause: ScanCause) {
-        if self.wanted != Some(ScanCause::Loss) && self.wanted != Some(ScanCause::Start) {
+        let is_wanted = match self.wanted {
+            Some(ScanCause::Start | ScanCause::Loss) => true,
+            Some(ScanCause::Asked) => cause == ScanCause::Guard,
+            Some(ScanCause::Guard | ScanCause::Timer) | None => false,
+        };
+        if !is_wanted {
             self.wanted = Some(cause);
         }
         if cause == ScanCause::Asked {
@@ -111,16 +120,22 @@ impl Scanning {
         let news = !self.suspect;
         self.suspect = true;
         self.loss_unseen = true;
-        self.recover();
+        self.recover(ScanCause::Loss);
         news
     }
 
     /// Wants a scan, after a pause when there were many of late. Pauses do not add up: the
     /// scan that is wanted already begins when it was to begin.
-    pub(super) fn recover(&mut self) {
-        if self.wanted != Some(ScanCause::Start) {
-            self.pause_due |= self.wanted != Some(ScanCause::Loss);
-            self.wanted = Some(ScanCause::Loss);
+    pub(super) fn recover(&mut self, cause: ScanCause) {
+        self.lost_now = true;
+        let waits = match self.wanted {
+            Some(ScanCause::Start | ScanCause::Loss) => true,
+            Some(ScanCause::Asked) => cause == ScanCause::Guard,
+            Some(ScanCause::Guard | ScanCause::Timer) | None => false,
+        };
+        if !waits {
+            self.pause_due |= self.wanted != Some(cause);
+            self.wanted = Some(cause);
         }
     }
 
@@ -204,9 +219,6 @@ impl Scanning {
 
     /// Sets when the recovery that is wanted may begin.
     fn pause(&mut self, now: Tick) {
-        if self.last_recovery.is_some_and(|at| now.since(at) > CALM) {
-            self.n_recoveries = 0;
-        }
         self.n_recoveries += 1;
         let wait = match self.n_recoveries.checked_sub(FREE_RECOVERIES + 1) {
             None => Duration::ZERO,
@@ -215,13 +227,24 @@ impl Scanning {
                 .min(LONGEST_PAUSE),
         };
         self.not_before = now.after(wait);
-        self.last_recovery = Some(self.not_before);
+    }
+
+    /// Something was lost: after a calm the pauses begin anew. What is lost while a scan runs
+    /// or is waited for keeps the calm away just the same.
+    fn note_loss(&mut self, now: Tick) {
+        if self.last_loss.is_none_or(|at| now.since(at) > CALM) {
+            self.n_recoveries = 0;
+        }
+        self.last_loss = Some(now);
     }
 }
 
 impl Engine {
     pub(super) fn begin_due_scan(&mut self, now: Now, out: &mut Vec<Effect>) {
         let scanning = &mut self.scanning;
+        if std::mem::take(&mut scanning.lost_now) {
+            scanning.note_loss(now.tick);
+        }
         if scanning.full.is_some() || self.stopped {
             return;
         }
@@ -234,8 +257,13 @@ impl Engine {
         if self.scan_due().is_none_or(|at| at > now.tick) {
             return;
         }
+        let cause = self.scanning.wanted.take().unwrap_or(ScanCause::Timer);
+        if cause == ScanCause::Loss {
+            for path in self.hottest_sessions() {
+                self.scan_below(path, out);
+            }
+        }
         let scanning = &mut self.scanning;
-        let cause = scanning.wanted.take().unwrap_or(ScanCause::Timer);
         scanning.next_id += 1;
         let id = ScanId(scanning.next_id);
         // A loss from now on is not healed by this scan.
@@ -327,10 +355,12 @@ impl Engine {
         scanning.fresh_totals = true;
         let duration = now.tick.since(full.begun);
         scanning.last = Last {
+            begun: Some(full.begun),
             ended: Some(now.tick),
             duration,
             drift: Bytes(full.drift),
         };
+        self.guard.measuring.scan_ended();
         self.deciding.forget_back_off();
         self.publish_anomalies(out);
         let figures = self.figures();

@@ -672,6 +672,11 @@ impl Index {
         }
     }
 
+    /// How many names of an inode with several are known.
+    pub fn n_names(&self, ino: u64) -> u32 {
+        self.links.n_names(ino)
+    }
+
     pub fn has_unsettled_links(&self) -> bool {
         !self.unsettled.is_empty()
     }

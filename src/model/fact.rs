@@ -19,6 +19,8 @@ pub enum ScanCause {
     Asked,
     /// Hints were lost.
     Loss,
+    /// The file system holds more or less than the index explains, or mounts changed.
+    Guard,
 }
 
 impl ScanCause {
@@ -28,6 +30,7 @@ impl ScanCause {
             Self::Timer => "timer",
             Self::Asked => "asked",
             Self::Loss => "loss",
+            Self::Guard => "guard",
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Where the engine asks the disk to look.
 
+use super::path::RelPath;
+
 /// A directory's place in the index. A place used again has another generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct DirId {
@@ -16,6 +18,15 @@ pub enum Why {
     Scan,
     /// Asked again by the engine itself.
     Again,
+    /// In its turn, whether or not anybody touched it.
+    Guard,
+}
+
+/// Something that is mounted below a root. Mounted anew at the same place it has another number.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct MountPoint {
+    pub at: RelPath,
+    pub id: u64,
 }
 
 /// One name to look at.

@@ -15,7 +15,7 @@
 pub mod event;
 mod sys;
 
-use self::event::{Event, Handle, OVERFLOW, Record};
+use self::event::{Event, Handle, OF_NAME, OVERFLOW, Record};
 use crate::model::hint::Hint;
 use crate::model::path::RelPath;
 use crate::model::seen::FileId;
@@ -43,6 +43,8 @@ pub struct FanotifyWatcher(Arc<Shared>);
 pub struct FanotifyHints {
     shared: Arc<Shared>,
     queue: OwnedFd,
+    /// The root itself: its own name lies in a directory that nobody announces.
+    root: DirKey,
     buffer: Vec<u8>,
     /// Bytes of the buffer that were read and not understood yet.
     n_filled: usize,
@@ -81,7 +83,7 @@ pub fn start(
     let failed = |errno: Errno| WatchError::Failed(errno.into());
     let queue = sys::init().map_err(failed)?;
     // Asked first: a file system without handles gives events that nobody can place.
-    sys::handle(root, c"").map_err(failed)?;
+    let root_handle = sys::handle(root, c"").map_err(failed)?;
     sys::mark(queue.as_fd(), root).map_err(failed)?;
     let shared = Arc::new(Shared {
         hasher: RandomState::new(),
@@ -92,6 +94,7 @@ pub fn start(
         n_followed: AtomicUsize::new(0),
     });
     let hints = FanotifyHints {
+        root: shared.key(root_handle.get()),
         shared: shared.clone(),
         queue,
         buffer: vec![0; BUFFER],
@@ -205,7 +208,14 @@ impl FanotifyHints {
         true
     }
 
-    fn take(&self, event: Event<'_>, known: &dyn Fn(DirKey) -> bool, into: &mut Vec<Hint>) -> bool {
+    /// `false`: the event is in no form that is known.
+    fn take(
+        &self,
+        event: Event<'_>,
+        known: &dyn Fn(DirKey) -> bool,
+        into: &mut Vec<Hint>,
+        root_touched: &mut bool,
+    ) -> bool {
         let seen = event.records(|record| match record {
             Record::Entry { name: b".", .. } => {}
             Record::Entry { dir, name } => {
@@ -218,12 +228,14 @@ impl FanotifyHints {
                     });
                 }
             }
-            Record::Target(target) if !self.followed.is_empty() => {
-                if let Some(ino) = self.followed.get(&self.shared.key(target)) {
+            Record::Target(_) if event.mask & OF_NAME == 0 && self.followed.is_empty() => {}
+            Record::Target(target) => {
+                let target = self.shared.key(target);
+                *root_touched |= event.mask & OF_NAME != 0 && target == self.root;
+                if let Some(ino) = self.followed.get(&target) {
                     into.push(Hint::Inode(*ino));
                 }
             }
-            Record::Target(_) => {}
         });
         seen.is_ok()
     }
@@ -247,7 +259,7 @@ impl Hints for FanotifyHints {
         loop {
             match event::next(&mut rest) {
                 Ok(Some(event)) if event.mask & OVERFLOW != 0 => into.push(Hint::Lost),
-                Ok(Some(event)) if self.take(event, known, into) => {}
+                Ok(Some(event)) if self.take(event, known, into, &mut drained.root_touched) => {}
                 Ok(None) => break,
                 Ok(Some(_)) | Err(_) => {
                     drained.broken = Some(event::Malformed.to_string());

@@ -8,6 +8,9 @@
 /// The mask of an event that says: the queue ran over, some are missing.
 pub(super) const OVERFLOW: u64 = 0x4000;
 
+/// What happened took a name from its target: `FAN_DELETE`, `FAN_RENAME`.
+pub(super) const OF_NAME: u64 = libc::FAN_DELETE | libc::FAN_RENAME;
+
 const VERSION: u8 = 3;
 const METADATA: usize = 24;
 const HEADER: usize = 4;

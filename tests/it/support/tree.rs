@@ -115,6 +115,13 @@ impl Tree {
         self.names(dir)?.get(name).copied()
     }
 
+    /// The bytes that all files take.
+    pub(crate) fn used(&self) -> u64 {
+        let files = self.nodes.keys().map(|node| self.stat(*node));
+        let files = files.filter(|stat| stat.kind == FileKind::File);
+        files.map(|stat| stat.allocated).sum()
+    }
+
     /// What a path below the root leads to.
     pub(crate) fn at(&self, path: &[u8]) -> Option<NodeId> {
         let mut names = path.split(|b| *b == b'/').filter(|name| !name.is_empty());

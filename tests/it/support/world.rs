@@ -20,7 +20,7 @@ use housekeeper::model::fact::Fact;
 use housekeeper::model::hint::Hint;
 use housekeeper::model::listing::{ScanId, Walked, Watched};
 use housekeeper::model::path::RelPath;
-use housekeeper::model::place::Look;
+use housekeeper::model::place::{Look, Why};
 use housekeeper::model::plan::Victim;
 use housekeeper::model::report::{AsideName, LockTry, Report};
 use housekeeper::model::seen::{Seen, Stat};
@@ -126,6 +126,19 @@ enum Owner {
     Unowned,
 }
 
+/// What the guard asked for.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(crate) struct Guard {
+    pub(crate) n_wakes: u64,
+    pub(crate) n_looks: u64,
+    pub(crate) n_measures: u64,
+    pub(crate) n_places: u64,
+    /// Inodes whose names elsewhere the source was told of.
+    pub(crate) followed: Vec<u64>,
+    /// The most effects that one input brought.
+    pub(crate) most: usize,
+}
+
 #[derive(Debug)]
 pub(crate) struct World {
     dice: Dice,
@@ -160,6 +173,13 @@ pub(crate) struct World {
     pub(crate) n_removed: u64,
     pub(crate) n_remembered: u64,
     pub(crate) told: Vec<Fact>,
+    pub(crate) guard: Guard,
+    /// Where walks began, in order.
+    pub(crate) scans: Vec<RelPath>,
+    /// Bytes that others use on the same file system.
+    pub(crate) used_by_others: u64,
+    /// Files change without a hint.
+    silent: bool,
     /// Folded over all inputs and effects: equal for equal seeds.
     pub(crate) trace: u64,
     /// Chances of loss, of failing watches, and of refusals, in percent.
@@ -288,6 +308,10 @@ impl World {
         world.blind = *world.dice.pick(&[0, 0, 0, 5]);
         world.refusal = *world.dice.pick(&[0, 10, 40]);
         world.keyed = seed % 2 == 1;
+        if seed % 4 == 1 {
+            world.silent = true;
+            world.give(Input::Command(Command::Guard));
+        }
         world
     }
 
@@ -319,6 +343,10 @@ impl World {
             listed: BTreeMap::new(),
             n_removed: 0,
             told: Vec::new(),
+            guard: Guard::default(),
+            scans: Vec::new(),
+            used_by_others: 0,
+            silent: false,
             trace: 0,
             loss: 0,
             blind: 0,
@@ -407,6 +435,7 @@ impl World {
             say(&format!("{:?} <- {input:?}", self.now().tick.0));
         }
         self.engine.handle(self.now(), input, &mut out);
+        self.guard.most = self.guard.most.max(out.len());
         for effect in &out {
             if self.is_traced {
                 say(&format!("    -> {effect:?}"));
@@ -424,6 +453,7 @@ impl World {
     pub(super) fn carry_out(&mut self, effect: Effect) -> Option<Input> {
         match effect {
             Effect::Look(look) => {
+                self.guard.n_looks += u64::from(look.why == Why::Guard);
                 return Some(match self.look(&look) {
                     Some(seen) => Input::Looked(look, seen),
                     None => Input::Astray(look),
@@ -433,7 +463,10 @@ impl World {
                 self.open.remove(&slot);
             }
             Effect::Unwatch(watches) => self.unwatch(&watches),
-            Effect::Scan(order) => self.begin_walk(order),
+            Effect::Scan(order) => {
+                self.scans.push(order.at.clone());
+                self.begin_walk(order);
+            }
             Effect::Read(order) => self.reads.push(order),
             Effect::Lock => return Some(Input::Lock(self.lock())),
             Effect::Unlock => assert!(std::mem::take(&mut self.locked), "unlocked twice"),
@@ -458,6 +491,13 @@ impl World {
                 let at = self.after(500);
                 self.later.push((at, Later::Unlist(keys)));
             }
+            Effect::Follow { id, .. } => self.guard.followed.push(id.ino),
+            Effect::Measure => {
+                self.guard.n_measures += 1;
+                let used = self.tree.used() + self.used_by_others;
+                return Some(Input::Measured(Some(used)));
+            }
+            Effect::CheckPlace => self.guard.n_places += 1,
             Effect::Remember => self.n_remembered += 1,
             Effect::Tell(fact) => {
                 if self.told.len() < 10_000 {
@@ -530,6 +570,7 @@ impl World {
             n_wakes = if at > self.nanos { 0 } else { n_wakes + 1 };
             assert!(n_wakes < 5, "wakes again and again without time passing");
             self.nanos = self.nanos.max(at);
+            self.guard.n_wakes += 1;
             self.give(Input::Wake);
         }
         self.nanos = end;
@@ -672,6 +713,56 @@ impl World {
         self.rename(from, to);
     }
 
+    /// Makes a file; whoever watches is told.
+    pub(crate) fn add_file(&mut self, path: &str, size: u64) {
+        let path = RelPath::new(path.as_bytes()).expect("a path");
+        let dir = path.parent().expect("not the root");
+        let dir = self.tree.at(dir.as_bytes()).expect("a directory");
+        let name = path.name().expect("not the root");
+        self.create(dir, name, Held::File { size, text: None });
+    }
+
+    /// Gives a file another size, and nobody is told.
+    pub(crate) fn write_silently(&mut self, path: &str, size: u64) {
+        let node = self.tree.at(path.as_bytes()).expect("a file");
+        let stamp = self.tick();
+        self.tree
+            .write(node, Held::File { size, text: None }, stamp);
+    }
+
+    /// Gives a file one more name beside the root, and nobody is told.
+    pub(crate) fn link_outside(&mut self, path: &str) {
+        let node = self.tree.at(path.as_bytes()).expect("a file");
+        let stamp = self.tick();
+        self.tree
+            .link(OUTSIDE, path.replace('/', "-").as_bytes(), node, stamp);
+    }
+
+    pub(crate) fn unlink_outside(&mut self, path: &str) {
+        let stamp = self.tick();
+        self.tree
+            .unlink(OUTSIDE, path.replace('/', "-").as_bytes(), stamp);
+    }
+
+    /// Gives a file one more name in the root.
+    pub(crate) fn link_inside(&mut self, path: &str, name: &str) {
+        let node = self.tree.at(path.as_bytes()).expect("a file");
+        let name = RelPath::new(name.as_bytes()).expect("a path");
+        let dir = name.parent().expect("not the root");
+        let dir = self.tree.at(dir.as_bytes()).expect("a directory");
+        let name = name.name().expect("not the root");
+        let stamp = self.tick();
+        self.tree.link(dir, name, node, stamp);
+        self.emit(dir, name);
+    }
+
+    /// The inode number of what a path leads to.
+    pub(crate) fn ino(&self, path: &str) -> u64 {
+        self.tree
+            .node(self.tree.at(path.as_bytes()).expect("a name"))
+            .ino
+    }
+
     /// Moves a name in the root out of sight, or back.
     pub(crate) fn hide(&mut self, name: &str) {
         let name = name.as_bytes().to_vec();
@@ -716,7 +807,7 @@ impl World {
     }
 
     /// Everything that is under way arrives.
-    pub(super) fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         for _ in 0..20_000 {
             if !self.is_under_way() && self.engine.is_settled() && !self.engine.is_pruning() {
                 return;

@@ -326,8 +326,33 @@ impl World {
         format!("{{{}}}", entries.join(",")).into_bytes()
     }
 
+    /// A file that was touched within the last minute changes without a hint, as one that is
+    /// kept open may.
+    fn change_silently(&mut self) {
+        let mut files = self.tree.below(ROOT);
+        let now = self.stamp().0;
+        files.retain(|(_, name, _, node)| {
+            let stat = self.tree.stat(*node);
+            let age = now - stat.mtime.max(stat.ctime).0;
+            stat.kind == FileKind::File
+                && (0..60_000_000_000).contains(&age)
+                && name != METADATA
+                && name != MARKER
+        });
+        if files.is_empty() {
+            return;
+        }
+        let (_, _, _, node) = self.dice.pick(&files).clone();
+        let file = self.some_file();
+        let stamp = self.tick();
+        self.tree.write(node, file, stamp);
+    }
+
     /// One random change.
     pub(super) fn change(&mut self) {
+        if self.silent && self.dice.percent(15) {
+            return self.change_silently();
+        }
         match self.dice.below(30) {
             0..=5 => self.burst(),
             6..=10 => {
