@@ -12,40 +12,40 @@ const REST: Duration = Duration::from_millis(120);
 /// allocated may lag behind all other figures for this much longer, until a guard looks.
 const GUARD: Duration = Duration::from_secs(10);
 
-/// Waits until the figures equal the recount and stay so, and answers the status then.
+/// Waits until the figures rest and equal the recount, and answers the status then.
 /// `EXACT_PATIENCE` says how many seconds it may take.
+///
+/// Counted only when they rest: a recount opens every directory, which `notify` is told of.
 pub(crate) fn settled(agent: &Agent<'_>, root: &Path) -> Value {
     let patience = Duration::from_secs(number("EXACT_PATIENCE", PATIENCE.as_secs()));
     let deadline = Instant::now() + patience;
-    let mut since: Option<(Instant, Count)> = None;
+    let mut resting = (Instant::now(), Count::default());
     loop {
         let status = agent.root();
-        let (seen, truth) = (Count::of_status(&status), recount::directories(root));
-        if seen == truth && status["watch"]["state"] == "watching" {
-            match &since {
-                Some((at, count)) if *count == seen => {
-                    if at.elapsed() > REST {
-                        return status;
-                    }
-                }
-                _ => since = Some((Instant::now(), seen)),
+        let seen = Count::of_status(&status);
+        if seen != resting.1 || status["watch"]["state"] != "watching" {
+            resting = (Instant::now(), seen);
+        } else if resting.0.elapsed() > REST {
+            let truth = recount::directories(root);
+            if seen == truth {
+                return status;
             }
-        } else {
-            since = None;
-            let is_late = |count: &Count| Count {
+            resting.0 = Instant::now();
+            let but_allocated = Count {
                 allocated: truth.allocated,
-                ..count.clone()
+                ..seen.clone()
             };
-            let limit = if is_late(&seen) == truth {
+            let grace = if but_allocated == truth {
                 GUARD
             } else {
                 Duration::ZERO
             };
             assert!(
-                Instant::now() < deadline + limit,
+                Instant::now() < deadline + grace,
                 "not exact:\n seen {seen:?}\n is   {truth:?}\n{status}"
             );
         }
+        assert!(Instant::now() < deadline + GUARD, "no rest: {status}");
         std::thread::park_timeout(Duration::from_millis(5));
     }
 }
