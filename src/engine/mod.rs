@@ -15,6 +15,7 @@ mod inventory;
 mod listing;
 mod looking;
 mod measuring;
+mod parts;
 mod reading;
 mod scanning;
 mod unlisting;
@@ -27,7 +28,7 @@ use crate::layout::{CatalogSeen, Layout};
 use crate::model::bytes::Bytes;
 use crate::model::fact::{Fact, ScanCause};
 use crate::model::hint::Hint;
-use crate::model::listing::{ScanId, ScanOrder, Walked};
+use crate::model::listing::{ScanOrder, Walked};
 use crate::model::path::RelPath;
 use crate::model::place::{DirId, Look, MountPoint};
 use crate::model::plan::{Blocker, Held, Proof, Victim};
@@ -328,6 +329,7 @@ impl Engine {
             self.settle();
         }
         self.begin_due_scan(now, out);
+        self.begin_parts(out);
         self.retry_unlisting(now, out);
         self.reread_doubtful(now, out);
         self.finish_scan(now, out);
@@ -511,11 +513,5 @@ impl Engine {
         }
         self.recent
             .insert((dir, self.index.name_hash(name)), name.into());
-    }
-
-    /// Orders a walk of a directory with everything below it.
-    fn scan_below(&mut self, at: RelPath, out: &mut Vec<Effect>) {
-        let id: ScanId = self.scanning.begin_part();
-        out.push(Effect::Scan(ScanOrder { id, at }));
     }
 }

@@ -1,5 +1,6 @@
 //! When scans begin and what they mean: one full scan at a time, with back-off after losses.
 
+use super::parts::Parts;
 use super::{Effect, Engine};
 use crate::model::bytes::Bytes;
 use crate::model::fact::{Fact, ScanCause};
@@ -7,7 +8,7 @@ use crate::model::listing::{ScanId, ScanOrder};
 use crate::model::path::RelPath;
 use crate::model::place::{DirId, Look, Why};
 use crate::model::time::{Now, Tick};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::time::Duration;
 
 /// Pauses before recovery scans: none for the first three, then doubling.
@@ -50,7 +51,7 @@ pub(super) struct Last {
 pub(super) struct Scanning {
     next_id: u64,
     full: Option<Full>,
-    parts: HashSet<ScanId>,
+    pub(super) parts: Parts,
     wanted: Option<ScanCause>,
     not_before: Tick,
     n_recoveries: u32,
@@ -81,7 +82,7 @@ impl Default for Scanning {
         Self {
             next_id: 0,
             full: None,
-            parts: HashSet::new(),
+            parts: Parts::default(),
             wanted: Some(ScanCause::Start),
             not_before: Tick::default(),
             n_recoveries: 0,
@@ -149,7 +150,7 @@ impl Scanning {
 
     /// Whether no scan is under way.
     pub(super) fn is_quiet(&self) -> bool {
-        self.full.is_none() && self.parts.is_empty()
+        self.full.is_none() && self.parts.are_none()
     }
 
     pub(super) fn last(&self) -> Last {
@@ -161,11 +162,13 @@ impl Scanning {
         self.next_id
     }
 
-    pub(super) fn begin_part(&mut self) -> ScanId {
+    /// The walk of a single directory that begins now.
+    pub(super) fn next_part(&mut self) -> Option<(ScanId, RelPath)> {
+        let at = self.parts.next()?;
         self.next_id += 1;
         let id = ScanId(self.next_id);
-        self.parts.insert(id);
-        id
+        self.parts.begun(id);
+        Some((id, at))
     }
 
     /// Whether differences found by this scan are settled at its end: in a rescan of a
@@ -297,7 +300,7 @@ impl Engine {
 
     /// A walk sent everything it found.
     pub(super) fn scan_ended(&mut self, id: ScanId, out: &mut Vec<Effect>) {
-        if self.scanning.parts.remove(&id) {
+        if self.scanning.parts.ended(id) {
             self.forget_recent();
             return;
         }

@@ -7,12 +7,17 @@
 //! ```
 
 use fs2::FileExt;
+use rustix::fs::{Mode, fchmod};
+use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+
+/// Callers that may wait for the socket.
+const BACKLOG: i32 = 128;
 
 /// Why state could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -185,14 +190,19 @@ pub fn make_dir(path: &Path) -> io::Result<()> {
 /// there.
 pub fn bind_socket(path: &Path) -> Result<UnixListener, StateError> {
     prepare_socket(path)?;
-    // Nobody else may connect, not even between the binding and a chmod.
-    let before = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
-    let bound = UnixListener::bind(path);
-    rustix::process::umask(before);
-    let bound = bound.map_err(file_error("listen on the socket", path))?;
-    let quick = bound.set_nonblocking(true);
-    quick.map_err(file_error("listen on the socket", path))?;
-    Ok(bound)
+    listen(path).map_err(file_error("listen on the socket", path))
+}
+
+/// The name takes the socket's own mode, so that nobody else may connect at any moment. A umask
+/// would do that, too, but for every thread: directories that others make meanwhile would be
+/// closed to the agent itself.
+fn listen(path: &Path) -> io::Result<UnixListener> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
+    net::bind(&socket, &SocketAddrUnix::new(path)?)?;
+    net::listen(&socket, BACKLOG)?;
+    Ok(UnixListener::from(socket))
 }
 
 fn prepare_socket(path: &Path) -> Result<(), StateError> {
@@ -258,5 +268,32 @@ mod tests {
         assert!(matches!(state.lock(), Err(StateError::Busy { .. })));
         drop(first);
         assert!(state.lock().is_ok());
+    }
+
+    #[test]
+    fn a_socket_is_private_and_binding_it_changes_nothing_for_others() {
+        use std::os::unix::fs::PermissionsExt;
+        let scratch = tempfile::tempdir().expect("a scratch directory");
+        let at = |n: u32| scratch.path().join(format!("d{n}"));
+        let mode = |path: &Path| {
+            let meta = std::fs::symlink_metadata(path).expect("it is there");
+            meta.permissions().mode() & 0o777
+        };
+        std::thread::scope(|scope| {
+            let others = scope.spawn(|| {
+                for n in 0..2000 {
+                    DirBuilder::new().mode(0o700).create(at(n)).expect("made");
+                }
+            });
+            let socket = scratch.path().join("socket");
+            while !others.is_finished() {
+                let bound = bind_socket(&socket).expect("bound");
+                assert_eq!(mode(&socket), 0o600);
+                assert!(UnixStream::connect(&socket).is_ok());
+                drop(bound);
+            }
+            others.join().expect("no panic");
+        });
+        assert!((0..2000).all(|n| mode(&at(n)) == 0o700));
     }
 }

@@ -1,8 +1,8 @@
 //! Hints from fanotify: one mark on the whole file system, and no watch for any directory.
 //!
-//! Needs `CAP_SYS_ADMIN` and Linux 5.17 (`FAN_REPORT_TARGET_FID`, `FAN_RENAME`). The queue has
-//! no limit and the kernel merges what happens to one inode, so the engine's own thread reads
-//! it. Hints call a directory by a keyed hash of its file handle; the walker tells the hash
+//! Needs `CAP_SYS_ADMIN` where the file system was mounted, the host or a user namespace, and
+//! Linux 5.17 (`FAN_REPORT_TARGET_FID`, `FAN_RENAME`). On the host the queue has no limit, and
+//! the kernel merges what happens to one inode, so the engine's own thread reads it. Hints call a directory by a keyed hash of its file handle; the walker tells the hash
 //! of each directory before it lists it, and no path is asked for at any event.
 //!
 //! Everything on the file system is told, the agent's own writes as well. What lies in a

@@ -1,79 +1,35 @@
 //! Exactness: at rest the agent's figures equal a naive recount of the disk, to the byte,
 //! after any operations on a real directory, and without any rescan in between.
 //!
-//! `EXACT_CASES` and `EXACT_OPS` make more and longer cases; `EXACT_SHRINK=500
-//! EXACT_PATIENCE=2` makes a failing one small; a failure prints its seed.
+//! The random operations come from seeds, on every backend, in memory and on the disk of
+//! temporary files: `EXACT_MEMORY=95 EXACT_DISK=5 EXACT_BACKENDS=all` is all of them (as
+//! `.ci/long` runs it), `EXACT_FIRST=17 EXACT_MEMORY=1 EXACT_DISK=0 EXACT_BACKENDS=notify` one.
+//! `EXACT_OPS` makes them longer; `EXACT_SHRINK=200 EXACT_PATIENCE=3` makes a failing one small.
 
 #![expect(
     clippy::print_stdout,
     reason = "seeds, figures and skipped parts are for who reads the run"
 )]
 
-use crate::support::recount::{self, Count};
+use crate::support::recount;
+use crate::support::resting::{number, settled, without_rescan};
 use crate::support::running::{Agent, Dice, Place, make_session, wait_for};
+use housekeeper::model::watcher::Backend;
 use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRunner};
+use proptest::strategy::ValueTree;
+use proptest::test_runner::{Config, RngSeed, TestRunner};
 use rustix::fs::{
     AtFlags, CWD, FallocateFlags, Mode, OFlags, RenameFlags, fallocate, linkat, openat,
     renameat_with,
 };
-use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
-
-/// Waits until the figures equal the recount and stay so, and says which scan count it was at.
-fn settled(agent: &Agent<'_>, root: &Path) -> Value {
-    /// So long nothing may change before it counts as rest.
-    const REST: Duration = Duration::from_millis(150);
-    let patience = u64::from(number("EXACT_PATIENCE", 20));
-    let deadline = Instant::now() + Duration::from_secs(patience);
-    let mut since: Option<(Instant, Count)> = None;
-    loop {
-        let status = agent.root();
-        let (seen, truth) = (Count::of_status(&status), recount::directories(root));
-        if seen == truth && status["watch"]["state"] == "watching" {
-            match &since {
-                Some((at, count)) if *count == seen => {
-                    if at.elapsed() > REST {
-                        return status;
-                    }
-                }
-                _ => since = Some((Instant::now(), seen)),
-            }
-        } else {
-            since = None;
-            assert!(
-                Instant::now() < deadline,
-                "not exact:\n seen {seen:?}\n is   {truth:?}\n{status}"
-            );
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-/// Nothing but events brought the figures there, unless events were really lost.
-fn without_rescan(before: &Value, after: &Value) {
-    // What others write on this file system leads the guard to scans of its own; one that helped
-    // would have explained it.
-    let by_itself = |root: &Value| {
-        let scans = root["rescan"]["count"].as_u64().expect("a count");
-        scans - root["guard"]["scans"].as_u64().expect("a count")
-    };
-    if after["watch"]["lost"] == before["watch"]["lost"] {
-        assert_eq!(
-            by_itself(after),
-            by_itself(before),
-            "no rescan may have helped"
-        );
-        assert_eq!(after["guard"]["explained"], 0);
-        assert_eq!(after["watch"]["lost"], 0);
-    }
-}
+use std::sync::Mutex;
+use std::time::Instant;
 
 /// Operations name places by numbers, so that they often meet.
 #[derive(Debug, Clone)]
@@ -365,37 +321,122 @@ impl World {
     }
 }
 
-fn number(name: &str, default: u32) -> u32 {
-    std::env::var(name)
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(default)
+/// One run: a seed's operations, heard by one backend.
+#[derive(Debug, Clone, Copy)]
+struct Case {
+    seed: u64,
+    backend: Backend,
+    is_in_memory: bool,
+}
+
+/// The seeds of one kind of file system, each on one backend in turn, or on those asked for.
+fn cases(first: u64, n_seeds: u64, is_in_memory: bool) -> Vec<Case> {
+    let wanted = std::env::var("EXACT_BACKENDS").unwrap_or_default();
+    let is_wanted = |backend: Backend, seed: u64| match wanted.as_str() {
+        "" => Backend::ALL[(seed % Backend::ALL.len() as u64) as usize] == backend,
+        "all" => true,
+        names => names.split(',').any(|name| name == backend.name()),
+    };
+    (first..first + n_seeds)
+        .flat_map(|seed| Backend::ALL.map(|backend| (seed, backend)))
+        .filter(|(seed, backend)| is_wanted(*backend, *seed))
+        .map(|(seed, backend)| Case {
+            seed,
+            backend,
+            is_in_memory,
+        })
+        .collect()
 }
 
 #[test]
 fn at_rest_the_figures_equal_a_recount_after_any_operations() {
-    let n_ops = number("EXACT_OPS", 400) as usize;
+    let first = number("EXACT_FIRST", 0);
+    let mut cases = cases(first, number("EXACT_MEMORY", 9), true);
+    cases.extend(self::cases(1001 + first, number("EXACT_DISK", 1), false));
+    cases.reverse();
+    let (waiting, failed) = (Mutex::new(cases), Mutex::new(Vec::new()));
+    // A run waits for rest most of its time.
+    std::thread::scope(|scope| {
+        for _ in 0..number("EXACT_JOBS", 4) {
+            scope.spawn(|| {
+                loop {
+                    let next = waiting.lock().expect("no panic").pop();
+                    let Some(case) = next else { break };
+                    if let Err(error) = run(case) {
+                        failed.lock().expect("no panic").push((case, error));
+                    }
+                }
+            });
+        }
+    });
+    let failed = failed.into_inner().expect("no panic");
+    assert!(failed.is_empty(), "{failed:#?}");
+}
+
+/// The panic's message where a case fails, with the few operations that suffice when asked for.
+fn run(case: Case) -> Result<(), String> {
+    let n_ops = number("EXACT_OPS", 4000) as usize;
     let config = Config {
-        cases: number("EXACT_CASES", 5),
-        max_shrink_iters: number("EXACT_SHRINK", 0),
+        rng_seed: RngSeed::Fixed(case.seed),
         failure_persistence: None,
         ..Config::default()
     };
-    let rng_seed = config.rng_seed;
-    let mut runner = TestRunner::new(config);
-    let ops = prop::collection::vec(operation(), n_ops / 2..n_ops);
-    let ran = runner.run(&ops, |ops| {
-        storm(&ops);
-        Ok(())
+    let ops = prop::collection::vec(operation(), n_ops)
+        .new_tree(&mut TestRunner::new(config))
+        .expect("operations")
+        .current();
+    let begun = Instant::now();
+    let Err(error) = try_storm(case, &ops) else {
+        let took = begun.elapsed();
+        println!("exact: {case:?}: {n_ops} operations, 0 bytes of drift, {took:.1?}");
+        return Ok(());
+    };
+    println!("NOT exact: {case:?}: {error}");
+    let small = shrunk(ops, number("EXACT_SHRINK", 0), |ops| {
+        try_storm(case, ops).is_err()
     });
-    if let Err(error) = ran {
-        panic!("{error}\nseed: {rng_seed:?}");
+    match small {
+        Some(small) => Err(format!("{error}\n{small:#?}")),
+        None => Err(error),
     }
 }
 
-fn storm(ops: &[Op]) {
-    let mut place = Place::new();
-    place.scheduling = "auto";
+fn try_storm(case: Case, ops: &[Op]) -> Result<(), String> {
+    std::panic::catch_unwind(|| storm(case, ops)).map_err(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string))
+            .unwrap_or_default()
+    })
+}
+
+/// Leaves out ever smaller pieces as long as it fails, in at most so many runs.
+fn shrunk(mut ops: Vec<Op>, n_runs: u64, fails: impl Fn(&[Op]) -> bool) -> Option<Vec<Op>> {
+    let mut left = n_runs;
+    let mut piece = ops.len() / 2;
+    while piece > 0 && left > 0 {
+        let mut at = 0;
+        while at < ops.len() && left > 0 {
+            let mut fewer = ops.clone();
+            fewer.drain(at..(at + piece).min(ops.len()));
+            left -= 1;
+            if fails(&fewer) {
+                ops = fewer;
+            } else {
+                at += piece;
+            }
+        }
+        piece /= 2;
+    }
+    (n_runs > 0).then_some(ops)
+}
+
+fn storm(case: Case, ops: &[Op]) {
+    let mut place = if case.is_in_memory {
+        Place::in_memory()
+    } else {
+        Place::new()
+    };
+    place.backend = case.backend.name();
     place.configure("[root.limits]\nmax_size = \"100 GiB\"");
     let mut world = World {
         root: place.root.clone(),
@@ -406,23 +447,35 @@ fn storm(ops: &[Op]) {
     fs::create_dir(&world.outside).expect("a directory");
     fs::create_dir(&world.far).expect("a directory");
     fs::write(world.far.join("file"), "far").expect("a file");
-    let agent = place.agent();
+    let Some(agent) = place.heard_by(case.backend) else {
+        return;
+    };
     let start = agent.root();
+    let rests = |agent: &Agent<'_>| {
+        let status = settled(agent, &place.root);
+        if case.backend != Backend::Poll {
+            without_rescan(&start, &status);
+        }
+    };
+    // Rests in between, so that a wrong figure is not put right by what follows; polling rests
+    // for a round each time.
+    let part = if case.backend == Backend::Poll {
+        800
+    } else {
+        200
+    };
     let mut n_done = 0;
-    // Rests in between, so that a wrong figure is not put right by what follows.
-    for part in ops.chunks(80) {
+    for part in ops.chunks(part) {
         for op in part {
             n_done += u32::from(world.apply(op).is_ok());
         }
-        let status = settled(&agent, &place.root);
-        without_rescan(&start, &status);
+        rests(&agent);
         if world.write_linked() > 0 {
-            let status = settled(&agent, &place.root);
-            without_rescan(&start, &status);
+            rests(&agent);
         }
     }
     assert!(
-        n_done as usize > ops.len() / 8,
+        n_done as usize >= ops.len() / 8,
         "too little was done: {n_done}"
     );
     assert_eq!(agent.stop(), Some(0));
@@ -529,7 +582,7 @@ fn growth_of_a_file_that_got_its_name_late_is_seen() {
 #[test]
 fn while_it_prunes_the_figures_stay_exact_and_only_the_oldest_go() {
     const LIMIT: u64 = 600_000;
-    let seed = u64::from(number("EXACT_SEED", 4711));
+    let seed = number("EXACT_SEED", 4711);
     println!("seed: {seed}");
     let mut dice = Dice::new(seed);
     let place = Place::new();

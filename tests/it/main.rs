@@ -26,4 +26,5 @@ mod signals;
 mod support;
 mod symlinks;
 mod terminal;
+mod traps;
 mod why_over;

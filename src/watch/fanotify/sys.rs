@@ -13,7 +13,6 @@ use std::ffi::CStr;
 const INIT: libc::c_uint = libc::FAN_CLASS_NOTIF
     | libc::FAN_CLOEXEC
     | libc::FAN_NONBLOCK
-    | libc::FAN_UNLIMITED_QUEUE
     | libc::FAN_REPORT_FID
     | libc::FAN_REPORT_DFID_NAME
     | libc::FAN_REPORT_TARGET_FID;
@@ -29,10 +28,18 @@ const MAX_HANDLE: usize = 128;
 /// `AT_HANDLE_FID` of Linux 6.5: a handle to compare, not to open, as fanotify's are.
 const AT_HANDLE_FID: libc::c_int = 0x200;
 
-/// A new group.
+/// A new group. Its queue has no limit, but in a user namespace: there the kernel allows a mark
+/// on the namespace's own file systems, and its own limit of events.
 pub(super) fn init() -> Result<OwnedFd, Errno> {
+    match init_with(INIT | libc::FAN_UNLIMITED_QUEUE) {
+        Err(Errno::PERM) => init_with(INIT),
+        made => made,
+    }
+}
+
+fn init_with(flags: libc::c_uint) -> Result<OwnedFd, Errno> {
     // SAFETY: takes two numbers.
-    let fd = unsafe { libc::fanotify_init(INIT, (libc::O_RDONLY | libc::O_CLOEXEC) as u32) };
+    let fd = unsafe { libc::fanotify_init(flags, (libc::O_RDONLY | libc::O_CLOEXEC) as u32) };
     if fd < 0 {
         return Err(last());
     }

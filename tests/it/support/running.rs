@@ -2,6 +2,7 @@
 //!
 //! Everything lies in one temporary directory: the root, the state, the socket, the log.
 
+use housekeeper::model::watcher::Backend;
 use serde_json::Value;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -36,17 +37,37 @@ pub(crate) struct Place {
     /// `agent.scheduling`. Ordinary, unless a test is about it: another program's real-time
     /// threads on the host must not decide whether a test ends in time.
     pub(crate) scheduling: &'static str,
+    /// The root's `backend`.
+    pub(crate) backend: &'static str,
+    /// Words before the program's own: what prepares its surroundings and becomes it by `exec`.
+    pub(crate) wrapper: Vec<String>,
 }
 
 impl Place {
     pub(crate) fn new() -> Self {
-        let hold = tempfile::tempdir().expect("a scratch directory");
+        Self::below(&std::env::temp_dir())
+    }
+
+    /// In memory where the host has that, else where temporary files lie.
+    pub(crate) fn in_memory() -> Self {
+        let memory = Path::new("/dev/shm");
+        if memory.is_dir() {
+            Self::below(memory)
+        } else {
+            Self::new()
+        }
+    }
+
+    pub(crate) fn below(parent: &Path) -> Self {
+        let hold = tempfile::tempdir_in(parent).expect("a scratch directory");
         let root = hold.path().join("root");
         fs::create_dir(&root).expect("a root");
         Self {
             hold,
             root,
             scheduling: "normal",
+            backend: "auto",
+            wrapper: Vec::new(),
         }
     }
 
@@ -60,20 +81,24 @@ impl Place {
         let at = |name: &str| self.beside(name).display().to_string();
         let text = format!(
             "[agent]\nstate_dir = \"{}\"\nsocket = \"{}\"\nhttp = \"\"\n\
-             scheduling = \"{}\"\n[[root]]\nname = \"r\"\npath = \"{}\"\n{tables}\n\
-             [root.guard]\nfirst_start = \"enforce\"\n",
+             scheduling = \"{}\"\n[[root]]\nname = \"r\"\npath = \"{}\"\n\
+             backend = \"{}\"\n{tables}\n[root.guard]\nfirst_start = \"enforce\"\n",
             at("state"),
             at("agent.sock"),
             self.scheduling,
             self.root.display(),
+            self.backend,
         );
         fs::write(self.beside("config.toml"), text).expect("a configuration");
     }
 
     /// The program with the place's configuration.
     pub(crate) fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_housekeeper"));
+        let program = env!("CARGO_BIN_EXE_housekeeper");
+        let mut all = self.wrapper.iter().map(String::as_str).chain([program]);
+        let mut command = Command::new(all.next().expect("the program at least"));
         command
+            .args(all)
             .args(words)
             .arg("--config")
             .arg(self.beside("config.toml"));
@@ -87,6 +112,17 @@ impl Place {
 
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.beside("agent.log")).unwrap_or_default()
+    }
+
+    /// Whole log lines with this event.
+    pub(crate) fn told(&self, event: &str) -> Vec<Value> {
+        let log = self.log();
+        let whole = log.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        whole
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+            .filter(|line| line["event"] == event)
+            .collect()
     }
 
     /// Starts the agent without waiting for anything.
@@ -113,6 +149,26 @@ impl Place {
             root["watch"]["state"] == "watching"
         });
         agent
+    }
+
+    /// Starts the agent and waits until this backend hears for it. `None`, with the reason
+    /// printed, where this user or kernel may not have it.
+    #[expect(
+        clippy::print_stdout,
+        reason = "who reads the run has to see what it skipped"
+    )]
+    pub(crate) fn heard_by(&self, backend: Backend) -> Option<Agent<'_>> {
+        let agent = self.agent();
+        let watch = agent.root()["watch"].clone();
+        if watch["backend"] == backend.name() {
+            return Some(agent);
+        }
+        // The others are to be had everywhere.
+        assert_eq!(backend, Backend::Fanotify, "{watch}");
+        let reason = watch["why"].as_str().unwrap_or_default();
+        assert!(reason.contains("fanotify is refused"), "{watch}");
+        println!("skipped with fanotify: {reason}");
+        None
     }
 
     /// Names in the trash; none where there is no trash.
@@ -162,9 +218,16 @@ impl Agent<'_> {
             if holds(&root) {
                 Ok(root)
             } else {
-                Err(root.to_string())
+                Err(format!("{root}; {}", self.last_words()))
             }
         })
+    }
+
+    /// The end of the log.
+    fn last_words(&self) -> String {
+        let log = self.place.log();
+        let lines: Vec<&str> = log.lines().rev().take(3).collect();
+        lines.join("\n")
     }
 
     pub(crate) fn root(&self) -> Value {
