@@ -454,6 +454,7 @@ impl Round<'_> {
             .engine
             .note_batch(crate::model::time::Tick(since));
         self.give_hints();
+        let now = self.shell.now();
         self.shell.input(now, Input::Drained);
         if let Some(why) = drained.broken {
             self.degrade(&why);
@@ -538,7 +539,8 @@ impl Round<'_> {
         if self.unpublished {
             self.publish(now);
         }
-        let due = self.shell.engine.wake_at(now).map(|at| at.since(now.tick));
+        let due_at = self.shell.engine.wake_at(now);
+        let due = due_at.map(|at| at.since(now.tick));
         let checked = CHECK_PLACE.saturating_sub(self.place_checked.elapsed());
         let mut wait = due.unwrap_or(checked).min(checked);
         if self.unpublished {
@@ -551,13 +553,10 @@ impl Round<'_> {
         if woken.mounts_changed {
             self.shell.check_place();
         }
+        // Nothing was said to the engine meanwhile: it is due when it was due.
+        let Some(due_at) = due_at else { return };
         let now = self.shell.now();
-        if self
-            .shell
-            .engine
-            .wake_at(now)
-            .is_some_and(|at| at <= now.tick)
-        {
+        if due_at <= now.tick {
             self.unpublished = true;
             self.shell.input(now, Input::Wake);
         }

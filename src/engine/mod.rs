@@ -33,9 +33,10 @@ use crate::model::seen::{Seen, Signature, Stat};
 use crate::model::session::{Facts, Key, SessionId};
 use crate::model::time::{Now, Tick};
 use crate::model::watcher::{DirKey, Watch};
-use crate::policy::limits::{Limits, Protect};
+use crate::policy::limits::{Headroom, Limits, Protect};
 use anomalies::Places;
 use clock_gate::ClockGate;
+use crate::policy::pace::Pace;
 use deciding::Deciding;
 use reading::Reading;
 use scanning::Scanning;
@@ -184,6 +185,8 @@ pub struct Figures {
     /// The root is over a limit, and its lock cannot be had.
     pub lock: Option<LockWait>,
     pub peak: Bytes,
+    /// What is kept free ahead of the limit at present.
+    pub headroom: Bytes,
 }
 
 /// The engine of one root.
@@ -199,6 +202,8 @@ pub struct Engine {
     deciding: Deciding,
     places: Places,
     clock: ClockGate,
+    /// Only where the headroom is to be measured.
+    pace: Pace,
     /// Names looked at while scans are under way: their chunks may be older, so that where
     /// they say something else the name is looked at once more. By the hash of the name.
     recent: HashMap<(DirId, u64), Box<[u8]>>,
@@ -231,6 +236,7 @@ impl Engine {
             scanning: Scanning::default(),
             places: Places::default(),
             clock: ClockGate::default(),
+            pace: Pace::default(),
             recent: HashMap::new(),
             ended_early: HashSet::new(),
             begun: HashMap::new(),
@@ -243,10 +249,11 @@ impl Engine {
     /// Takes one input; what is to be done is appended to `out`.
     pub fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Effect>) {
         self.clock.look(now, out);
+        let before = self.is_growth(&input).then(|| self.counted_bytes());
         match input {
             Input::Hint(hint) => self.hint(now, hint, out),
             Input::Looked(look, seen) => self.looked(now, look, seen, out),
-            Input::Drained => self.drained(),
+            Input::Drained => self.drained(now),
             Input::Walked(walked) => self.walked(now, walked, out),
             Input::Read { seq, of } => self.read(now, seq, of, out),
             Input::Lock(answer) => self.locked(now, answer, out),
@@ -254,6 +261,10 @@ impl Engine {
             Input::Removed(removed) => self.removed(now, removed, out),
             Input::Command(command) => self.command(now, command, out),
             Input::Wake => {}
+        }
+        if let Some(before) = before {
+            let by = self.counted_bytes().saturating_sub(before);
+            self.pace.grew(now.tick, by);
         }
         self.turn(now, out);
     }
@@ -264,6 +275,7 @@ impl Engine {
         if self.deciding.since.is_none() {
             self.settle();
         }
+        self.pace.expire(now.tick);
         self.begin_due_scan(now, out);
         self.retry_unlisting(now, out);
         self.reread_doubtful(now, out);
@@ -273,8 +285,10 @@ impl Engine {
     }
 
     /// All hints at hand were used up: totals are to be exact now.
-    fn drained(&mut self) {
-        self.deciding.since = None;
+    fn drained(&mut self, now: Now) {
+        if let Some(since) = self.deciding.since.take() {
+            self.pace.batch_ended(since, now.tick);
+        }
         self.settle();
     }
 
@@ -295,6 +309,9 @@ impl Engine {
             Command::Accept => self.accept(out),
             Command::SetRules(rules) => {
                 self.rules = *rules;
+                if self.rules.limits.headroom != Headroom::Auto {
+                    self.pace = Pace::default();
+                }
                 self.deciding.forget_back_off();
                 // What was said under the old rules says nothing about the new ones.
                 self.deciding.forget_unmet();
@@ -313,6 +330,7 @@ impl Engine {
             self.reading.due(),
             self.unlisting.due(),
             self.decision_due(now),
+            self.pace.due(),
         ];
         due.into_iter().flatten().min()
     }
@@ -386,6 +404,7 @@ impl Engine {
             still_over: self.still_over(),
             lock: self.deciding.lock.clone(),
             peak: self.deciding.peak,
+            headroom: self.limits().ahead(),
         }
     }
 

@@ -137,6 +137,11 @@ impl Scanning {
         self.full.is_none() && self.parts.is_empty()
     }
 
+    /// Whether a full scan is under way.
+    pub(super) fn is_full(&self) -> bool {
+        self.full.is_some()
+    }
+
     pub(super) fn last(&self) -> Last {
         self.last
     }
