@@ -1,7 +1,6 @@
 //! What the harness-free benches share: scratch trees, the agent as a child, percentiles.
 
 use serde_json::Value;
-use std::ffi::OsString;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -86,29 +85,20 @@ pub(crate) struct Agent {
 
 impl Agent {
     pub(crate) fn start(root: &Path, home: &Path, flags: &[&str]) -> Self {
-        let mut args: Vec<OsString> = ["--quiet", "0s", "--first-start", "enforce", "--root"]
-            .map(OsString::from)
-            .to_vec();
-        args.push(root.into());
-        args.extend(["--state-dir".into(), home.join("state").into()]);
-        args.extend(["--socket".into(), home.join("agent.sock").into()]);
-        args.extend(flags.iter().map(OsString::from));
-        Self::run(home, &args)
-    }
-
-    /// `run` with these arguments, which say that the socket is `home/agent.sock`.
-    pub(crate) fn run(home: &Path, args: &[OsString]) -> Self {
+        let socket = home.join("agent.sock");
         let child = Command::new(env!("CARGO_BIN_EXE_housekeeper"))
-            .arg("run")
-            .args(args)
+            .args(["run", "--quiet", "0s", "--first-start", "enforce", "--root"])
+            .arg(root)
+            .arg("--state-dir")
+            .arg(home.join("state"))
+            .arg("--socket")
+            .arg(&socket)
+            .args(flags)
             .stdout(Stdio::null())
             .stderr(fs::File::create(home.join("log")).expect("a log can be made"))
             .spawn()
             .expect("the agent starts");
-        Self {
-            child,
-            socket: home.join("agent.sock"),
-        }
+        Self { child, socket }
     }
 
     /// The first root's part of `status`, when the agent answers.

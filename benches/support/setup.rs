@@ -1,7 +1,6 @@
 //! An agent on one root, by a configuration of its own.
 
 use crate::support::Agent;
-use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 
@@ -23,20 +22,14 @@ impl Setup<'_> {
         fs::create_dir(home).expect("a home");
         let file = home.join("housekeeper.toml");
         let text = format!(
-            "[agent]\nscheduling = {:?}\nstate_dir = {:?}\nsocket = {:?}\n\
+            "[agent]\nscheduling = {:?}\n\
              [[root]]\nname = \"bench\"\npath = {root:?}\nbackend = {:?}\n\
-             [root.limits]\nmax_size = {}\nheadroom = {:?}\n\
-             [root.protect]\nquiet = \"0s\"\n\
-             [root.guard]\nfirst_start = \"enforce\"\n",
-            self.scheduling,
-            home.join("state"),
-            home.join("agent.sock"),
-            self.backend,
-            self.max_size,
-            self.headroom,
+             [root.limits]\nmax_size = {}\nheadroom = {:?}\n",
+            self.scheduling, self.backend, self.max_size, self.headroom,
         );
         fs::write(&file, text).expect("a configuration can be written");
-        Agent::run(home, &[OsString::from("--config"), file.into_os_string()])
+        let file = file.to_str().expect("a path in words");
+        Agent::start(root, home, &["--config", file])
     }
 }
 
@@ -44,7 +37,9 @@ impl Setup<'_> {
 pub(crate) fn backends() -> Vec<String> {
     let only: String = crate::support::option("--backend", String::new());
     if only.is_empty() {
-        ["fanotify", "inotify", "notify"].map(str::to_owned).to_vec()
+        ["fanotify", "inotify", "notify"]
+            .map(str::to_owned)
+            .to_vec()
     } else {
         vec![only]
     }

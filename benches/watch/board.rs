@@ -118,12 +118,7 @@ pub(super) struct Wrote {
 }
 
 /// Appends a block to one file after the other, so many a second (`None`: as fast as it can).
-pub(super) fn write(
-    paths: &[PathBuf],
-    rate: Option<f64>,
-    lasts: Duration,
-    board: &Board,
-) -> Wrote {
+pub(super) fn write(paths: &[PathBuf], rate: Option<f64>, lasts: Duration, board: &Board) -> Wrote {
     let open = |path: &PathBuf| {
         let file = OpenOptions::new().append(true).open(path);
         file.expect("a file")

@@ -199,7 +199,11 @@ pub(super) fn listen(
         if board.over.load(Ordering::Acquire) {
             break;
         }
-        wait(&bell, &turning.source, due.unwrap_or(PATIENCE).min(PATIENCE));
+        wait(
+            &bell,
+            &turning.source,
+            due.unwrap_or(PATIENCE).min(PATIENCE),
+        );
     }
     if let Err(errno) = governor.leave() {
         panic!("the ordinary class was refused: {errno}");

@@ -72,7 +72,8 @@ pub(crate) fn new_directories(base: &Path) -> bool {
                 made.as_secs_f64() * 1e3,
                 (begun.elapsed() - made).as_secs_f64() * 1e3,
                 after["watch"]["lost"],
-                after["rescan"]["count"].as_u64().unwrap_or(0) - before["rescan"]["count"].as_u64().unwrap_or(0),
+                after["rescan"]["count"].as_u64().unwrap_or(0)
+                    - before["rescan"]["count"].as_u64().unwrap_or(0),
             );
             held &= lost == 0;
         }
@@ -165,7 +166,8 @@ pub(crate) fn removals(base: &Path) -> bool {
     for backend in backends() {
         for by in ["prune", "rm -rf"] {
             field.refill(n_sessions);
-            let mut agent = setup(&backend, field.bytes()).start(&field.root, &scratch.0.join("home"));
+            let mut agent =
+                setup(&backend, field.bytes()).start(&field.root, &scratch.0.join("home"));
             let status = agent.ready();
             assert_eq!(status["bytes"].as_u64(), Some(field.bytes()), "{status}");
             let begun = Instant::now();

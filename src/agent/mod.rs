@@ -2,6 +2,7 @@
 
 mod bell;
 pub mod control;
+mod crowd;
 pub mod documents;
 pub mod jobs;
 pub mod leftovers;

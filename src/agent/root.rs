@@ -4,6 +4,7 @@
 //! the path leads elsewhere. Hints come before everything else.
 
 use crate::agent::bell::Bell;
+use crate::agent::crowd::{Crowd, NAP};
 use crate::agent::jobs::Jobs;
 use crate::agent::leftovers;
 use crate::agent::mailbox::{Inbox, Outbox, mailbox};
@@ -309,6 +310,8 @@ impl Keeper {
             unpublished: true,
             published_at: Instant::now(),
             place_checked: Instant::now(),
+            crowd: Crowd::new(Instant::now()),
+            crowded: false,
         };
         let ended = round.run();
         let Round {
@@ -390,6 +393,9 @@ struct Round<'a> {
     unpublished: bool,
     published_at: Instant,
     place_checked: Instant,
+    crowd: Crowd,
+    /// Others are at work, and nobody else: their doings may gather.
+    crowded: bool,
 }
 
 impl Round<'_> {
@@ -439,6 +445,7 @@ impl Round<'_> {
         if drained.root_touched {
             self.shell.check_place();
         }
+        self.crowded = drained.only_others && self.crowd.came(Instant::now());
         let Some(first_at) = drained.first_at else {
             // What only began matters with the next name.
             self.give_hints();
@@ -545,6 +552,9 @@ impl Round<'_> {
         let mut wait = due.unwrap_or(checked).min(checked);
         if self.unpublished {
             wait = wait.min(PUBLISH);
+        }
+        if self.crowded {
+            std::thread::sleep(NAP.min(wait));
         }
         let source = self.chosen.source.hints.source();
         // Whoever has something for this thread rings afterwards; what came in between is not

@@ -202,8 +202,7 @@ impl Engine {
         // A limit that is not passed yet is met, though nothing may go ahead of it.
         let limits = &self.rules.limits;
         let is_ahead = limits.headroom == Headroom::Auto && !limits.is_over(usage.bytes);
-        let unmet =
-            (draft.still_over > Bytes::ZERO && !is_ahead) || draft.still_too_many > 0;
+        let unmet = (draft.still_over > Bytes::ZERO && !is_ahead) || draft.still_too_many > 0;
         self.deciding.still_over = draft.still_over;
         self.deciding.blocked.clone_from(&draft.blocked);
         if unmet && !std::mem::replace(&mut self.deciding.unmet, true) {

@@ -15,15 +15,14 @@ use std::time::Duration;
 
 impl Engine {
     pub(super) fn note_peak(&mut self) {
-        let used = self.counted_bytes().saturating_add(self.deciding.trash_bytes);
+        let used = self
+            .counted_bytes()
+            .saturating_add(self.deciding.trash_bytes);
         self.deciding.peak = self.deciding.peak.max(used);
     }
 
     pub(super) fn counted_bytes(&self) -> Bytes {
-        self.index
-            .totals()
-            .counted
-            .bytes(self.rules.limits.measure)
+        self.index.totals().counted.bytes(self.rules.limits.measure)
     }
 
     /// Whether what this input adds was written just now, and somebody wants to know how fast.

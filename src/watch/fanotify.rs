@@ -256,7 +256,8 @@ impl Hints for FanotifyHints {
             }
         }
         self.n_filled = 0;
-        drained.first_at = (into.len() > n_before).then_some(read_at);
+        drained.only_others = into.len() == n_before;
+        drained.first_at = (!drained.only_others).then_some(read_at);
         drained
     }
 }
