@@ -3,6 +3,7 @@
 mod barrier;
 mod bell;
 pub mod control;
+mod crowd;
 pub mod documents;
 pub mod jobs;
 pub mod leftovers;

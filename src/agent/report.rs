@@ -217,6 +217,7 @@ pub fn status_root(root: &Root, agent: &Agent, view: &View, n_watches: usize) ->
         "apparent_bytes": figures.apparent.0,
         "allocated_bytes": figures.allocated.0,
         "peak_bytes": figures.peak.0,
+        "headroom_bytes": figures.headroom.0,
         "session_count": figures.n_sessions,
         "files": figures.n_files,
         "unowned": { "entries": figures.unowned_entries, "bytes": figures.unowned_bytes.0 },

@@ -5,6 +5,7 @@
 
 use crate::agent::barrier::{Barrier, Ground, Step};
 use crate::agent::bell::Bell;
+use crate::agent::crowd::{Crowd, NAP};
 use crate::agent::jobs::Jobs;
 use crate::agent::leftovers;
 use crate::agent::mailbox::{Inbox, Outbox, mailbox};
@@ -325,6 +326,8 @@ impl Keeper {
             reactions: Vec::new(),
             unpublished: true,
             published_at: Instant::now(),
+            crowd: Crowd::new(Instant::now()),
+            crowded: false,
         };
         let ended = round.run();
         let Round {
@@ -406,6 +409,9 @@ struct Round<'a> {
     reactions: Vec<Duration>,
     unpublished: bool,
     published_at: Instant,
+    crowd: Crowd,
+    /// Others are at work, and nobody else: their doings may gather.
+    crowded: bool,
 }
 
 impl Round<'_> {
@@ -458,6 +464,7 @@ impl Round<'_> {
         if drained.root_touched {
             self.shell.check_place();
         }
+        self.crowded = drained.only_others && self.crowd.came(Instant::now());
         let Some(first_at) = drained.first_at else {
             // What only began matters with the next name.
             self.give_hints();
@@ -473,6 +480,7 @@ impl Round<'_> {
             .engine
             .note_batch(crate::model::time::Tick(since));
         self.give_hints();
+        let now = self.shell.now();
         self.shell.input(now, Input::Drained);
         if let Some(why) = drained.broken {
             self.degrade(&why);
@@ -626,6 +634,9 @@ impl Round<'_> {
         if self.unpublished {
             wait = wait.min(PUBLISH);
         }
+        if self.crowded {
+            std::thread::sleep(NAP.min(wait));
+        }
         let source = self.chosen.source.hints.source();
         // Whoever has something for this thread rings afterwards; what came in between is not
         // lost, the next sleep ends at once.
@@ -634,13 +645,10 @@ impl Round<'_> {
             self.shell.check_place();
             self.shell.jobs.mounts();
         }
+        // Nothing was said to the engine meanwhile: it is due when it was due.
+        let Some(due_at) = engine_due else { return };
         let now = self.shell.now();
-        if self
-            .shell
-            .engine
-            .wake_at(now)
-            .is_some_and(|at| at <= now.tick)
-        {
+        if due_at <= now.tick {
             self.unpublished = true;
             self.shell.input(now, Input::Wake);
         }

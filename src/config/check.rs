@@ -6,6 +6,7 @@ use crate::config::settings::{Problem, Root, Settings};
 use crate::config::word::Word;
 use crate::layout::spec::{LayoutSpec, Source, StateSpec, TimeFormat, Zone};
 use crate::model::bytes::Bytes;
+use crate::policy::limits::Headroom;
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -108,7 +109,14 @@ fn root(root: &Root) -> Value {
             "max_age": root.limits.max_age.map(time),
             "max_count": root.limits.max_count,
             "measure": root.limits.measure.word(),
-            "headroom_bytes": root.limits.headroom.0,
+            "headroom": match root.limits.headroom {
+                Headroom::Auto => "auto",
+                Headroom::Fixed(_) => "fixed",
+            },
+            "headroom_bytes": match root.limits.headroom {
+                Headroom::Auto => Value::Null,
+                Headroom::Fixed(size) => size.0.into(),
+            },
         },
         "protect": {
             "active": root.protect.active,

@@ -3,8 +3,7 @@
 
 use crate::config::reader::Reader;
 use crate::config::request::RootFlags;
-use crate::model::bytes::Bytes;
-use crate::policy::limits::Limits;
+use crate::policy::limits::{Headroom, Limits};
 
 /// Reads the table and lays the flags over it.
 pub(super) fn read(table: &mut Reader<'_>, flags: &RootFlags) -> Limits {
@@ -21,15 +20,14 @@ pub(super) fn read(table: &mut Reader<'_>, flags: &RootFlags) -> Limits {
     limits
 }
 
-fn headroom(table: &mut Reader<'_>) -> Bytes {
+fn headroom(table: &mut Reader<'_>) -> Headroom {
     let automatic = table
         .find("headroom")
         .is_some_and(|found| found.value.as_str() == Some("auto"));
     if automatic {
-        table.problem("headroom", "\"auto\" is not available yet; write a size");
-        return Bytes::ZERO;
+        return Headroom::Auto;
     }
-    table.size("headroom").unwrap_or_default()
+    Headroom::Fixed(table.size("headroom").unwrap_or_default())
 }
 
 fn override_with(limits: &mut Limits, flags: &RootFlags) {
@@ -52,7 +50,7 @@ fn check(table: &mut Reader<'_>, limits: &Limits) {
         if limits.prune_to.is_some() {
             table.problem("prune_to", "means nothing without max_size");
         }
-        if limits.headroom > Bytes::ZERO {
+        if limits.headroom != Headroom::default() {
             table.problem("headroom", "means nothing without max_size");
         }
         return;
@@ -63,13 +61,13 @@ fn check(table: &mut Reader<'_>, limits: &Limits) {
             "prune_to",
             format!("{goal} is more than max_size {max_size}: it must not be above it"),
         );
-    } else if limits.headroom >= goal {
+    } else if limits.ahead() >= goal {
         // Pruning stops at the goal less headroom: that would be an empty root.
         table.problem(
             "headroom",
             format!(
                 "{} leaves nothing of {goal}; it must be smaller",
-                limits.headroom
+                limits.ahead()
             ),
         );
     }

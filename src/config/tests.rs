@@ -6,7 +6,7 @@ use crate::config::settings::{FirstStart, LogFormat, Mode, Origin, Problem, Sett
 use crate::config::{load, load_agent};
 use crate::layout::spec::{Kind, Source, TimeFormat, Zone};
 use crate::model::bytes::{Bytes, Measure};
-use crate::policy::limits::Limits;
+use crate::policy::limits::{Headroom, Limits};
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
@@ -149,7 +149,7 @@ fn everything_can_be_written() {
     assert_eq!(root.limits.max_age, Some(Duration::from_secs(30 * 86400)));
     assert_eq!(root.limits.max_count, Some(100));
     assert_eq!(root.limits.measure, Measure::Allocated);
-    assert_eq!(root.limits.headroom, Bytes::MIB);
+    assert_eq!(root.limits.headroom, Headroom::Fixed(Bytes::MIB));
     assert_eq!(root.first_start, FirstStart::Enforce);
     assert!(!root.protect.active && root.protect.keep.is_match("golden-1"));
     assert_eq!(root.protect.quiet, Duration::from_secs(2), "with a state");
@@ -270,7 +270,8 @@ fn a_wrong_limit_never_becomes_a_number() {
         ("max_size = 10\nprune_to = 11", "prune_to"),
         ("max_size = 10\nheadroom = 10", "headroom"),
         ("max_size = 10\nprune_to = 5\nheadroom = 5", "headroom"),
-        ("max_size = 10\nheadroom = \"auto\"", "headroom"),
+        ("headroom = \"auto\"", "headroom"),
+        ("max_size = 10\nheadroom = \"automatic\"", "headroom"),
         ("max_size = 10\nmeasure = \"real\"", "measure"),
         ("max_size = 10\n\"max size\" = 5", "max size"),
     ] {
@@ -280,6 +281,12 @@ fn a_wrong_limit_never_becomes_a_number() {
         let problems: Vec<_> = root.problems.iter().map(|p| p.key.clone()).collect();
         assert_eq!(problems, [format!("root.limits.{key}")], "{limits}");
     }
+    let auto = case(&format!(
+        "{PLAIN}[root.limits]\nmax_size = 10\nheadroom = \"auto\"\n"
+    ))
+    .load();
+    assert!(auto.roots[0].problems.is_empty());
+    assert_eq!(auto.roots[0].limits.headroom, Headroom::Auto);
     let settings = case(&format!("{PLAIN}[root.limits]\nmax_size = 0x10\n")).load();
     assert_eq!(settings.roots[0].limits.max_size, Some(Bytes(16)));
 }

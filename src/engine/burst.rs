@@ -14,6 +14,7 @@ use crate::model::report::{
 use crate::model::session::{Key, SessionId};
 use crate::model::time::{Now, Tick};
 use crate::policy::Draft;
+use crate::policy::limits::Headroom;
 use std::mem::discriminant;
 use std::time::Duration;
 
@@ -198,7 +199,10 @@ impl Engine {
             // The catalogue is about to shrink: what is still over is known after that.
             return;
         }
-        let unmet = draft.still_over > Bytes::ZERO || draft.still_too_many > 0;
+        // A limit that is not passed yet is met, though nothing may go ahead of it.
+        let limits = &self.rules.limits;
+        let is_ahead = limits.headroom == Headroom::Auto && !limits.is_over(usage.bytes);
+        let unmet = (draft.still_over > Bytes::ZERO && !is_ahead) || draft.still_too_many > 0;
         self.deciding.still_over = draft.still_over;
         self.deciding.blocked.clone_from(&draft.blocked);
         if unmet && !std::mem::replace(&mut self.deciding.unmet, true) {
@@ -216,6 +220,9 @@ impl Engine {
         let Report { victim, outcome } = report;
         match outcome {
             Outcome::Aside(aside) => {
+                if let Some(since) = self.deciding.since {
+                    self.pace.reacted(now.tick.since(since));
+                }
                 self.tell_deleted(now, &victim, out);
                 // The first name stands for the bytes of all: they leave together.
                 if let Some(first) = aside.first() {

@@ -117,10 +117,10 @@ impl Deciding {
 impl Engine {
     /// Whether any rule wants something now.
     pub(super) fn is_over(&self, now: Now) -> bool {
-        let limits = &self.rules.limits;
-        if limits.are_none() {
+        if self.rules.limits.are_none() {
             return false;
         }
+        let limits = self.limits();
         let usage = self.usage();
         limits.is_over(usage.bytes)
             || limits.max_count.is_some_and(|max| usage.n_sessions > max)
@@ -187,7 +187,7 @@ impl Engine {
             now,
             max_picks: max,
         };
-        draft(&self.rules.limits, question, candidates, unordered, |id| {
+        draft(&self.limits(), question, candidates, unordered, |id| {
             self.index.freed(id, measure, &mut taken)
         })
     }
@@ -382,7 +382,7 @@ impl Engine {
         if self.deciding.lock.is_none() && !self.deciding.held {
             return self.deciding.still_over;
         }
-        let limits = &self.rules.limits;
+        let limits = self.limits();
         let bytes = self.usage().bytes;
         let goal = limits.goal().filter(|_| limits.is_over(bytes));
         goal.map_or(Bytes::ZERO, |goal| bytes.saturating_sub(goal))

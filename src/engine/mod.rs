@@ -37,7 +37,8 @@ use crate::model::seen::{FileId, Seen, Signature, Stat};
 use crate::model::session::{Facts, Key, SessionId};
 use crate::model::time::{Now, Tick};
 use crate::model::watcher::{DirKey, Watch};
-use crate::policy::limits::{Limits, Protect};
+use crate::policy::limits::{Headroom, Limits, Protect};
+use crate::policy::pace::Pace;
 use anomalies::Places;
 use clock_gate::ClockGate;
 use deciding::Deciding;
@@ -211,6 +212,8 @@ pub struct Figures {
     /// The root is over a limit, and its lock cannot be had.
     pub lock: Option<LockWait>,
     pub peak: Bytes,
+    /// What is kept free ahead of the limit at present.
+    pub headroom: Bytes,
     pub guard: GuardFigures,
 }
 
@@ -243,6 +246,8 @@ pub struct Engine {
     places: Places,
     clock: ClockGate,
     guard: Guard,
+    /// Only where the headroom is to be measured.
+    pace: Pace,
     /// Names looked at while scans are under way: their chunks may be older, so that where
     /// they say something else the name is looked at once more. By the hash of the name.
     recent: HashMap<(DirId, u64), Box<[u8]>>,
@@ -276,6 +281,7 @@ impl Engine {
             places: Places::default(),
             clock: ClockGate::default(),
             guard: Guard::default(),
+            pace: Pace::default(),
             recent: HashMap::new(),
             ended_early: HashSet::new(),
             begun: HashMap::new(),
@@ -301,11 +307,12 @@ impl Engine {
             | Input::Measured(_)
             | Input::Mounted(_) => false,
         };
+        let before = self.is_growth(&input).then(|| self.counted_bytes());
         match input {
             Input::Hint(hint) => self.hint(now, hint, out),
             Input::Looked(look, seen) => self.looked(now, look, seen, out),
             Input::Astray(look) => self.astray(&look, out),
-            Input::Drained => self.drained(),
+            Input::Drained => self.drained(now),
             Input::Walked(walked) => self.walked(now, walked, out),
             Input::Read { seq, of } => self.read(now, seq, of, out),
             Input::Lock(answer) => self.locked(now, answer, out),
@@ -315,6 +322,10 @@ impl Engine {
             Input::Measured(used) => self.compare_totals(now, used, out),
             Input::Mounted(points) => self.mounted(points, out),
             Input::Wake => {}
+        }
+        if let Some(before) = before {
+            let by = self.counted_bytes().saturating_sub(before);
+            self.pace.grew(now.tick, by);
         }
         self.turn(now, out);
         if may_guard {
@@ -328,6 +339,7 @@ impl Engine {
         if self.deciding.since.is_none() {
             self.settle();
         }
+        self.pace.expire(now.tick);
         self.begin_due_scan(now, out);
         self.begin_parts(out);
         self.retry_unlisting(now, out);
@@ -339,8 +351,10 @@ impl Engine {
     }
 
     /// All hints at hand were used up: totals are to be exact now.
-    fn drained(&mut self) {
-        self.deciding.since = None;
+    fn drained(&mut self, now: Now) {
+        if let Some(since) = self.deciding.since.take() {
+            self.pace.batch_ended(since, now.tick);
+        }
         self.settle();
     }
 
@@ -361,6 +375,9 @@ impl Engine {
             Command::Accept => self.accept(out),
             Command::SetRules(rules) => {
                 self.rules = *rules;
+                if self.rules.limits.headroom != Headroom::Auto {
+                    self.pace = Pace::default();
+                }
                 self.deciding.forget_back_off();
                 // What was said under the old rules says nothing about the new ones.
                 self.deciding.forget_unmet();
@@ -387,6 +404,7 @@ impl Engine {
             self.unlisting.due(),
             self.decision_due(now),
             self.guard_due(),
+            self.pace.due(),
         ];
         due.into_iter().flatten().min()
     }
@@ -476,6 +494,7 @@ impl Engine {
             lock: self.deciding.lock.clone(),
             peak: self.deciding.peak,
             guard: self.guard_figures(),
+            headroom: self.limits().ahead(),
         }
     }
 

@@ -153,6 +153,11 @@ impl Scanning {
         self.full.is_none() && self.parts.are_none()
     }
 
+    /// Whether a full scan is under way.
+    pub(super) fn is_full(&self) -> bool {
+        self.full.is_some()
+    }
+
     pub(super) fn last(&self) -> Last {
         self.last
     }

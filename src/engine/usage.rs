@@ -1,21 +1,57 @@
 //! What the rules see: each session's standing, and the root's figures.
 
-use super::Engine;
+use super::{Engine, Input};
 use crate::index::{Known, Session, Standing};
 use crate::layout::spec::Kind;
 use crate::model::anomaly::AnomalyKind;
 use crate::model::bytes::{Bytes, Tally};
+use crate::model::place::Why;
 use crate::model::plan::Blocker;
 use crate::model::session::{SessionId, Verdict};
 use crate::model::time::{Now, Tick, UnixNanos};
+use crate::policy::limits::{Headroom, Limits};
 use crate::policy::{Hold, Usage};
 use std::time::Duration;
 
 impl Engine {
     pub(super) fn note_peak(&mut self) {
-        let bytes = self.index.totals().counted.bytes(self.rules.limits.measure);
-        let used = bytes.saturating_add(self.deciding.trash_bytes);
+        let used = self
+            .counted_bytes()
+            .saturating_add(self.deciding.trash_bytes);
         self.deciding.peak = self.deciding.peak.max(used);
+    }
+
+    pub(super) fn counted_bytes(&self) -> Bytes {
+        self.index.totals().counted.bytes(self.rules.limits.measure)
+    }
+
+    /// Whether what this input adds was written just now, and somebody wants to know how fast.
+    /// What a full scan finds came at some time.
+    pub(super) fn is_growth(&self, input: &Input) -> bool {
+        if self.rules.limits.headroom != Headroom::Auto || !self.scanning.first_done() {
+            return false;
+        }
+        match input {
+            // What a scan or the guard finds was written at some time.
+            Input::Looked(look, _) => !matches!(look.why, Why::Scan | Why::Guard),
+            Input::Walked(_) => !self.scanning.is_full(),
+            Input::Hint(_)
+            | Input::Astray(_)
+            | Input::Measured(_)
+            | Input::Mounted(_)
+            | Input::Drained
+            | Input::Read { .. }
+            | Input::Lock(_)
+            | Input::Report(_)
+            | Input::Removed(_)
+            | Input::Command(_)
+            | Input::Wake => false,
+        }
+    }
+
+    /// The limits as they are now, with the headroom that was measured.
+    pub(super) fn limits(&self) -> Limits {
+        self.rules.limits.with_measured(self.pace.headroom())
     }
 
     /// Says when the hints now coming in were first seen, for the reaction's figure.

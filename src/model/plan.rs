@@ -41,6 +41,8 @@ pub enum Because {
     TooBig {
         usage: Bytes,
         max_size: Bytes,
+        /// What is kept free ahead of it.
+        headroom: Bytes,
         goal: Bytes,
     },
 }
@@ -79,12 +81,19 @@ impl fmt::Display for Because {
             Self::TooBig {
                 usage,
                 max_size,
+                headroom,
                 goal,
-            } => write!(
-                f,
-                "the oldest while {usage} ({} bytes) are used, more than max_size {max_size}, down to {goal}",
-                usage.0
-            ),
+            } => {
+                write!(
+                    f,
+                    "the oldest while {usage} ({} bytes) are used, more than max_size {max_size}",
+                    usage.0
+                )?;
+                if *headroom > Bytes::ZERO {
+                    write!(f, " less headroom {headroom}")?;
+                }
+                write!(f, ", down to {goal}")
+            }
         }
     }
 }

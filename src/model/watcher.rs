@@ -91,6 +91,8 @@ pub trait Watcher: Send + Sync {
 pub struct Drained {
     /// When the oldest of what was drained came in; `None`: nothing was there.
     pub first_at: Option<Instant>,
+    /// Something came in, and all of it was about places that the engine does not know.
+    pub only_others: bool,
     /// The root itself was moved, removed or unmounted, perhaps.
     pub root_touched: bool,
     /// The source gives no more hints from now on, and why.

@@ -13,8 +13,47 @@ pub struct Limits {
     pub max_age: Option<Duration>,
     pub max_count: Option<u64>,
     pub measure: Measure,
-    /// Prune this much ahead of the limit.
-    pub headroom: Bytes,
+    /// How far ahead of the limit is pruned.
+    pub headroom: Headroom,
+}
+
+/// How far ahead of a limit is pruned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Headroom {
+    Fixed(Bytes),
+    /// What is written while a session leaves, as measured; nothing where nobody measures.
+    Auto,
+}
+
+impl Default for Headroom {
+    fn default() -> Self {
+        Self::Fixed(Bytes::ZERO)
+    }
+}
+
+impl Limits {
+    /// These limits where so much was found necessary ahead of `max_size`; a tenth of it is
+    /// the most. What somebody wrote as a size stays.
+    pub fn with_measured(&self, measured: Bytes) -> Self {
+        let headroom = match self.headroom {
+            Headroom::Fixed(size) => size,
+            Headroom::Auto => self
+                .max_size
+                .map_or(Bytes::ZERO, |max| measured.min(Bytes(max.0 / 10))),
+        };
+        Self {
+            headroom: Headroom::Fixed(headroom),
+            ..self.clone()
+        }
+    }
+
+    /// What is kept free ahead of `max_size`.
+    pub fn ahead(&self) -> Bytes {
+        match self.headroom {
+            Headroom::Fixed(size) => size,
+            Headroom::Auto => Bytes::ZERO,
+        }
+    }
 }
 
 /// `[root.protect]`.

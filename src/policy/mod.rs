@@ -4,6 +4,7 @@
 //! takes a session takes no newer one either.
 
 pub mod limits;
+pub mod pace;
 
 use crate::model::bytes::Bytes;
 use crate::model::plan::{Because, Blocker, Held};
@@ -97,7 +98,7 @@ impl Limits {
 
     /// Above this pruning by size begins. Exactly at it is not over it.
     pub fn threshold(&self) -> Option<Bytes> {
-        Some(self.max_size?.saturating_sub(self.headroom))
+        Some(self.max_size?.saturating_sub(self.ahead()))
     }
 
     /// Whether `bytes` are too many.
@@ -166,6 +167,7 @@ impl Walk<'_> {
                 return Wish::Take(Because::TooBig {
                     usage: saturated(self.bytes),
                     max_size,
+                    headroom: self.limits.ahead(),
                     goal,
                 });
             }

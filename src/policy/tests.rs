@@ -1,6 +1,7 @@
 //! Laws of `draft` over random input, and the promises' corner cases as tables.
 
 use super::*;
+use crate::policy::limits::Headroom;
 use chrono::TimeDelta;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
@@ -89,7 +90,7 @@ fn exactly_at_the_limit_is_not_over_it() {
     assert_eq!(gone(&by_size(29, Some(15)), &[10, 10, 10], 0), [0, 1]);
     assert_eq!(gone(&by_size(29, Some(20)), &[10, 10, 10], 0), [0]);
     let ahead = Limits {
-        headroom: Bytes(10),
+        headroom: Headroom::Fixed(Bytes(10)),
         ..by_size(30, None)
     };
     assert_eq!(gone(&ahead, &[10, 10], 0), [0; 0]);
@@ -237,7 +238,7 @@ prop_compose! {
             prune_to: goal.map(Bytes),
             max_count: count,
             max_age: age.map(|minutes| Duration::from_secs(60 * minutes)),
-            headroom: Bytes(headroom),
+            headroom: Headroom::Fixed(Bytes(headroom)),
             ..Limits::default()
         }
     }
@@ -294,6 +295,27 @@ proptest! {
         prop_assert_eq!(draft.still_over, over);
         let reasons: u64 = draft.blocked.iter().map(|(_, held)| held.bytes.0).sum();
         prop_assert!(reasons >= over.0, "{draft:?}");
+    }
+
+    /// What was measured never prunes further down than itself, nor than a tenth of the limit,
+    /// and never when the root is below both.
+    #[test]
+    fn measured_headroom_is_bounded(all in candidates(), limits in limits(), measured in 0..400u64) {
+        let auto = Limits { headroom: Headroom::Auto, ..limits };
+        prop_assert_eq!(auto.with_measured(Bytes::ZERO).threshold(), auto.max_size);
+        let by_size = Limits { max_age: None, max_count: None, prune_to: None, ..auto };
+        let now = by_size.with_measured(Bytes(measured));
+        let Some(max) = now.max_size else {
+            prop_assert_eq!(now.ahead(), Bytes::ZERO);
+            return Ok(());
+        };
+        prop_assert!(now.ahead() <= Bytes(measured) && now.ahead().0 <= max.0 / 10);
+        let draft = drafted(&now, &all, 0, usize::MAX);
+        let mut used = usage(&all, 0).bytes;
+        for pick in &draft.picks {
+            prop_assert!(used.0 > max.0 - max.0 / 10 && used.0 > max.0.saturating_sub(measured));
+            used = used.saturating_sub(pick.freed);
+        }
     }
 
     /// Picking by portions is picking at once.

@@ -254,7 +254,8 @@ impl Hints for FanotifyHints {
         if !self.hear_news(into) || self.n_filled == 0 {
             return drained;
         }
-        drained.first_at = Some(Instant::now());
+        // Most of what a busy file system tells may be about others: that is no batch.
+        let (read_at, n_before) = (Instant::now(), into.len());
         let mut rest = &self.buffer[..self.n_filled];
         loop {
             match event::next(&mut rest) {
@@ -269,6 +270,8 @@ impl Hints for FanotifyHints {
             }
         }
         self.n_filled = 0;
+        drained.only_others = into.len() == n_before;
+        drained.first_at = (!drained.only_others).then_some(read_at);
         drained
     }
 }
