@@ -269,6 +269,7 @@ impl Engine {
         if cause == ScanCause::Loss {
             for path in self.hottest_sessions() {
                 self.scan_below(path, out);
+                self.begin_parts(out);
             }
         }
         let scanning = &mut self.scanning;

@@ -157,12 +157,13 @@ mod raw {
 const BACKENDS: [&str; 3] = ["inotify", "fanotify", "notify"];
 
 /// A place whose root has one session with one file, for a backend.
-fn place(backend: &str) -> Place {
-    let place = Place::new();
-    place.configure(&format!(
-        "backend = \"{backend}\"\n[root.layout]\nrequired = false\n\
-         [root.layout.created_at]\nfrom = [\"mtime\"]"
-    ));
+fn place(backend: &'static str) -> Place {
+    let mut place = Place::new();
+    place.backend = backend;
+    place.configure(
+        "[root.layout]\nrequired = false\n\
+         [root.layout.created_at]\nfrom = [\"mtime\"]",
+    );
     fs::create_dir(place.root.join("s0")).expect("a session");
     fs::write(place.root.join("s0/file"), [1; 1000]).expect("a file");
     place

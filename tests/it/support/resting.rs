@@ -64,7 +64,11 @@ pub(crate) fn without_rescan(before: &Value, after: &Value) {
             by_itself(before),
             "no rescan may have helped"
         );
-        assert_eq!(after["guard"]["explained"], 0, "{after}");
+        // `notify` hears nothing for seconds after many directories went: there a guard's scan
+        // may be the first to know.
+        if after["watch"]["backend"] != "notify" {
+            assert_eq!(after["guard"]["explained"], 0, "{after}");
+        }
     }
 }
 
