@@ -174,29 +174,32 @@ impl Engine {
     }
 
     /// What no rule may take, and why; time and locks apart.
-    fn standing_of(&self, session: &Session) -> Standing {
+    fn standing_of(&self, id: SessionId, session: &Session) -> Standing {
         let anomalous = !session.known
             || session.created.is_none()
             || session.verdict != Verdict::Certain
             || !session.obstacles.is_empty()
             || session.anomalies.contains(AnomalyKind::BadId)
             || (self.rules.layout.kind() == Kind::Catalog
-                && (session.tally.n_files == 0 || self.has_unusable_blob(session)));
+                && (session.n_files() == 0 || self.has_unusable_blob(id)));
         if anomalous {
             return Standing::Fixed(Blocker::Anomalous);
         }
         if self.rules.protect.active && session.phase.protects() {
             return Standing::Fixed(Blocker::Active);
         }
-        let id = String::from_utf8_lossy(self.rules.layout.id(&session.key));
-        if !self.rules.protect.keep.is_empty() && self.rules.protect.keep.is_match(&*id) {
-            return Standing::Fixed(Blocker::Pinned);
+        if !self.rules.protect.keep.is_empty() {
+            let key = self.index.key(id);
+            let id = String::from_utf8_lossy(self.rules.layout.id(&key));
+            if self.rules.protect.keep.is_match(&*id) {
+                return Standing::Fixed(Blocker::Pinned);
+            }
         }
         Standing::Removable
     }
 
-    fn has_unusable_blob(&self, session: &Session) -> bool {
-        session.blobs.iter().any(|blob| {
+    fn has_unusable_blob(&self, id: SessionId) -> bool {
+        self.index.blobs(id).iter().any(|blob| {
             matches!(
                 self.index.find(self.index.root(), blob),
                 Some(Known::Dir { .. } | Known::Other { .. })
@@ -207,7 +210,7 @@ impl Engine {
     /// Judges a session anew after something about it changed.
     pub(super) fn restand(&mut self, id: SessionId) {
         if let Some(session) = self.index.session(id) {
-            let standing = self.standing_of(session);
+            let standing = self.standing_of(id, session);
             self.index.set_standing(id, standing);
         }
     }
@@ -260,7 +263,7 @@ impl Engine {
         self.rules
             .group
             .as_ref()
-            .is_none_or(|group| session.group.as_ref() == Some(group))
+            .is_none_or(|group| self.index.group(session) == Some(group))
     }
 
     /// The figures the rules see.
@@ -438,7 +441,7 @@ impl Engine {
                     dev: root.id.dev,
                     ino: self.index.dir_ino(dir)?,
                 },
-                proofs: session.proofs.to_vec(),
+                proofs: self.index.proofs(session),
             },
             Kind::Catalog => Body::Blobs {
                 blobs: self.index.present_blobs(pick.session, root.id.dev),
@@ -446,15 +449,16 @@ impl Engine {
                     name: self.rules.layout.catalogue()?.into(),
                     // Owners rewrite it for every save: only where an entry has a state can
                     // that turn a session into one that must stay.
-                    signature: (self.rules.layout.spec().state)
+                    mark: (self.rules.layout.spec().state)
                         .as_ref()
-                        .and_then(|_| self.reading.catalogue_signature()),
+                        .and_then(|_| self.reading.catalogue_signature())
+                        .map(|signature| signature.mark()),
                 },
             },
         };
         Some(Victim {
             session: pick.session,
-            key: session.key.clone(),
+            key: self.index.key(pick.session),
             path: self.index.path(dir)?,
             body,
             freed: pick.freed,
@@ -672,7 +676,7 @@ impl Engine {
                 .index
                 .oldest_first()
                 .take(MAX_NAMED)
-                .map(|(_, _, s)| s.key.clone());
+                .map(|(id, _, _)| self.index.key(id));
             out.push(Effect::Tell(Fact::PruneSummary(Summary {
                 before: burst.before,
                 after: usage.bytes,
@@ -913,7 +917,7 @@ impl Engine {
                 self.scan_below(self.index.session_path(id), out);
             }
         }
-        let blobs = self.index.session(id).map_or(&[][..], |s| &s.blobs);
+        let blobs = self.index.blobs(id);
         let root = self.index.root();
         let looks = blobs.iter().map(|blob| Look::new(root, blob, Why::Again));
         out.extend(looks.map(Effect::Look));

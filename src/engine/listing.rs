@@ -1,7 +1,7 @@
 //! What walks bring: evidence for every name of a directory.
 
 use super::{Effect, Engine};
-use crate::index::{Known, Owner};
+use crate::index::{Known, Listed, Owner};
 use crate::model::anomaly::AnomalyKind;
 use crate::model::bytes::Bytes;
 use crate::model::listing::{Listing, ScanId, Unlisted, Walked, Watched};
@@ -128,7 +128,7 @@ impl Engine {
         believe: bool,
         out: &mut Vec<Effect>,
     ) {
-        let (hash, known) = self.index.listed(dir, name, scan.0);
+        let mut listed = self.index.listed(dir, name, scan.0);
         let stat = match seen {
             Seen::There(stat) => stat,
             Seen::Gone => return,
@@ -140,6 +140,14 @@ impl Engine {
                 return;
             }
         };
+        if self.is_twin(dir, &listed, stat) && self.index.part_twins(dir, name) {
+            // Should a name have been listed twice after all, another listing will tell.
+            if let Some(path) = self.index.path(dir) {
+                self.scan_below(path, out);
+            }
+            listed = self.index.listed(dir, name, scan.0);
+        }
+        let Listed { hash, known, .. } = listed;
         match known {
             Some(known) if self.agrees(known, stat) && !self.is_foreign(stat) => {
                 self.confirmed(dir, name, known, stat, now, out);
@@ -156,6 +164,17 @@ impl Engine {
                 }
             }
         }
+    }
+
+    /// Whether an entry that a listing names for the second time is another's: two names have
+    /// one hash. Not where somebody looked meanwhile, then the listing is only older.
+    fn is_twin(&self, dir: DirId, listed: &Listed, stat: &Stat) -> bool {
+        let is_other = match listed.known {
+            None => false,
+            Some(Known::File { ino, linked, .. }) => linked || ino != stat.id.ino,
+            Some(Known::Dir { ino, .. } | Known::Other { ino }) => ino != stat.id.ino,
+        };
+        listed.again && is_other && !self.is_recent(dir, listed.hash)
     }
 
     fn is_recent(&self, dir: DirId, hash: u64) -> bool {

@@ -11,7 +11,6 @@ use crate::model::place::{DirId, Look, Why};
 use crate::model::seen::{FileKind, Seen, Stat};
 use crate::model::session::SessionId;
 use crate::model::time::{Now, UnixNanos};
-use std::sync::Arc;
 
 /// The agent's own directory in a root.
 const CONTROL: &[u8] = b".housekeeper";
@@ -361,8 +360,7 @@ impl Engine {
                 if !self.make_room(dir, name, stat, out) {
                     return None;
                 }
-                let key = Arc::from(path.as_bytes());
-                let (session, _) = self.index.begin_tree(dir, name, stat, key);
+                let (session, _) = self.index.begin_tree(dir, name, stat);
                 self.note_write(session, stat, now, why);
                 Some(path)
             }

@@ -24,7 +24,7 @@ use crate::model::hint::Hint;
 use crate::model::listing::{ScanId, ScanOrder, Walked};
 use crate::model::path::RelPath;
 use crate::model::place::{DirId, Look};
-use crate::model::plan::{Proof, Victim};
+use crate::model::plan::{ReadAs, Victim};
 use crate::model::report::{AsideName, LockTry, Removed, Report};
 use crate::model::seen::{Seen, Signature, Stat};
 use crate::model::session::{Facts, Key, SessionId};
@@ -80,7 +80,7 @@ pub enum ReadOf {
     Session {
         session: SessionId,
         facts: Facts,
-        proofs: Vec<Proof>,
+        proofs: Vec<ReadAs>,
     },
     Catalogue {
         signature: Option<Signature>,
@@ -378,7 +378,7 @@ impl Engine {
             self.recent.clear();
         }
         self.recent
-            .insert((dir, self.index.name_hash(name)), name.into());
+            .insert((dir, self.index.name_hash(dir, name)), name.into());
     }
 
     /// Orders a walk of a directory with everything below it.

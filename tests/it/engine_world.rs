@@ -141,7 +141,7 @@ fn an_inode_number_used_again_is_another_session() {
     let id = index.session_by_key(b"a").expect("a session");
     let session = index.session(id).expect("a session");
     assert_ne!(session.standing, Standing::Removable);
-    assert_eq!(session.tally.n_files, 0);
+    assert_eq!(session.n_files(), 0);
     world.rest();
     world.check_rest();
 }
