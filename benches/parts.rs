@@ -135,13 +135,18 @@ fn engine(n_sessions: u64) -> Engine {
 }
 
 fn look(c: &mut Criterion) {
-    let mut engine = engine(20_000);
+    look_among(c, 20_000, "hint to index, 200 000 files");
+    look_among(c, 200_000, "hint to index, 2 000 000 files");
+}
+
+fn look_among(c: &mut Criterion, n_sessions: u64, title: &str) {
+    let mut engine = engine(n_sessions);
     let mut out = Vec::new();
     let mut size = 4096;
     let mut number = 0u64;
-    c.bench_function("hint to index, 200 000 files", |b| {
+    c.bench_function(title, |b| {
         b.iter(|| {
-            number = (number + 7919) % 20_000;
+            number = (number + 7919) % n_sessions;
             size += 1;
             let path = format!("s{number:07}/f3").into_bytes().into_boxed_slice();
             engine.handle(now(), Input::Hint(Hint::Name(path)), &mut out);

@@ -141,7 +141,9 @@ impl Engine {
             }
         };
         if self.is_twin(dir, &listed, stat) && self.index.part_twins(dir, name) {
-            // Should a name have been listed twice after all, another listing will tell.
+            // Whose the entry is, another listing will tell, also should it be nobody's: a name
+            // may be listed twice. What is gone meanwhile is not counted, which is the safe side.
+            self.index.forget_hash(dir, listed.hash);
             if let Some(path) = self.index.path(dir) {
                 self.scan_below(path, out);
             }
@@ -158,6 +160,9 @@ impl Engine {
                 }
             }
             Some(_) | None => {
+                if !listed.again && is_another(known, stat) {
+                    self.note_disagreeing(dir, hash);
+                }
                 let deferred = self.scanning.defers(scan) && self.scanning.dispute(dir, name);
                 if !deferred {
                     self.look_for_scan(dir, name, out);
@@ -169,12 +174,25 @@ impl Engine {
     /// Whether an entry that a listing names for the second time is another's: two names have
     /// one hash. Not where somebody looked meanwhile, then the listing is only older.
     fn is_twin(&self, dir: DirId, listed: &Listed, stat: &Stat) -> bool {
-        let is_other = match listed.known {
-            None => false,
-            Some(Known::File { ino, linked, .. }) => linked || ino != stat.id.ino,
-            Some(Known::Dir { ino, .. } | Known::Other { ino }) => ino != stat.id.ino,
+        let is_linked = match listed.known {
+            Some(Known::File { linked, .. }) => linked,
+            Some(Known::Other { .. }) => false,
+            // The index knows the names of directories.
+            Some(Known::Dir { .. }) | None => return false,
         };
-        listed.again && is_other && !self.is_recent(dir, listed.hash)
+        listed.again
+            && (is_linked
+                || is_another(listed.known, stat)
+                || self.disagreeing.contains(&(dir, listed.hash)))
+            && !self.is_recent(dir, listed.hash)
+    }
+
+    /// At the bound all are forgotten: two names with one hash are then found by the next scan.
+    fn note_disagreeing(&mut self, dir: DirId, hash: u64) {
+        if self.disagreeing.len() >= super::MAX_RECENT {
+            self.disagreeing.clear();
+        }
+        self.disagreeing.insert((dir, hash));
     }
 
     fn is_recent(&self, dir: DirId, hash: u64) -> bool {
@@ -305,4 +323,13 @@ impl Engine {
             _ => false,
         }
     }
+}
+
+/// Whether what the index has for a name is another inode than what was seen.
+fn is_another(known: Option<Known>, stat: &Stat) -> bool {
+    known.is_some_and(|known| match known {
+        Known::File { ino, .. } | Known::Dir { ino, .. } | Known::Other { ino } => {
+            ino != stat.id.ino
+        }
+    })
 }

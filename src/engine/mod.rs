@@ -188,6 +188,8 @@ pub struct Engine {
     /// Names looked at while scans are under way: their chunks may be older, so that where
     /// they say something else the name is looked at once more. By the hash of the name.
     recent: HashMap<(DirId, u64), Box<[u8]>>,
+    /// Entries that a listing under way found to be another inode's.
+    disagreeing: HashSet<(DirId, u64)>,
     /// Watches that ended before the listing that came with them was heard.
     ended_early: HashSet<u64>,
     n_losses: u64,
@@ -202,16 +204,27 @@ impl Engine {
     /// A new engine that knows nothing. `known`: whether the root passed its first start
     /// before. `removed`: ids that were taken out of the catalogue before.
     pub fn new(rules: Rules, known: bool, removed: impl IntoIterator<Item = Key>) -> Self {
+        Self::over(Index::new(), rules, known, removed)
+    }
+
+    /// The same, with an empty index of a kind of its own.
+    pub fn over(
+        index: Index,
+        rules: Rules,
+        known: bool,
+        removed: impl IntoIterator<Item = Key>,
+    ) -> Self {
         Self {
             deciding: Deciding::new(known),
             reading: Reading::new(removed),
             rules,
-            index: Index::new(),
+            index,
             root: None,
             scanning: Scanning::default(),
             places: Places::default(),
             clock: ClockGate::default(),
             recent: HashMap::new(),
+            disagreeing: HashSet::new(),
             ended_early: HashSet::new(),
             n_losses: 0,
             stopped: false,

@@ -289,6 +289,7 @@ impl Engine {
     fn forget_recent(&mut self) {
         if self.scanning.is_quiet() {
             self.recent = HashMap::new();
+            self.disagreeing = HashSet::new();
             self.ended_early.clear();
         }
     }

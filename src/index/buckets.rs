@@ -181,11 +181,6 @@ impl<T: Item> Buckets<T> {
     pub(super) fn lists_mut(&mut self) -> impl Iterator<Item = &mut List<T>> {
         self.lists.iter_mut()
     }
-
-    #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
-        self.n_items
-    }
 }
 
 #[cfg(test)]
@@ -222,7 +217,7 @@ mod tests {
                     table.insert(item);
                 }
             }
-            prop_assert_eq!(table.len(), model.len());
+            prop_assert_eq!(table.n_items, model.len());
             let held: BTreeSet<u32> = table.iter().copied().collect();
             for item in &model {
                 prop_assert!(table.list(item.address()).items().contains(item));

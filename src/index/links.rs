@@ -166,11 +166,6 @@ impl Homes {
         let near = self.0.list(tag).items().iter();
         near.filter(|home| home.tag == tag).copied().collect()
     }
-
-    #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
-        self.0.len()
-    }
 }
 
 /// Where directories are, by inode: 8 bytes each. Names come first here, an inode is compared

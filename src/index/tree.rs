@@ -169,9 +169,15 @@ impl Index {
     }
 
     pub fn find(&self, dir: DirId, name: &[u8]) -> Option<Known> {
-        let node = self.dir(dir)?;
-        let entry = node.table.get(self.hash_in(dir.slot, name))?;
-        Some(self.known(entry.what(&self.wides)))
+        self.dir(dir)?;
+        let hash = self.hash_in(dir.slot, name);
+        let what = self.what_at(dir.slot, hash)?;
+        (!self.is_anothers(what, name)).then(|| self.known(what))
+    }
+
+    /// Whether an entry is a directory of another name, which only has the hash of this one.
+    fn is_anothers(&self, what: What, name: &[u8]) -> bool {
+        matches!(what, What::Dir(slot) if self.dirs[slot as usize].name.as_bytes() != name)
     }
 
     fn known(&self, what: What) -> Known {
@@ -203,6 +209,19 @@ impl Index {
         twins
             .and_then(|twins| twins.get(name))
             .map_or(hash, |twin| *twin)
+    }
+
+    /// The hash under which a directory will have a name: where that of the name is a
+    /// directory's of another name, it gets one of its own.
+    fn hash_for(&mut self, dir: DirId, name: &[u8]) -> u64 {
+        let hash = self.hash_in(dir.slot, name);
+        match self.what_at(dir.slot, hash) {
+            Some(what) if self.is_anothers(what, name) => {
+                self.part_twins(dir, name);
+                self.hash_in(dir.slot, name)
+            }
+            Some(_) | None => hash,
+        }
     }
 
     /// Two names of a directory have one hash: from now on this one has another. Whatever the
@@ -268,7 +287,7 @@ impl Index {
         {
             return;
         }
-        let at = (dir.slot, self.hash_in(dir.slot, name));
+        let at = (dir.slot, self.hash_for(dir, name));
         let old = self.owner_at(at.0, at.1);
         if old == owner {
             return;
@@ -384,7 +403,7 @@ impl Index {
         if self.dir(dir).is_none() {
             return;
         }
-        let at = (dir.slot, self.hash_in(dir.slot, name));
+        let at = (dir.slot, self.hash_for(dir, name));
         let old = self.what_at(at.0, at.1);
         debug_assert!(!matches!(old, Some(What::Dir(_))));
         let owner = self.owner_at(at.0, at.1);
@@ -420,7 +439,7 @@ impl Index {
         if self.dir(dir).is_none() {
             return;
         }
-        let at = (dir.slot, self.hash_in(dir.slot, name));
+        let at = (dir.slot, self.hash_for(dir, name));
         if let Some(old) = self.what_at(at.0, at.1) {
             self.uncount(self.owner_at(at.0, at.1), at, old);
         }
@@ -431,6 +450,7 @@ impl Index {
     pub fn put_dir(&mut self, parent: DirId, name: &[u8], stat: &Stat, owner: DirOwner) -> DirId {
         debug_assert!(self.has_dir(parent) && self.find(parent, name).is_none());
         let ino = stat.id.ino;
+        let hash = self.hash_for(parent, name);
         let slot = self.free_dirs.pop().unwrap_or_else(|| {
             self.dirs.push(Dir::new(0, 0, b"", 0));
             // 32 bits are enough for 4 thousand million directories: memory ends before.
@@ -440,7 +460,6 @@ impl Index {
         let dir = Dir::new(generation, parent.slot, name, ino);
         self.dirs[slot as usize] = dir.born(stat.btime).owned_by(owner);
         self.by_ino.insert(ino, slot);
-        let hash = self.hash_in(parent.slot, name);
         self.put(parent.slot, hash, What::Dir(slot));
         DirId { slot, generation }
     }
@@ -475,6 +494,7 @@ impl Index {
         }
         let hash = self.hash_in(dir.slot, name);
         match self.what_at(dir.slot, hash) {
+            Some(what) if self.is_anothers(what, name) => Dropped::default(),
             Some(What::Dir(slot)) => self.drop_dir(slot),
             Some(_) => {
                 self.remove_name(dir.slot, hash);
@@ -566,19 +586,22 @@ impl Index {
             known: None,
             again: false,
         };
-        let Some(node) = self.dir_mut(dir) else {
+        if self.dir(dir).is_none() {
+            return listed;
+        }
+        let Some(what) = self.what_at(dir.slot, hash) else {
             return listed;
         };
+        if self.is_anothers(what, name) {
+            return listed;
+        }
+        let node = &mut self.dirs[dir.slot as usize];
         let is_current = node.scan() == scan;
-        let Some(entry) = node.table.get_mut(hash) else {
-            return listed;
-        };
-        if is_current {
+        if is_current && let Some(entry) = node.table.get_mut(hash) {
             listed.again = entry.is_marked();
             entry.mark();
         }
-        let entry = *entry;
-        listed.known = Some(self.known(entry.what(&self.wides)));
+        listed.known = Some(self.known(what));
         listed
     }
 
