@@ -2,10 +2,11 @@
 //! agent at many files over an empty one, and what an idle agent wakes up for.
 //!
 //! `cargo bench --bench scan [-- --files 500000 --sessions 20000 --rounds 5 --memory 1000000
-//! --memory-sessions 100000]`; `--rounds 0` leaves the scans out.
+//! --memory-sessions 100000]`; `--rounds 0` leaves the scans out, and `--index 100000` all but
+//! the index.
 //!
 //! Memory is measured in two shapes: so many sessions, and half as many. First the index by
-//! itself, in this process, then a whole agent with its watches.
+//! itself, then a whole agent with its watches.
 
 #![expect(
     clippy::print_stdout,
@@ -80,8 +81,7 @@ fn scan(place: &str, base: &Path) -> bool {
 /// The budget for resident bytes a file, everything included.
 const BUDGET: f64 = 48.0;
 
-/// Resident bytes a file of an index alone, given back pages included. In this process, so it
-/// comes first.
+/// Resident bytes a file of an index alone, in this process.
 fn index_memory(n_files: usize, n_sessions: usize) {
     let before = resident_bytes(std::process::id());
     let begun = Instant::now();
@@ -95,12 +95,40 @@ fn index_memory(n_files: usize, n_sessions: usize) {
         after.saturating_sub(before) as f64 / n_files as f64,
         took.as_secs_f64() * 1e9 / n_files as f64
     );
-    drop(index);
+    second_names(index);
 }
 
-/// An index of sessions with facts, each of whose directories was listed.
-fn index(n_files: usize, n_sessions: usize) -> Index {
-    let stat = |ino: u64, kind| Stat {
+/// What it costs to find the first name of a file that gets a second one: the first time the
+/// whole index is gone over, then it is looked up.
+fn second_names(mut index: Index) {
+    let dir = index.dir_of_ino(1).expect("a first session");
+    let link = |index: &mut Index, number: u64| {
+        let stat = Stat {
+            n_links: 2,
+            ..stat(number + 2, FileKind::File)
+        };
+        index.put_file(dir, format!("link{number}").as_bytes(), &stat);
+        let begun = Instant::now();
+        index.settle_links();
+        assert!(!index.has_unsettled_links());
+        begun.elapsed()
+    };
+    let n_files = index.totals().counted.n_files;
+    let before = resident_bytes(std::process::id());
+    let first = link(&mut index, 0);
+    let grown = resident_bytes(std::process::id()).saturating_sub(before);
+    let next = link(&mut index, 1);
+    assert_eq!(index.totals().counted.n_files, n_files, "each inode once");
+    println!(
+        "second names: the first takes {:.1} ms and {:.1} bytes a file, the next {:.1} us",
+        first.as_secs_f64() * 1e3,
+        grown as f64 / n_files as f64,
+        next.as_secs_f64() * 1e6
+    );
+}
+
+fn stat(ino: u64, kind: FileKind) -> Stat {
+    Stat {
         id: FileId { dev: 1, ino },
         mount: 1,
         kind,
@@ -110,7 +138,11 @@ fn index(n_files: usize, n_sessions: usize) -> Index {
         mtime: UnixNanos(1),
         ctime: UnixNanos(1),
         btime: Some(UnixNanos(1)),
-    };
+    }
+}
+
+/// An index of sessions with facts, each of whose directories was listed.
+fn index(n_files: usize, n_sessions: usize) -> Index {
     let mut index = Index::new();
     let root = index.root();
     let mut ino = 1;
@@ -224,9 +256,19 @@ fn idle_wakeups(pid: u32) -> u64 {
 fn main() {
     let n_files = option("--memory", 1_000_000usize);
     let n_sessions = option("--memory-sessions", 100_000usize);
+    let of_index = option("--index", 0usize);
+    if of_index > 0 {
+        return index_memory(n_files, of_index);
+    }
     let shapes = [n_sessions, n_sessions / 2];
+    let this = std::env::current_exe().expect("this program");
     for n_sessions in shapes {
-        index_memory(n_files, n_sessions);
+        // In a process of its own: no memory was used before.
+        let mut child = Command::new(&this);
+        child.args(["--memory", &n_files.to_string()]);
+        child.args(["--index", &n_sessions.to_string()]);
+        let status = child.status().expect("it starts");
+        assert!(status.success(), "{child:?}");
     }
     let mut held = true;
     if option("--rounds", 5usize) > 0 {

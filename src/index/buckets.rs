@@ -104,6 +104,24 @@ impl<T: Item> Buckets<T> {
         Self { lists, n_items: 0 }
     }
 
+    /// A table of many items at once, each bucket just as long as it has to be. `each` gives
+    /// them all, two times the same.
+    pub(super) fn of(n_items: usize, each: impl Fn(&mut dyn FnMut(T))) -> Self {
+        let mut table = Self::with_capacity(n_items);
+        let mut left = vec![0usize; table.lists.len()];
+        each(&mut |item| left[table.at(item.address())] += 1);
+        for (list, n) in table.lists.iter_mut().zip(&left) {
+            list.resize(*n);
+        }
+        each(&mut |item| {
+            let at = table.at(item.address());
+            left[at] -= 1;
+            table.lists[at].0[left[at]] = item;
+            table.n_items += 1;
+        });
+        table
+    }
+
     /// The bucket of an address: its low bits, one fewer where that bucket is still to come.
     fn at(&self, address: u32) -> usize {
         let n = self.lists.len();
@@ -223,6 +241,23 @@ mod tests {
                 prop_assert!(table.list(item.address()).items().contains(item));
             }
             prop_assert_eq!(held, model);
+        }
+    }
+
+    #[test]
+    fn a_table_of_many_at_once_is_like_any_other() {
+        for n in [0, 1, 1000] {
+            let each = |give: &mut dyn FnMut(u32)| (0..n).for_each(give);
+            let mut table = Buckets::of(n as usize / 2, each);
+            assert_eq!(
+                (table.n_items, table.iter().count()),
+                (n as usize, n as usize)
+            );
+            (n..n + 1000).for_each(|item| table.insert(item));
+            for item in 0..n + 1000 {
+                let removed = table.remove(item.address(), |other| *other == item);
+                assert_eq!(removed, Some(item));
+            }
         }
     }
 

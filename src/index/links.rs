@@ -146,8 +146,12 @@ impl Item for Home {
 pub(super) struct Homes(Buckets<Home>);
 
 impl Homes {
-    pub(super) fn with_capacity(n_files: usize) -> Self {
-        Self(Buckets::with_capacity(n_files))
+    /// Those of so many files, about. `each` tells inode, directory and hash of all of them, two
+    /// times the same.
+    pub(super) fn all(n_files: usize, each: impl Fn(&mut dyn FnMut(u64, u32, u64))) -> Self {
+        Self(Buckets::of(n_files, |give| {
+            each(&mut |ino, dir, hash| give(Home::new(ino, dir, hash)));
+        }))
     }
 
     pub(super) fn insert(&mut self, ino: u64, dir: u32, hash: u64) {

@@ -105,8 +105,8 @@ impl Table {
 
 #[cfg(test)]
 mod tests {
-    use super::super::entry::{What, Wides};
     use super::*;
+    use crate::index::entry::{What, Wides};
 
     #[test]
     fn a_table_is_two_words() {

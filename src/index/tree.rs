@@ -738,15 +738,15 @@ impl Index {
 
     fn find_homes(&self) -> Homes {
         let n_files = self.totals.counted.n_files + self.totals.unowned.n_files;
-        let mut homes = Homes::with_capacity(usize::try_from(n_files).unwrap_or(0));
-        for (slot, dir) in self.dirs.iter().enumerate() {
-            for entry in dir.table.iter() {
-                if let What::File { ino, .. } = entry.what(&self.wides) {
-                    homes.insert(ino, slot as u32, entry.hash());
+        Homes::all(usize::try_from(n_files).unwrap_or(0), |give| {
+            for (slot, dir) in self.dirs.iter().enumerate() {
+                for entry in dir.table.iter() {
+                    if let What::File { ino, .. } = entry.what(&self.wides) {
+                        give(ino, slot as u32, entry.hash());
+                    }
                 }
             }
-        }
-        homes
+        })
     }
 
     pub fn has_unsettled_links(&self) -> bool {
