@@ -12,12 +12,13 @@ use crate::agent::mailbox::{Inbox, Outbox, mailbox};
 use crate::disk::catalogue_edit;
 use crate::disk::remove;
 use crate::disk::tree::Tree;
-use crate::disk::walk::walk;
+use crate::disk::walk::{Aides, walk};
 use crate::engine::{Input, ReadOrder};
 use crate::layout::{Layout, catalog};
 use crate::model::listing::ScanOrder;
 use crate::model::path::RelPath;
 use crate::model::report::{AsideName, Removed, Unlist};
+use crate::model::seen::Stat;
 use crate::model::session::Key;
 use crate::model::time::Clock;
 use crate::model::watcher::Watch;
@@ -25,6 +26,7 @@ use crate::model::watcher::Watcher;
 use crate::prune::intent::{Intent, Work};
 use crate::watch::dirty::Waker;
 use crossbeam_channel::{Sender, unbounded};
+use rustix::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::JoinHandle;
@@ -234,15 +236,18 @@ impl Shop {
             Looking::Scan(order) => {
                 // A new directory is small; a whole root is spread over the cores.
                 let n_threads = if order.at.is_root() { N_LOOKERS } else { 1 };
+                let (tree, layout, clock) = (&self.tree, &self.layout, &*self.clock);
+                let gather = |path: &RelPath, dir: BorrowedFd<'_>, stat: &Stat| {
+                    documents::gather(tree, layout, clock, path, dir, stat)
+                };
                 let watcher = self.watcher();
-                walk(
-                    &self.tree,
-                    &order,
-                    watcher.as_deref(),
-                    n_threads,
-                    &self.stop,
-                    &|walked| self.answer(Input::Walked(walked)),
-                );
+                let aides = Aides {
+                    watcher: watcher.as_deref(),
+                    gather: Some(&gather),
+                };
+                walk(tree, &order, aides, n_threads, &self.stop, &|walked| {
+                    self.answer(Input::Walked(walked))
+                });
             }
             Looking::Read(order) => {
                 self.answer(documents::read(

@@ -98,7 +98,8 @@ pub enum Input {
     Looked(Look, Seen),
     /// All hints at hand were handled.
     Drained,
-    Walked(Walked),
+    /// In the order in which it was seen.
+    Walked(Vec<Walked>),
     Read {
         seq: u64,
         of: ReadOf,
@@ -235,7 +236,11 @@ impl Engine {
             Input::Hint(hint) => self.hint(now, hint, out),
             Input::Looked(look, seen) => self.looked(now, look, seen, out),
             Input::Drained => self.drained(),
-            Input::Walked(walked) => self.walked(now, walked, out),
+            Input::Walked(walked) => {
+                for walked in walked {
+                    self.walked(now, walked, out);
+                }
+            }
             Input::Read { seq, of } => self.read(now, seq, of, out),
             Input::Lock(answer) => self.locked(now, answer, out),
             Input::Report(report) => self.reported(now, *report, out),
@@ -396,6 +401,7 @@ impl Engine {
     /// Orders a walk of a directory with everything below it.
     fn scan_below(&mut self, at: RelPath, out: &mut Vec<Effect>) {
         let id: ScanId = self.scanning.begin_part();
-        out.push(Effect::Scan(ScanOrder { id, at }));
+        let reads = true;
+        out.push(Effect::Scan(ScanOrder { id, at, reads }));
     }
 }
