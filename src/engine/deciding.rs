@@ -248,7 +248,10 @@ impl Engine {
     }
 
     fn may_decide(&self) -> bool {
-        let sure = !self.scanning.is_suspect() || self.scanning.fresh_totals;
+        // Where nobody gives hints what others removed since the last scan still counts: nothing
+        // may go for bytes that are gone already.
+        let is_heard = !self.scanning.is_suspect() && !self.scanning.polls;
+        let sure = is_heard || self.scanning.fresh_totals;
         self.scanning.first_done()
             && sure
             && !self.stopped

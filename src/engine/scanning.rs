@@ -75,6 +75,8 @@ pub(super) struct Scanning {
     pub(super) polls: bool,
     /// It was told that directories have no watch.
     told_unwatched: bool,
+    /// Since when there are directories without a watch.
+    unwatched_since: Option<Tick>,
 }
 
 impl Default for Scanning {
@@ -97,6 +99,7 @@ impl Default for Scanning {
             n_anomalies: 0,
             polls: false,
             told_unwatched: false,
+            unwatched_since: None,
         }
     }
 }
@@ -209,20 +212,31 @@ impl Scanning {
     }
 
     /// When the next full scan begins by itself.
-    pub(super) fn due(&self, unwatched: bool, interval: Duration) -> Option<Tick> {
+    ///
+    /// Where directories have no watch the pace counts from when that began: most of them are
+    /// gone, or watched again, as soon as they were looked at.
+    fn due(&self, interval: Duration) -> Option<Tick> {
         if self.full.is_some() {
             return None;
         }
         if self.wanted.is_some() {
             return Some(self.not_before);
         }
-        let interval = if unwatched || self.polls {
-            let pace = self.last.duration.saturating_mul(POLL_SHARE);
-            interval.min(pace.clamp(POLL_SOONEST, POLL_LATEST))
-        } else {
-            interval
+        let ended = self.last.ended?;
+        let unheard = match self.unwatched_since {
+            Some(since) => Some(ended.max(since)),
+            None => self.polls.then_some(ended),
         };
-        self.last.ended.map(|ended| ended.after(interval))
+        let by_pace = unheard.map(|from| {
+            let pace = self.last.duration.saturating_mul(POLL_SHARE);
+            from.after(pace.clamp(POLL_SOONEST, POLL_LATEST))
+        });
+        let by_interval = ended.after(interval);
+        Some(by_pace.map_or(by_interval, |at| at.min(by_interval)))
+    }
+
+    fn note_unwatched(&mut self, now: Tick, has_unwatched: bool) {
+        self.unwatched_since = has_unwatched.then(|| self.unwatched_since.unwrap_or(now));
     }
 
     /// Sets when the recovery that is wanted may begin.
@@ -249,7 +263,9 @@ impl Scanning {
 
 impl Engine {
     pub(super) fn begin_due_scan(&mut self, now: Now, out: &mut Vec<Effect>) {
+        let has_unwatched = self.index.n_unwatched() > 0;
         let scanning = &mut self.scanning;
+        scanning.note_unwatched(now.tick, has_unwatched);
         if std::mem::take(&mut scanning.lost_now) {
             scanning.note_loss(now.tick);
         }
@@ -300,8 +316,7 @@ impl Engine {
         if self.stopped || waits {
             return None;
         }
-        let unwatched = self.index.n_unwatched() > 0;
-        self.scanning.due(unwatched, self.rules.rescan_interval)
+        self.scanning.due(self.rules.rescan_interval)
     }
 
     /// A walk sent everything it found.

@@ -299,3 +299,39 @@ fn a_key_goes_with_its_directory() {
     assert!(!bench.engine.knows(S));
     assert!(bench.engine.knows(ROOT));
 }
+
+/// Where nobody gives hints the totals are those of the last scan, and what its owner removed
+/// since still counts: only a scan that has just ended decides.
+#[test]
+fn without_hints_only_a_scan_decides() {
+    let mut bench = Bench::with_session();
+    bench.give(Input::Command(Command::Poll));
+    bench.give(Input::Command(Command::SetRules(Box::new(bare_rules(5)))));
+    assert!(!bench.out.contains(&Effect::Lock), "it may be less by now");
+    bench.give(Input::Command(Command::Rescan));
+    let scan = bench.scan("").expect("what is there now is looked for");
+    bench.list(scan, "", 1, ROOT, &[("s", stat(2, FileKind::Dir, 0))]);
+    bench.list(scan, "s", 2, S, &[("data", stat(3, FileKind::File, 10))]);
+    assert!(!bench.out.contains(&Effect::Lock));
+    bench.give(Input::Walked(Walked::End { scan }));
+    assert!(bench.out.contains(&Effect::Lock));
+}
+
+#[test]
+fn a_watch_that_ends_for_a_moment_costs_no_full_scan() {
+    let mut bench = Bench::with_session();
+    let later = |seconds| Now {
+        tick: Tick(Duration::from_secs(seconds)),
+        ..now()
+    };
+    // Long after the last scan: its pace alone would allow one at once.
+    let ended = Input::Hint(Hint::Ended { dir: S });
+    bench.engine.handle(later(1000), ended, &mut bench.out);
+    assert_eq!(bench.scan(""), None);
+    assert_eq!(bench.names(), ["s"]);
+    // Nobody answers: without a watch it is found by scans, at their pace.
+    bench
+        .engine
+        .handle(later(1002), Input::Wake, &mut bench.out);
+    assert!(bench.scan("").is_some());
+}
