@@ -11,6 +11,7 @@ mod mailbox;
 pub mod published;
 pub mod report;
 pub mod root;
+mod round;
 pub mod service;
 pub mod shell;
 pub mod survey;
