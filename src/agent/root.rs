@@ -30,7 +30,7 @@ use crate::store::state::{RootState, StateDir};
 use crate::watch::Attend;
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -62,6 +62,7 @@ pub struct Handle {
     orders: Outbox<Order>,
     bell: Bell,
     n_barriers: AtomicU64,
+    stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -81,6 +82,7 @@ impl Handle {
     pub fn start(root: Root, around: &Surroundings) -> std::io::Result<Self> {
         let (orders, ordered) = mailbox(MAX_ORDERS);
         let bell = Bell::new()?;
+        let stop = Arc::new(AtomicBool::new(false));
         let published = Arc::new(Published::default());
         let watches = Arc::new(AtomicUsize::new(0));
         let keeper = Keeper {
@@ -93,6 +95,7 @@ impl Handle {
             bell: bell.clone(),
             class: Class::Normal,
             barrier: 0,
+            stop: stop.clone(),
         };
         let thread = std::thread::Builder::new()
             .name(format!("root-{}", root.name))
@@ -104,6 +107,7 @@ impl Handle {
             orders,
             bell,
             n_barriers: AtomicU64::new(0),
+            stop,
             thread: Some(thread),
         })
     }
@@ -123,6 +127,8 @@ impl Handle {
 
     /// Tells the thread to end. It finishes the rename in hand.
     pub fn stop(&self) {
+        // Also for a burst under way, which takes no order before its end.
+        self.stop.store(true, Ordering::Relaxed);
         if !self.orders.send_within(Order::Stop, Duration::from_secs(1)) {
             tracing::debug!(root = %self.root.name, "the thread of a root is gone already");
         }
@@ -165,6 +171,7 @@ pub(super) struct Keeper {
     pub(super) class: Class,
     /// The greatest number of a barrier that was asked for.
     pub(super) barrier: u64,
+    stop: Arc<AtomicBool>,
 }
 
 impl Keeper {
@@ -290,6 +297,8 @@ impl Keeper {
             root: self.name.clone(),
         };
         let mut shell = Shell::new(engine, tools, jobs, clock, ear);
+        shell.hears = true;
+        shell.stop = self.stop.clone();
         if enforce {
             shell.finish_leftovers(|now| leftovers::finish(&tree, &records, &self.root, now));
         }
@@ -314,6 +323,7 @@ impl Keeper {
             published_at: Instant::now(),
             crowd: Crowd::new(Instant::now()),
             crowded: false,
+            settled: false,
         };
         let ended = round.run();
         let Round {

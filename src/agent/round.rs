@@ -23,6 +23,11 @@ use std::time::{Duration, Instant};
 
 /// Answers handled before hints are looked for again.
 const ANSWERS_A_TURN: usize = 4;
+/// So long a source may go on to have more before a passed limit is believed all the same: under
+/// a storm without an end the limit has to hold, too.
+const CONFIRM_WITHIN: Duration = Duration::from_millis(2);
+/// A reader on the same core gets so much time to hand over what it has.
+const READERS_TURN: Duration = Duration::from_micros(50);
 /// The longest sleep; the guard wakes before.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 /// While nothing ends, what is published is at most this old.
@@ -67,6 +72,8 @@ pub(super) struct Round<'a> {
     pub(super) crowd: Crowd,
     /// Others are at work, and nobody else: their doings may gather.
     pub(super) crowded: bool,
+    /// The last drain took all that the source had when it began.
+    pub(super) settled: bool,
 }
 
 impl Round<'_> {
@@ -85,7 +92,11 @@ impl Round<'_> {
                 self.note_turn(&turn);
             }
             // Hints first; but a writer that never rests must not keep the rest from its turn.
+            let confirming = self.shell.confirm_since;
             let mut busy = self.take_hints();
+            if let Some(since) = confirming {
+                busy |= self.confirm(since);
+            }
             self.shell.speak();
             match self.keeper.orders.try_take() {
                 Some(Order::Stop) => {
@@ -110,12 +121,25 @@ impl Round<'_> {
         }
     }
 
+    /// A limit seemed to be passed before the last drain began: that drain has told what happened
+    /// before, unless the source has more.
+    fn confirm(&mut self, since: Instant) -> bool {
+        if !self.settled && since.elapsed() < CONFIRM_WITHIN {
+            return false;
+        }
+        self.shell.confirm_since = None;
+        let now = self.shell.now();
+        self.shell.input(now, Input::Confirmed);
+        true
+    }
+
     /// Handles a batch of hints; `false`: there are none.
     fn take_hints(&mut self) -> bool {
         let engine = &self.shell.engine;
         let control = self.barrier.key();
         let known = |key| engine.knows(key) || control == Some(key);
         let drained = self.chosen.source.hints.drain(&known, &mut self.hints);
+        self.settled = drained.settled;
         if drained.root_touched {
             self.shell.check_place();
         }
@@ -288,6 +312,9 @@ impl Round<'_> {
         let mut wait = due.map_or(LONGEST_SLEEP, |at| at.since(now.tick));
         if self.unpublished {
             wait = wait.min(PUBLISH);
+        }
+        if self.shell.confirm_since.is_some() {
+            wait = wait.min(READERS_TURN);
         }
         if self.crowded {
             std::thread::sleep(NAP.min(wait));

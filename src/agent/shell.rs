@@ -11,7 +11,7 @@ use crate::disk::looker::Looker;
 use crate::disk::records::RecordDir;
 use crate::disk::removed::RemovedIds;
 use crate::disk::tree::Tree;
-use crate::engine::{Effect, Engine, Input};
+use crate::engine::{Command, Effect, Engine, Input};
 use crate::layout::LockAt;
 use crate::model::disk::Records;
 use crate::model::fact::Fact;
@@ -28,7 +28,8 @@ use crate::prune::lock::RootLock;
 use crate::store::state::RootState;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 /// Where facts go.
 #[derive(Debug)]
@@ -65,6 +66,12 @@ pub struct Shell {
     pub reactions: Vec<Duration>,
     /// The root is not at its path any more.
     pub moved: bool,
+    /// Hints come in beside: what is confirmed waits for them.
+    pub hears: bool,
+    /// Since when the engine waits for [`Input::Confirmed`].
+    pub confirm_since: Option<Instant>,
+    /// Somebody wants the thread to end: nothing more is removed.
+    pub stop: Arc<AtomicBool>,
 }
 
 impl std::fmt::Debug for Shell {
@@ -118,6 +125,9 @@ impl Shell {
             intents: HashMap::new(),
             reactions: Vec::new(),
             moved: false,
+            hears: false,
+            confirm_since: None,
+            stop: Arc::default(),
         }
     }
 
@@ -172,6 +182,9 @@ impl Shell {
                 self.jobs.scan(order);
             }
             Effect::Read(order) => self.jobs.read(order),
+            Effect::Confirm if self.hears => self.confirm_since = Some(Instant::now()),
+            // Nobody tells anything here: what was looked at is all there is to know.
+            Effect::Confirm => self.handle(now, Input::Confirmed),
             Effect::Lock => {
                 let answer = if self.lock_kept {
                     LockTry::Taken
@@ -345,7 +358,11 @@ impl Shell {
         // Many victims take time: each is judged at its own moment, and the lock stays ours.
         let now = self.clock.now();
         let locks = self.locks_of(&victim);
+        if self.stop.load(Ordering::Relaxed) {
+            self.handle(now, Input::Command(Command::Stop));
+        }
         let outcome = match self.lock.touch(now.tick) {
+            _ if self.stop.load(Ordering::Relaxed) => Outcome::Skipped(Skip::Stopping),
             Err(error) => Outcome::Skipped(Skip::Refused {
                 operation: "touch the lock",
                 errno: error.raw_os_error().unwrap_or(libc::EIO),

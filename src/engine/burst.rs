@@ -31,6 +31,9 @@ const BUSY_PAUSE: Duration = Duration::from_millis(20);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
     Idle,
+    /// Over a limit by what was looked at one name after the other: what happened before is
+    /// to be heard first.
+    Confirming,
     /// The lock was asked for.
     Asked,
     /// So many victims are being removed.
@@ -84,7 +87,48 @@ impl Burst {
     }
 }
 
+/// What was found since a limit seemed to be passed. It is newer than what is still on its way,
+/// and may be in the place of something that is gone: it does not count before the next time.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Grown {
+    pub(super) bytes: Bytes,
+    pub(super) n_sessions: u64,
+}
+
 impl Engine {
+    /// All that happened before the limit seemed to be passed has been heard and looked at. Is
+    /// it passed still, without what was found since, it really was passed at some moment.
+    pub(super) fn limit_confirmed(&mut self, now: Now, out: &mut Vec<Effect>) {
+        if self.deciding.phase != Phase::Confirming {
+            return;
+        }
+        self.deciding.phase = Phase::Idle;
+        if self.stopped || self.deciding.held || self.catalogue_in_doubt() || !self.is_over(now) {
+            self.deciding.grown = Grown::default();
+            return;
+        }
+        self.deciding.phase = Phase::Asked;
+        self.deciding.burst.before = self.usage().bytes;
+        out.push(Effect::Lock);
+    }
+
+    /// Notes what one input added while a limit is being confirmed.
+    pub(super) fn note_grown(&mut self, before: (Bytes, u64)) {
+        let after = self.counted_now();
+        let grown = &mut self.deciding.grown;
+        grown.bytes = grown.bytes.saturating_add(after.0.saturating_sub(before.0));
+        grown.n_sessions += after.1.saturating_sub(before.1);
+    }
+
+    /// `None`: nothing is being confirmed.
+    pub(super) fn before_growing(&self) -> Option<(Bytes, u64)> {
+        (self.deciding.phase == Phase::Confirming).then(|| self.counted_now())
+    }
+
+    fn counted_now(&self) -> (Bytes, u64) {
+        (self.counted_bytes(), self.index.totals().n_sessions)
+    }
+
     /// The answer to a try for the lock. The plan is made under it.
     pub(super) fn locked(&mut self, now: Now, answer: LockTry, out: &mut Vec<Effect>) {
         if self.deciding.phase != Phase::Asked {
@@ -106,6 +150,7 @@ impl Engine {
             }
             LockTry::Busy(holder) => {
                 self.deciding.phase = Phase::Idle;
+                self.deciding.grown = Grown::default();
                 self.deciding.back_off = Some(now.tick.after(BUSY_PAUSE));
                 self.lock_wanted(now, LockTrouble::Busy(holder.clone()));
                 if !std::mem::replace(&mut self.deciding.busy_told, true) {
@@ -114,6 +159,7 @@ impl Engine {
             }
             LockTry::Failed { operation, errno } => {
                 self.deciding.phase = Phase::Idle;
+                self.deciding.grown = Grown::default();
                 self.deciding.back_off(now.tick, None);
                 self.lock_wanted(now, LockTrouble::Failed { operation, errno });
                 if !std::mem::replace(&mut self.deciding.busy_told, true) {
@@ -163,6 +209,7 @@ impl Engine {
 
     fn end_burst(&mut self, now: Now, draft: Option<Draft>, out: &mut Vec<Effect>) {
         self.deciding.phase = Phase::Idle;
+        self.deciding.grown = Grown::default();
         self.deciding.checked = false;
         out.push(Effect::Unlock);
         let burst = std::mem::take(&mut self.deciding.burst);
@@ -336,13 +383,16 @@ impl Engine {
         let pause = match &why {
             Skip::Locked => (Blocker::Locked, LOCKED_PAUSE),
             Skip::Quiet => (Blocker::Quiet, self.rules.protect.quiet.min(LOCKED_PAUSE)),
-            Skip::Refused { .. } | Skip::RootMoved => (Blocker::Locked, REFUSED_PAUSE),
+            Skip::Refused { .. } | Skip::RootMoved | Skip::Stopping => {
+                (Blocker::Locked, REFUSED_PAUSE)
+            }
             Skip::Replaced | Skip::Changed | Skip::Stranger | Skip::StrangerKept => {
                 (Blocker::Anomalous, LOCKED_PAUSE)
             }
         };
         let is_news = self.pass_over(now, victim.session, pause.0, pause.1);
-        self.deciding.burst.passed_over |= !matches!(why, Skip::Refused { .. } | Skip::RootMoved);
+        self.deciding.burst.passed_over |=
+            !matches!(why, Skip::Refused { .. } | Skip::RootMoved | Skip::Stopping);
         match why {
             Skip::Changed => {
                 self.read_session(victim.session, out);
@@ -354,6 +404,7 @@ impl Engine {
             }
             Skip::Quiet => self.index.note_written(victim.session, now.wall.into()),
             Skip::Locked | Skip::Refused { .. } | Skip::RootMoved => {}
+            Skip::Stopping => return,
         }
         if is_news {
             out.push(Effect::Tell(Fact::PruneSkipped {

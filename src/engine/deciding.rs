@@ -1,6 +1,6 @@
 //! From the index to a plan, and when to ask for the lock to carry it out.
 
-use super::burst::{Burst, Passed, Phase};
+use super::burst::{Burst, Grown, Passed, Phase};
 use super::{Effect, Engine};
 use crate::index::{Session, Taken};
 use crate::layout::spec::Kind;
@@ -35,8 +35,9 @@ pub(super) struct Deciding {
     pub(super) busy_told: bool,
     /// The root passed its first start.
     known: bool,
-    held: bool,
+    pub(super) held: bool,
     pub(super) burst: Burst,
+    pub(super) grown: Grown,
     /// When the first hint of the batch at hand came in.
     pub(super) since: Option<Tick>,
     pub(super) pruned_sessions: u64,
@@ -63,6 +64,7 @@ impl Deciding {
             known,
             held: false,
             burst: Burst::default(),
+            grown: Grown::default(),
             since: None,
             pruned_sessions: 0,
             pruned_bytes: Bytes::ZERO,
@@ -290,9 +292,10 @@ impl Engine {
         if !self.deciding.known && !self.first_start(now, out) {
             return;
         }
-        self.deciding.phase = Phase::Asked;
+        self.deciding.phase = Phase::Confirming;
+        self.deciding.grown = Grown::default();
         self.deciding.burst = Burst::begun(self.usage().bytes, self.n_losses);
-        out.push(Effect::Lock);
+        out.push(Effect::Confirm);
     }
 
     /// Promise 8a: a first plan that takes more than half waits for a person.

@@ -148,7 +148,10 @@ impl Engine {
                 self.confirmed(dir, name, known, stat, now, out);
                 self.guard_listed(now, dir, name, stat);
             }
-            None if believe && !self.is_recent(dir, hash) && !self.is_elsewhere(stat) => {
+            None if believe
+                && !self.is_recent(dir, hash)
+                && !self.is_elsewhere(dir, name, stat) =>
+            {
                 if self.there(dir, name, stat, now, Why::Scan, out).is_some() {
                     self.known_since(dir, name, scan.0.saturating_sub(1));
                 }
@@ -174,10 +177,11 @@ impl Engine {
                 .is_some_and(|r| r.mount != stat.mount || r.id.dev != stat.id.dev)
     }
 
-    /// Whether a directory is known under another name: it was moved, only a look can tell
-    /// which of the two is newer.
-    fn is_elsewhere(&self, stat: &Stat) -> bool {
-        stat.kind == FileKind::Dir && self.index.dir_of_ino(stat.id.ino).is_some()
+    /// Whether something that has one name is known under another: it was moved, only a look
+    /// can tell which of the two is newer.
+    fn is_elsewhere(&self, dir: DirId, name: &[u8], stat: &Stat) -> bool {
+        (stat.kind == FileKind::Dir && self.index.dir_of_ino(stat.id.ino).is_some())
+            || self.has_moved(dir, name, stat)
     }
 
     /// Whether a name is what the index has for it, in its place.

@@ -335,10 +335,39 @@ impl Engine {
             self.places
                 .forget_below(|| self.index.path(dir)?.join(name).ok());
         }
+        self.leave_old_names(dir, name, stat, out);
         match self.index.dir_owner(dir)? {
             DirOwner::In(owner) => self.place_inside(dir, name, &found, owner, now, why, out),
             DirOwner::Container => self.place_in_container(dir, name, &found, now, why, out),
         }
+    }
+
+    /// A file with one name has it here: where it was before, it is not any more. Counted in
+    /// both places it would cost others their place, until the hint of the old one comes.
+    fn leave_old_names(&mut self, dir: DirId, name: &[u8], stat: &Stat, out: &mut Vec<Effect>) {
+        if !self.has_moved(dir, name, stat) {
+            return;
+        }
+        for (old, hash) in self.index.other_names(dir, name, stat.id.ino) {
+            let Some(owner) = self.index.forget_hash(old, hash) else {
+                continue;
+            };
+            if let Some(session) = self.index.session_of(owner) {
+                self.restand(session);
+            }
+            if owner == Owner::Catalogue {
+                self.read_catalogue(out);
+            }
+        }
+    }
+
+    /// Whether this is the only name of a file that the index has elsewhere. An inode number
+    /// says that on the root's own device only: overlayfs gives files others.
+    pub(super) fn has_moved(&self, dir: DirId, name: &[u8], stat: &Stat) -> bool {
+        stat.kind == FileKind::File
+            && stat.n_links == 1
+            && self.root.is_some_and(|root| root.id.dev == stat.id.dev)
+            && self.index.has_other_names(dir, name, stat.id.ino)
     }
 
     /// A directory that is known was touched. A hint that names it may mean that it was moved

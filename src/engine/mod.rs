@@ -121,6 +121,8 @@ pub enum Input {
         seq: u64,
         of: ReadOf,
     },
+    /// All hints of what happened before [`Effect::Confirm`] were handled.
+    Confirmed,
     Lock(LockTry),
     Report(Box<Report>),
     Removed(Removed),
@@ -151,6 +153,8 @@ pub enum Effect {
     Unwatch(Vec<(RelPath, Watch)>),
     Scan(ScanOrder),
     Read(ReadOrder),
+    /// Answer with [`Input::Confirmed`] when all that happened up to now has been handed over.
+    Confirm,
     /// Try for the root's lock and answer with [`Input::Lock`].
     Lock,
     Unlock,
@@ -301,12 +305,14 @@ impl Engine {
             | Input::Looked(..)
             | Input::Astray(_)
             | Input::Read { .. }
+            | Input::Confirmed
             | Input::Lock(_)
             | Input::Report(_)
             | Input::Removed(_)
             | Input::Measured(_)
             | Input::Mounted(_) => false,
         };
+        let growing = self.before_growing();
         let before = self.is_growth(&input).then(|| self.counted_bytes());
         match input {
             Input::Hint(hint) => self.hint(now, hint, out),
@@ -315,6 +321,7 @@ impl Engine {
             Input::Drained => self.drained(now),
             Input::Walked(walked) => self.walked(now, walked, out),
             Input::Read { seq, of } => self.read(now, seq, of, out),
+            Input::Confirmed => self.limit_confirmed(now, out),
             Input::Lock(answer) => self.locked(now, answer, out),
             Input::Report(report) => self.reported(now, *report, out),
             Input::Removed(removed) => self.removed(now, removed, out),
@@ -322,6 +329,9 @@ impl Engine {
             Input::Measured(used) => self.compare_totals(now, used, out),
             Input::Mounted(points) => self.mounted(points, out),
             Input::Wake => {}
+        }
+        if let Some(growing) = growing {
+            self.note_grown(growing);
         }
         if let Some(before) = before {
             let by = self.counted_bytes().saturating_sub(before);

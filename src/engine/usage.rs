@@ -41,6 +41,7 @@ impl Engine {
             | Input::Mounted(_)
             | Input::Drained
             | Input::Read { .. }
+            | Input::Confirmed
             | Input::Lock(_)
             | Input::Report(_)
             | Input::Removed(_)
@@ -165,13 +166,18 @@ impl Engine {
         let (entry, unlisted) = self.entry_bytes(catalogue);
         let leaving = Bytes(leaving).saturating_add(unlisted);
         Usage {
-            bytes: totals.counted.bytes(measure).saturating_sub(leaving),
+            bytes: totals
+                .counted
+                .bytes(measure)
+                .saturating_sub(leaving)
+                .saturating_sub(self.deciding.grown.bytes),
             fixed: fixed.saturating_add(catalogue.saturating_sub(unlisted)),
             orphans: totals.orphans.bytes(measure),
             entry,
             n_sessions: totals
                 .n_sessions
-                .saturating_sub(self.deciding.leaving.len() as u64),
+                .saturating_sub(self.deciding.leaving.len() as u64)
+                .saturating_sub(self.deciding.grown.n_sessions),
             n_fixed: totals.n_fixed,
         }
     }

@@ -6,6 +6,7 @@
 //! - a session's tally counts each inode once that has a name in it;
 //! - `order` holds exactly the sessions with a known creation time that are not disowned.
 
+mod homes;
 mod links;
 mod sessions;
 mod table;
@@ -19,6 +20,7 @@ use crate::model::place::DirId;
 use crate::model::session::Key;
 use crate::model::time::Time;
 use crate::model::watcher::DirKey;
+use homes::Homes;
 use links::Links;
 use sessions::Sessions;
 use std::collections::{BTreeSet, HashMap};
@@ -54,6 +56,7 @@ pub struct Index {
     /// Owners of names in container directories, where they differ from name to name.
     loose: HashMap<(u32, u64), Owner>,
     links: Links,
+    homes: Homes,
     /// Inodes that got a second name since [`Index::settle_links`].
     unsettled: Vec<u64>,
     totals: Totals,
@@ -80,6 +83,7 @@ impl Index {
             order: BTreeSet::new(),
             loose: HashMap::new(),
             links: Links::default(),
+            homes: Homes::default(),
             unsettled: Vec::new(),
             totals: Totals::default(),
             n_unwatched: 0,

@@ -350,10 +350,17 @@ impl Index {
         // An inode that ever had several names keeps its record until they are gone.
         let linked = stat.n_links > 1 || self.links.get(stat.id.ino).is_some();
         let entry = Entry::file(hash, stat.id.ino, stat.apparent, stat.allocated, linked);
-        if let Some(old) = old.filter(|e| e.kind() == EntryKind::File) {
+        let old_file = old.filter(|e| e.kind() == EntryKind::File);
+        if let Some(old) = old_file {
             self.uncount_entry(owner, &old);
         }
         self.count_entry(owner, &entry, (stat.apparent, stat.allocated));
+        if old_file.map(|old| old.ino) != Some(entry.ino) {
+            if let Some(old) = old_file {
+                self.homes.remove(old.ino, dir.slot);
+            }
+            self.homes.add(entry.ino, dir.slot);
+        }
         if linked
             && !old.is_some_and(|e| e.is_linked() && e.ino == entry.ino)
             && self.links.n_names(entry.ino) < stat.n_links
@@ -486,7 +493,33 @@ impl Index {
         if entry.kind() == EntryKind::File {
             let owner = self.owner_at(dir.slot, hash);
             self.uncount_entry(owner, &entry);
+            self.homes.remove(entry.ino, dir.slot);
         }
+    }
+
+    /// Whether a file's inode is known under another name than this one.
+    pub fn has_other_names(&self, dir: DirId, name: &[u8], ino: u64) -> bool {
+        self.homes.of(ino).next().is_some() && !self.other_names(dir, name, ino).is_empty()
+    }
+
+    /// The other names of a file's inode: their directories, and the hashes of the names.
+    pub fn other_names(&self, dir: DirId, name: &[u8], ino: u64) -> Vec<(DirId, u64)> {
+        let mut names = Vec::new();
+        let mut slots: Vec<u32> = self.homes.of(ino).collect();
+        slots.sort_unstable();
+        slots.dedup();
+        for slot in slots {
+            let is_it = |entry: &&Entry| entry.ino == ino && entry.kind() == EntryKind::File;
+            let entries = self.dirs[slot as usize].table.iter();
+            names.extend(
+                entries
+                    .filter(is_it)
+                    .map(|entry| (self.dir_id_of(slot), entry.hash)),
+            );
+        }
+        let this = (dir, self.hash(name));
+        names.retain(|other| *other != this);
+        names
     }
 
     /// Forgets a directory with everything below it, the sessions in it included.
@@ -529,6 +562,7 @@ impl Index {
         for entry in table.iter().filter(|e| e.kind() == EntryKind::File) {
             let owner = self.owner_at(slot, entry.hash);
             self.uncount_entry(owner, entry);
+            self.homes.remove(entry.ino, slot);
             self.loose.remove(&(slot, entry.hash));
         }
         let dir = &mut self.dirs[slot as usize];

@@ -24,6 +24,8 @@ pub enum Skip {
     Refused { operation: &'static str, errno: i32 },
     /// The root's path does not lead to the directory held open.
     RootMoved,
+    /// The agent was told to end.
+    Stopping,
 }
 
 /// What became of one victim.

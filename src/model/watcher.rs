@@ -95,6 +95,8 @@ pub struct Drained {
     pub only_others: bool,
     /// The root itself was moved, removed or unmounted, perhaps.
     pub root_touched: bool,
+    /// All that the kernel had to tell when the drain began has been taken.
+    pub settled: bool,
     /// The source gives no more hints from now on, and why.
     pub broken: Option<String>,
 }

@@ -34,6 +34,7 @@ pub fn skip_reason(why: &Skip) -> (&'static str, Option<i32>) {
         Skip::StrangerKept => ("stranger_kept_in_trash", None),
         Skip::Refused { operation, errno } => (operation, Some(*errno)),
         Skip::RootMoved => ("root_moved", None),
+        Skip::Stopping => ("stopping", None),
     }
 }
 

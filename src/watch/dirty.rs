@@ -186,13 +186,32 @@ pub struct Drain {
     sets: Vec<Arc<Dirty>>,
     /// Empty, and as big as the biggest it was swapped for.
     spare: HashSet<Box<[u8]>>,
+    /// Whether the source itself has nothing that is in no set yet.
+    is_empty: Empty,
+}
+
+/// Asks a source whether it has nothing left to read.
+struct Empty(Box<dyn Fn() -> bool + Send>);
+
+impl std::fmt::Debug for Empty {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Empty")
+    }
 }
 
 impl Drain {
+    /// Of sources that cannot be asked what they have not told yet.
     pub fn new(sets: Vec<Arc<Dirty>>) -> Self {
+        Self::asking(sets, || true)
+    }
+
+    /// `is_empty` says whether there is nothing to read in the source. Its reader must hold
+    /// the set from before it reads until what it read is in.
+    pub fn asking(sets: Vec<Arc<Dirty>>, is_empty: impl Fn() -> bool + Send + 'static) -> Self {
         Self {
             sets,
             spare: HashSet::new(),
+            is_empty: Empty(Box::new(is_empty)),
         }
     }
 }
@@ -205,13 +224,20 @@ impl Hints for Drain {
     /// Takes all names that wait, without ever waiting for a source: what one of them is
     /// adding just now comes with its next poke.
     fn drain(&mut self, _: &dyn Fn(DirKey) -> bool, into: &mut Vec<Hint>) -> Drained {
-        let mut drained = Drained::default();
+        // Asked before the sets are tried: what was read by then is in them, or keeps them held.
+        let mut drained = Drained {
+            settled: (self.is_empty.0)(),
+            ..Drained::default()
+        };
         let mut lost = false;
         for set in &self.sets {
             let mut waiting = match set.waiting.try_lock() {
                 Ok(waiting) => waiting,
                 Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-                Err(TryLockError::WouldBlock) => continue,
+                Err(TryLockError::WouldBlock) => {
+                    drained.settled = false;
+                    continue;
+                }
             };
             into.extend(waiting.begun.drain(..).map(|dir| Hint::Begun { dir }));
             let Some(first_at) = waiting.first_at.take() else {

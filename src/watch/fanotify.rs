@@ -31,6 +31,8 @@ use std::time::Instant;
 
 /// Some thousand events.
 const BUFFER: usize = 128 << 10;
+/// Above the longest event: two names of 255 bytes, three handles of 128, and their heads.
+const LONGEST_EVENT: usize = 4096;
 /// How many inodes with names elsewhere are followed.
 const MAX_FOLLOWED: usize = 1 << 16;
 
@@ -171,8 +173,13 @@ impl FanotifyHints {
             return;
         }
         match rustix::io::read(&self.queue, &mut self.buffer[..]) {
-            Ok(n_read) => self.n_filled = n_read,
-            Err(Errno::AGAIN | Errno::INTR) => {}
+            Ok(n_read) => {
+                self.n_filled = n_read;
+                // With room left for any event: there was no further one.
+                drained.settled = n_read + LONGEST_EVENT <= BUFFER;
+            }
+            Err(Errno::AGAIN) => drained.settled = true,
+            Err(Errno::INTR) => {}
             Err(errno) => {
                 drained.broken = Some(format!("fanotify cannot be read: {errno}"));
             }
@@ -251,7 +258,11 @@ impl Hints for FanotifyHints {
     fn drain(&mut self, known: &dyn Fn(DirKey) -> bool, into: &mut Vec<Hint>) -> Drained {
         let mut drained = Drained::default();
         self.read(&mut drained);
-        if !self.hear_news(into) || self.n_filled == 0 {
+        if !self.hear_news(into) {
+            drained.settled = false;
+            return drained;
+        }
+        if self.n_filled == 0 {
             return drained;
         }
         // Most of what a busy file system tells may be about others: that is no batch.

@@ -87,7 +87,10 @@ impl InotifyWatcher {
             book: Mutex::default(),
             dirty: Arc::new(Dirty::new(wake.clone())),
         });
-        let drain = Drain::new(vec![shared.dirty.clone()]);
+        let asked = shared.clone();
+        let drain = Drain::asking(vec![shared.dirty.clone()], move || {
+            rustix::io::ioctl_fionread(&asked.queue).is_ok_and(|n_bytes| n_bytes == 0)
+        });
         let (reading, stopped, attend) = (shared.clone(), stop.clone(), attend.clone());
         let reader = std::thread::Builder::new()
             .name("inotify".into())

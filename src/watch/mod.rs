@@ -89,6 +89,9 @@ impl Hints for Silent {
     }
 
     fn drain(&mut self, _: &dyn Fn(DirKey) -> bool, _: &mut Vec<Hint>) -> Drained {
-        Drained::default()
+        Drained {
+            settled: true,
+            ..Drained::default()
+        }
     }
 }

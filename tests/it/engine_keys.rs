@@ -300,6 +300,34 @@ fn a_key_goes_with_its_directory() {
     assert!(bench.engine.knows(ROOT));
 }
 
+/// A limit is passed when what happened before is known, too, and without what came since: that
+/// may be in the place of something that is gone.
+#[test]
+fn a_limit_is_passed_when_what_happened_before_is_known() {
+    let mut bench = Bench::with_session();
+    let rules = Box::new(bare_rules(15));
+    bench.give(Input::Command(Command::SetRules(rules)));
+    let look = |bench: &mut Bench, name: &str, seen: Seen| {
+        bench.hint(S, name);
+        let look = bench.looks().pop().expect("the hinted name");
+        bench.give(Input::Looked(look, seen));
+    };
+    // Room was made, and used; the use is heard of first.
+    look(&mut bench, "new", Seen::There(stat(4, FileKind::File, 10)));
+    assert!(bench.out.contains(&Effect::Confirm));
+    look(&mut bench, "data", Seen::Gone);
+    look(&mut bench, "newer", Seen::There(stat(5, FileKind::File, 9)));
+    assert_eq!(bench.bytes(), 19);
+    bench.give(Input::Confirmed);
+    assert!(
+        !bench.out.contains(&Effect::Lock),
+        "never more than 15 at once"
+    );
+    // That it is 19 now is to be confirmed as well, and then it is.
+    bench.give(Input::Confirmed);
+    assert!(bench.out.contains(&Effect::Lock));
+}
+
 /// Where nobody gives hints the totals are those of the last scan, and what its owner removed
 /// since still counts: only a scan that has just ended decides.
 #[test]
@@ -307,13 +335,18 @@ fn without_hints_only_a_scan_decides() {
     let mut bench = Bench::with_session();
     bench.give(Input::Command(Command::Poll));
     bench.give(Input::Command(Command::SetRules(Box::new(bare_rules(5)))));
-    assert!(!bench.out.contains(&Effect::Lock), "it may be less by now");
+    assert!(
+        !bench.out.contains(&Effect::Confirm),
+        "it may be less by now"
+    );
     bench.give(Input::Command(Command::Rescan));
     let scan = bench.scan("").expect("what is there now is looked for");
     bench.list(scan, "", 1, ROOT, &[("s", stat(2, FileKind::Dir, 0))]);
     bench.list(scan, "s", 2, S, &[("data", stat(3, FileKind::File, 10))]);
-    assert!(!bench.out.contains(&Effect::Lock));
+    assert!(!bench.out.contains(&Effect::Confirm));
     bench.give(Input::Walked(Walked::End { scan }));
+    assert!(bench.out.contains(&Effect::Confirm));
+    bench.give(Input::Confirmed);
     assert!(bench.out.contains(&Effect::Lock));
 }
 

@@ -104,6 +104,8 @@ enum Later {
     Reap(Vec<AsideName>),
     InPlace(Victim),
     Unlist(Vec<Key>),
+    /// All that happened before was handed over; whether a scan that had just ended wanted it.
+    Confirm(bool),
     /// Metadata that was half written.
     Complete(NodeId, Vec<u8>),
 }
@@ -405,7 +407,12 @@ impl World {
 
     /// Hands one input over and carries out all that follows from it, first come first served.
     pub(crate) fn give(&mut self, input: Input) {
-        self.fresh = false;
+        self.give_as(input, false);
+    }
+
+    /// The same, where what follows goes back to totals that were fresh.
+    pub(super) fn give_as(&mut self, input: Input, fresh: bool) {
+        self.fresh = fresh;
         let mut todo = VecDeque::new();
         self.handle(input, &mut todo);
         while let Some(effect) = todo.pop_front() {
@@ -468,6 +475,11 @@ impl World {
                 self.begin_walk(order);
             }
             Effect::Read(order) => self.reads.push(order),
+            Effect::Confirm if self.dice.percent(50) => return Some(Input::Confirmed),
+            Effect::Confirm => {
+                let at = self.after(20);
+                self.later.push((at, Later::Confirm(self.fresh)));
+            }
             Effect::Lock => return Some(Input::Lock(self.lock())),
             Effect::Unlock => assert!(std::mem::take(&mut self.locked), "unlocked twice"),
             Effect::Remove(victim) => {

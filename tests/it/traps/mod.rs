@@ -8,12 +8,14 @@
 //! | T17, T18, T20 to T23: too many events | [`overload`] |
 //! | T19, T24: nothing happens | [`idle`] |
 //! | T25 to T27, T32: what a host refuses | [`limits`] |
+//! | bytes that move while the limit is reached | [`moves`], fanotify and inotify |
 //! | T28, T30, T31: scans and changes at once | [`scans`], all backends |
 //!
 //! A trap goes through all of [`Backend::ALL`]: a new backend is tried by all of them.
 
 mod idle;
 mod limits;
+mod moves;
 mod overload;
 mod scans;
 mod scripts;

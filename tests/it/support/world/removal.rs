@@ -201,6 +201,7 @@ impl World {
                 }
             }
             Later::InPlace(victim) => self.finish_in_place(&victim),
+            Later::Confirm(fresh) => self.give_as(Input::Confirmed, fresh),
             Later::Unlist(keys) => {
                 let result = self.unlist(&keys);
                 self.give(Input::Removed(Removed::Unlisted { keys, result }));
