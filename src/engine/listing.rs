@@ -170,13 +170,6 @@ impl Engine {
         !self.recent.is_empty() && self.recent.contains_key(&(dir, hash))
     }
 
-    fn is_foreign(&self, stat: &Stat) -> bool {
-        stat.kind == FileKind::Dir
-            && self
-                .root
-                .is_some_and(|r| r.mount != stat.mount || r.id.dev != stat.id.dev)
-    }
-
     /// Whether something that has one name is known under another: it was moved, only a look
     /// can tell which of the two is newer.
     fn is_elsewhere(&self, dir: DirId, name: &[u8], stat: &Stat) -> bool {

@@ -26,7 +26,7 @@ enum Found<'a> {
     Dir(&'a Stat),
     /// Symlink, FIFO, socket, device.
     Other(&'a Stat),
-    /// A directory of another mount or file system.
+    /// A directory of another mount or file system, or a file that is mounted here.
     Foreign(&'a Stat),
 }
 
@@ -297,16 +297,23 @@ impl Engine {
     }
 
     fn found<'a>(&self, stat: &'a Stat) -> Found<'a> {
+        if self.is_foreign(stat) {
+            return Found::Foreign(stat);
+        }
         match stat.kind {
             FileKind::File => Found::File(stat),
-            FileKind::Dir => match &self.root {
-                Some(root) if root.mount != stat.mount || root.id.dev != stat.id.dev => {
-                    Found::Foreign(stat)
-                }
-                _ => Found::Dir(stat),
-            },
+            FileKind::Dir => Found::Dir(stat),
             FileKind::Symlink | FileKind::Other => Found::Other(stat),
         }
+    }
+
+    /// Whether it lies on another mount than the root: it counts nothing here. Files may have
+    /// another device on the same mount (overlayfs); a directory that has is another file
+    /// system (a btrfs subvolume).
+    pub(super) fn is_foreign(&self, stat: &Stat) -> bool {
+        self.root.is_some_and(|root| {
+            root.mount != stat.mount || (stat.kind == FileKind::Dir && root.id.dev != stat.id.dev)
+        })
     }
 
     /// A name is there. Returns a directory that is to be listed: it was not known, or was

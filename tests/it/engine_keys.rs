@@ -300,6 +300,24 @@ fn a_key_goes_with_its_directory() {
     assert!(bench.engine.knows(ROOT));
 }
 
+/// A rename shows in the tree before its event is queued: seen at its new name, a file with one
+/// name has left the old one.
+#[test]
+fn a_file_that_was_moved_counts_once() {
+    let mut bench = Bench::with_session();
+    let file = stat(3, FileKind::File, 10);
+    bench.hint(S, "moved");
+    let look = bench.looks().pop().expect("the hinted name");
+    bench.give(Input::Looked(look, Seen::There(file)));
+    assert_eq!(bench.bytes(), 10);
+    // With a second name it is in both places, and the same bytes.
+    bench.hint(S, "data");
+    let look = bench.looks().pop().expect("the hinted name");
+    let linked = Stat { n_links: 2, ..file };
+    bench.give(Input::Looked(look, Seen::There(linked)));
+    assert_eq!(bench.engine.figures().n_files, 1);
+}
+
 /// A limit is passed when what happened before is known, too, and without what came since: that
 /// may be in the place of something that is gone.
 #[test]

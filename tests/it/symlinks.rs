@@ -380,8 +380,8 @@ impl Drop for Mounted {
     }
 }
 
-#[test]
-fn a_bind_mount_in_a_session_keeps_its_content_and_its_session() {
+/// Binds `what` over something in the oldest of three sessions, and prunes all that may go.
+fn bound_into_a_session(is_dir: bool) {
     if !rustix::process::geteuid().is_root() {
         println!("skipped: only root may mount");
         return;
@@ -391,10 +391,17 @@ fn a_bind_mount_in_a_session_keeps_its_content_and_its_session() {
     let outside = outside(&place);
     sessions(&place, 3);
     let at = place.root.join("s0/mounted");
-    fs::create_dir(&at).expect("a directory");
+    let mut what = outside.clone();
+    if is_dir {
+        fs::create_dir(&at).expect("a directory");
+    } else {
+        fs::write(&at, b"").expect("a file");
+        what = place.beside("image");
+        fs::write(&what, vec![7; 5_000_000]).expect("a file");
+    }
     let bound = Command::new("mount")
         .arg("--bind")
-        .args([&outside, &at])
+        .args([&what, &at])
         .status();
     if !bound.is_ok_and(|status| status.success()) {
         println!("skipped: bind mounts are refused here");
@@ -404,7 +411,8 @@ fn a_bind_mount_in_a_session_keeps_its_content_and_its_session() {
     let before = recount::snapshot(&outside);
     let scanned = place.run(&["scan", "--json"]);
     let scanned: Value = serde_json::from_slice(&scanned.stdout).expect("one document");
-    let anomalies = &scanned["roots"][0]["anomalies"];
+    let root = &scanned["roots"][0];
+    let anomalies = &root["anomalies"];
     let reported = |path: &str| {
         let list = anomalies.as_array().expect("a list");
         list.iter()
@@ -412,9 +420,24 @@ fn a_bind_mount_in_a_session_keeps_its_content_and_its_session() {
     };
     assert!(reported("s0/mounted"), "{anomalies}");
     assert!(reported("s0"), "the session is named, too: {anomalies}");
+    assert!(
+        root["bytes"].as_u64() < Some(1_000_000),
+        "not the root's: {root}"
+    );
     let (code, document) = prune(&place, 1);
     assert_eq!(code, Some(1), "{document}");
     assert_eq!(recount::snapshot(&outside), before);
     let left: Vec<_> = recount::sessions(&place.root).into_iter().collect();
     assert_eq!(left, ["s0"], "{document}");
+}
+
+#[test]
+fn a_directory_mounted_into_a_session_keeps_its_content_and_its_session() {
+    bound_into_a_session(true);
+}
+
+/// As containers do with single files.
+#[test]
+fn a_file_mounted_into_a_session_counts_nothing_and_keeps_its_session() {
+    bound_into_a_session(false);
 }
