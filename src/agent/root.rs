@@ -12,7 +12,7 @@ use crate::agent::mailbox::{Inbox, Outbox, mailbox};
 use crate::agent::published::{Published, View, Watching};
 use crate::agent::round::{Ended, Round, class_name};
 use crate::agent::shell::{Ear, Shell, Tools};
-use crate::agent::survey::rules_of;
+use crate::agent::survey::{INTENTS, rules_of};
 use crate::agent::teller::Teller;
 use crate::agent::watching::{self, Chosen};
 use crate::clock::SystemClock;
@@ -26,7 +26,7 @@ use crate::model::fact::Fact;
 use crate::model::time::Clock;
 use crate::prune::lock::RootLock;
 use crate::sched::{self, Class, Governor, Home};
-use crate::store::state::{RootState, StateDir};
+use crate::store::state::{Known, RootState, StateDir};
 use crate::watch::Attend;
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -182,7 +182,7 @@ impl Keeper {
         };
         let mut told_absent = false;
         loop {
-            match Tree::open(&self.root.path) {
+            match Tree::open(&self.root.real) {
                 Ok(tree) => {
                     if std::mem::take(&mut told_absent) {
                         self.around.teller.tell(&self.name, Fact::RootBack);
@@ -251,6 +251,18 @@ impl Keeper {
         self.around.agent = agent;
     }
 
+    /// Whether this directory passed its first start. Another one at the same path did not,
+    /// however it came there.
+    fn is_known(&self, tree: &Tree, state: &RootState) -> bool {
+        let known = state.known();
+        if known == Known::ByPath
+            && let Err(error) = state.remember()
+        {
+            tracing::debug!(root = %self.name, error = %error, "which directory was accepted could not be written down");
+        }
+        known.is(tree.identity())
+    }
+
     fn accept_absent(&self) {
         let remembered = self
             .around
@@ -277,6 +289,7 @@ impl Keeper {
         if is_other && self.root.backend != settings::Backend::Auto {
             self.tell_degraded(&chosen);
         }
+        let state = state.with_identity(tree.identity());
         let tools = self.tools(&tree, state.clone(), enforce);
         let removed = tools
             .removed
@@ -284,7 +297,7 @@ impl Keeper {
             .map(RemovedIds::ids)
             .unwrap_or_default();
         let records = tools.records.clone();
-        let engine = Engine::new(rules, state.is_known(), removed);
+        let engine = Engine::new(rules, self.is_known(&tree, &state), removed);
         let (jobs, answers) = Jobs::start(
             tree.clone(),
             self.root.layout.clone(),
@@ -353,7 +366,7 @@ impl Keeper {
             tree: tree.clone(),
             records: Arc::new(RecordDir::new(
                 tree.clone(),
-                Some(state.dir().join("intents")),
+                Some(state.dir().join(INTENTS)),
             )),
             removed,
             lock: RootLock::new(LOCK_STALE, Some(state.dir().join("lock.observed"))),

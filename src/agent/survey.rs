@@ -73,6 +73,10 @@ pub fn rules_of(root: &Root, rescan_interval: Duration) -> Rules {
     }
 }
 
+/// Where unfinished work is written when the root has no space, in the root's corner of the
+/// state directory. Nothing else lies there: what is no record is discarded.
+pub const INTENTS: &str = "intents";
+
 /// Nothing is due by itself in a survey.
 const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
@@ -83,7 +87,7 @@ const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 /// The root cannot be opened or listed.
 pub fn survey(root: &Root, manner: Manner) -> Result<Survey, SurveyError> {
     let path = root.path.display().to_string();
-    let tree = Tree::open(&root.path)
+    let tree = Tree::open(&root.real)
         .map(Arc::new)
         .map_err(|source| SurveyError::Open { path, source })?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
@@ -97,8 +101,9 @@ pub fn survey(root: &Root, manner: Manner) -> Result<Survey, SurveyError> {
     };
     let state_dir = manner.state.as_ref().map(|state| state.dir().to_owned());
     let observed = state_dir.as_ref().map(|dir| dir.join("lock.observed"));
+    let intents = state_dir.map(|dir| dir.join(INTENTS));
     let tools = Tools {
-        records: Arc::new(RecordDir::new(tree.clone(), state_dir)),
+        records: Arc::new(RecordDir::new(tree.clone(), intents)),
         removed,
         state: manner.state,
         lock: RootLock::new(manner.lock_stale, observed),

@@ -78,6 +78,11 @@ impl Place {
         }
     }
 
+    /// Without symlinks, as far as it exists.
+    pub(super) fn real(&self) -> &Path {
+        &self.real
+    }
+
     pub(super) fn relation(&self, other: &Self) -> Relation {
         let same = (self.itself.is_some() && self.itself == other.itself)
             || self.real == other.real

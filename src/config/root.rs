@@ -147,6 +147,7 @@ impl Body {
         Self(Root {
             name: String::new(),
             path: PathBuf::new(),
+            real: PathBuf::new(),
             origin: RootOrigin::File,
             preset,
             backend,
@@ -171,18 +172,20 @@ impl Body {
         } else {
             Limits::default()
         };
+        let place = Place::survey(path);
         Draft {
-            place: Place::survey(path),
             line,
             refused: Vec::new(),
             root: Root {
                 name,
                 path: place::tidy(path),
+                real: place.real().to_owned(),
                 origin,
                 limits,
                 problems,
                 ..self.0
             },
+            place,
         }
     }
 }

@@ -87,6 +87,9 @@ pub struct Root {
     pub name: String,
     /// Absolute, without `..` and symlinks at its end.
     pub path: PathBuf,
+    /// Where the path led when it was judged, without symlinks: what is opened is this place
+    /// and no other, whatever is put in its way later.
+    pub real: PathBuf,
     pub origin: Origin,
     pub preset: Option<String>,
     pub backend: Backend,

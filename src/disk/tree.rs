@@ -8,7 +8,7 @@ use crate::disk::DiskError;
 use crate::model::disk::Disk;
 use crate::model::path::{RelPath, is_name};
 use crate::model::report::AsideName;
-use crate::model::seen::{FileId, FileKind, Seen, Stat};
+use crate::model::seen::{FileId, FileKind, Identity, Seen, Stat};
 use crate::model::time::UnixNanos;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{
@@ -80,7 +80,7 @@ impl Control {
 }
 
 impl Tree {
-    /// Opens the directory at an absolute path whose last name is no symlink.
+    /// Opens the directory at an absolute path without any symlink in it.
     ///
     /// # Errors
     /// A path that is not absolute, or whatever the kernel says: ENOENT, ENOTDIR, ELOOP, EACCES.
@@ -97,8 +97,10 @@ impl Tree {
         let c_path =
             CString::new(plain.as_os_str().as_bytes()).map_err(|_| failed(Errno::INVAL.into()))?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let root = rustix::fs::openat(CWD, c_path.as_c_str(), flags, Mode::empty())
-            .map_err(|errno| failed(errno.into()))?;
+        let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        let root =
+            again(|| rustix::fs::openat2(CWD, c_path.as_c_str(), flags, Mode::empty(), resolve))
+                .map_err(|errno| failed(errno.into()))?;
         let raw = raw_fd_stat(root.as_fd()).map_err(|errno| failed(errno.into()))?;
         let stat = model_stat(&raw);
         Ok(Self {
@@ -114,6 +116,14 @@ impl Tree {
     /// The root's absolute path.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// What tells this directory from another one at its path, also after a restart.
+    pub fn identity(&self) -> Identity {
+        Identity {
+            ino: self.id.ino,
+            file_system: rustix::fs::fstatvfs(&self.root).map_or(0, |stat| stat.f_fsid),
+        }
     }
 
     /// The root's inode.
@@ -560,9 +570,14 @@ pub(super) fn open_below(
     flags: OFlags,
 ) -> rustix::io::Result<OwnedFd> {
     let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    again(|| rustix::fs::openat2(dir, path, flags, Mode::empty(), BELOW))
+}
+
+/// Opens until the kernel is sure, or was asked too often.
+fn again(open: impl Fn() -> rustix::io::Result<OwnedFd>) -> rustix::io::Result<OwnedFd> {
     let mut tries = 0;
     loop {
-        match rustix::fs::openat2(dir, path, flags, Mode::empty(), BELOW) {
+        match open() {
             Err(Errno::AGAIN | Errno::INTR) if tries < MAX_TRIES => tries += 1,
             opened => return opened,
         }

@@ -66,6 +66,14 @@ impl Stat {
     }
 }
 
+/// Which directory a root is, across restarts: device numbers are given anew by then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    pub ino: u64,
+    /// `f_fsid` of statvfs(3); 0 where the file system has none.
+    pub file_system: u64,
+}
+
 /// Which inode, told apart from a later one that got the same number: for what is compared
 /// after a restart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,6 +6,7 @@
 //! state_dir/roots/<hash>/intents/  decisions to finish, where the root had no space for them
 //! ```
 
+use crate::model::seen::Identity;
 use fs2::FileExt;
 use rustix::fs::{Mode, fchmod};
 use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
@@ -115,6 +116,7 @@ impl StateDir {
         Ok(RootState {
             dir,
             root: root.to_owned(),
+            identity: None,
         })
     }
 }
@@ -131,6 +133,28 @@ fn fnv1a(bytes: &[u8]) -> u64 {
 pub struct RootState {
     dir: PathBuf,
     root: PathBuf,
+    /// Which directory is at the path, where somebody has looked.
+    identity: Option<Identity>,
+}
+
+/// What is remembered of a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Known {
+    No,
+    /// Accepted, whichever directory it is.
+    ByPath,
+    As(Identity),
+}
+
+impl Known {
+    /// Whether this directory passed its first start.
+    pub fn is(self, identity: Identity) -> bool {
+        match self {
+            Self::No => false,
+            Self::ByPath => true,
+            Self::As(known) => known == identity,
+        }
+    }
 }
 
 impl RootState {
@@ -138,12 +162,25 @@ impl RootState {
         &self.dir
     }
 
-    /// Whether a root of this path passed its first start.
-    pub fn is_known(&self) -> bool {
-        std::fs::read(self.dir.join("root.json")).is_ok_and(|text| {
-            serde_json::from_slice::<serde_json::Value>(&text)
-                .is_ok_and(|value| value["path"].as_str() == Some(&*escaped(&self.root)))
-        })
+    /// The same, with the directory that is at the path.
+    pub fn with_identity(self, identity: Identity) -> Self {
+        Self {
+            identity: Some(identity),
+            ..self
+        }
+    }
+
+    /// Which directory of this path passed its first start. What cannot be read says none.
+    pub fn known(&self) -> Known {
+        let read = std::fs::read(self.dir.join("root.json")).unwrap_or_default();
+        let value: serde_json::Value = serde_json::from_slice(&read).unwrap_or_default();
+        if value["path"].as_str() != Some(&*escaped(&self.root)) {
+            return Known::No;
+        }
+        match (value["inode"].as_u64(), value["file_system"].as_u64()) {
+            (Some(ino), Some(file_system)) => Known::As(Identity { ino, file_system }),
+            _ => Known::ByPath,
+        }
     }
 
     /// Writes down that the root passed its first start.
@@ -153,7 +190,12 @@ impl RootState {
     pub fn remember(&self) -> Result<(), StateError> {
         let path = self.dir.join("root.json");
         let temporary = self.dir.join("root.json.new");
-        let text = serde_json::json!({ "path": escaped(&self.root) }).to_string();
+        let text = serde_json::json!({
+            "path": escaped(&self.root),
+            "inode": self.identity.map(|identity| identity.ino),
+            "file_system": self.identity.map(|identity| identity.file_system),
+        })
+        .to_string();
         let write = || -> io::Result<()> {
             let mut file = OpenOptions::new()
                 .create(true)
@@ -250,14 +292,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_root_is_known_by_its_path_only() {
+    fn a_root_is_known_by_its_path_and_as_the_directory_that_it_was() {
         let scratch = tempfile::tempdir().expect("a scratch directory");
         let state = StateDir::open(&scratch.path().join("a/b")).expect("made");
         let root = state.root(Path::new("/srv/x")).expect("made");
-        assert!(!root.is_known());
+        let identity = |ino| Identity {
+            ino,
+            file_system: u64::MAX,
+        };
+        assert_eq!(root.known(), Known::No);
         root.remember().expect("written");
-        assert!(root.is_known());
-        assert!(!state.root(Path::new("/srv/y")).expect("made").is_known());
+        assert!(root.known() == Known::ByPath && root.known().is(identity(1)));
+        let root = root.with_identity(identity(1));
+        root.remember().expect("written");
+        assert!(root.known().is(identity(1)) && !root.known().is(identity(2)));
+        let other = state.root(Path::new("/srv/y")).expect("made");
+        assert_eq!(other.known(), Known::No);
     }
 
     #[test]

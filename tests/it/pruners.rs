@@ -192,3 +192,53 @@ fn a_held_lock_names_its_holder_and_a_killed_holders_lock_is_free_at_once() {
         "and its trash is finished"
     );
 }
+
+/// A mistaken limit can be stopped: the rename in hand is finished, and no other one begins.
+#[test]
+fn a_burst_ends_when_the_agent_is_told_to_end() {
+    const N: i64 = 3000;
+    let place = Place::new();
+    place.configure(
+        "[root.layout]\nrequired = false\n[root.layout.created_at]\nfrom = [\"mtime\"]\n\
+         [root.protect]\nquiet = \"0s\"\n[root.limits]\nmax_count = 5",
+    );
+    for n in 0..N {
+        let session = place.root.join(format!("s{n:05}"));
+        fs::create_dir(&session).expect("a session");
+        fs::write(session.join("f"), b"x").expect("a file");
+    }
+    let agent = place.spawn_agent();
+    wait_for("the first to go", || {
+        match recount::sessions(&place.root).len() {
+            n if n < N as usize => Ok(()),
+            n => Err(n.to_string()),
+        }
+    });
+    assert_eq!(agent.stop(), Some(0));
+    let left = recount::sessions(&place.root).len();
+    assert!(left > N as usize / 10, "only {left} are left");
+}
+
+/// What the agent remembers of a root is no unfinished removal.
+#[test]
+fn a_command_leaves_what_the_agent_remembers() {
+    let place = place(3, "[root.limits]\nmax_size = \"1 GiB\"\n");
+    let remembered = || -> Vec<String> {
+        let roots = fs::read_dir(place.beside("state/roots")).expect("roots");
+        roots
+            .map(|root| root.expect("one").path().join("root.json"))
+            .filter_map(|file| fs::read_to_string(file).ok())
+            .collect()
+    };
+    let agent = place.agent();
+    wait_for("it is remembered", || match remembered() {
+        texts if texts.len() == 1 => Ok(()),
+        texts => Err(format!("{texts:?}")),
+    });
+    let before = remembered();
+    let goal = mebibytes(SESSION * 2);
+    let output = spawn(&place, &goal).wait_with_output().expect("it ends");
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(remembered(), before);
+    drop(agent);
+}

@@ -441,3 +441,55 @@ fn a_directory_mounted_into_a_session_keeps_its_content_and_its_session() {
 fn a_file_mounted_into_a_session_counts_nothing_and_keeps_its_session() {
     bound_into_a_session(false);
 }
+
+/// Whoever owns a directory above the root puts a symlink in its place: the root's path leads
+/// to somebody else's directory then, which looks just like one to be pruned.
+#[test]
+fn a_symlink_above_the_root_leads_nowhere() {
+    let mut place = Place::new();
+    place.root = place.beside("home/app/log");
+    fs::create_dir_all(&place.root).expect("a root");
+    place.configure(&format!("{LAYOUT}[root.limits]\nmax_size = 50_000\n"));
+    let config = place.beside("config.toml");
+    let held = fs::read_to_string(&config)
+        .expect("written")
+        .replace("first_start = \"enforce\"", "first_start = \"hold\"");
+    fs::write(&config, held).expect("written");
+    sessions(&place, 2);
+    let others = place.beside("others");
+    fs::create_dir_all(others.join("log")).expect("a directory");
+    let staging = place.beside("staging");
+    for n in 0..20 {
+        make_session(
+            &others.join("log"),
+            &staging,
+            &format!("t{n}"),
+            1000 - n,
+            (5, 2000),
+        );
+    }
+    let before = recount::snapshot(&others);
+    let agent = place.agent();
+    agent.until("it is known", |root| root["bytes"].as_u64() > Some(20_000));
+    let app = place.beside("home/app");
+    fs::rename(&app, place.beside("home/away")).expect("it moves");
+    symlink(&others, &app).expect("a symlink");
+    agent.until("nothing is there", |root| {
+        root["watch"]["state"] == "absent"
+    });
+    // Looked for once a second: it is passed over again and again.
+    let passed = std::time::Instant::now() + Duration::from_millis(2500);
+    agent.until("it stays so", |root| {
+        assert_eq!(root["watch"]["state"], "absent", "{root}");
+        std::time::Instant::now() > passed
+    });
+    assert_eq!(agent.stop(), Some(0));
+    assert_eq!(recount::snapshot(&others), before);
+    // Started anew the path is resolved anew: that is another directory, and nobody accepted it.
+    let agent = place.agent();
+    agent.until("it is held", |root| root["held"] == true);
+    assert_eq!(agent.root()["pruned"]["sessions"], 0);
+    drop(agent);
+    let sessions = recount::sessions(&others.join("log"));
+    assert_eq!(sessions.len(), 20);
+}
