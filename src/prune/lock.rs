@@ -1,10 +1,10 @@
 //! One pruner at a time per root, across processes and hosts that share the volume.
 //!
-//! Two things are locked with `flock`, always in this order: the root's own directory, then
-//! `.housekeeper/lock`, which holds one JSON line about its holder. On a full disk the file, or
-//! `.housekeeper` itself, cannot be made: there the directory alone has to do, so that room can
-//! be made, and since it comes first both kinds of holders exclude each other. That is only so
-//! where such a lock reaches everybody: on a file system of this machine's own.
+//! Two things are locked with `flock`, always in this order: a file of this host
+//! ([`host`]), then `.housekeeper/lock`, which holds one JSON line about its
+//! holder. On a full disk the latter, or `.housekeeper` itself, cannot be made: there the first
+//! alone has to do, so that room can be made, and since it comes first both kinds of holders
+//! exclude each other. That is only so where no other machine prunes: on a local file system.
 //!
 //! Where `flock` reaches, it alone decides: a busy caller leaves everything alone, and a dead
 //! holder's lock is free at once. Where it does not reach (a volume shared by hosts whose locks
@@ -15,15 +15,16 @@
 //! The descriptors are kept open between two locks, and an uncontended lock costs two `flock`,
 //! `statx` and one `pwrite`. Nothing is synced: after a loss of power nobody holds a lock.
 
+mod host;
+
 use crate::model::report::{Holder, LockTry};
 use crate::model::seen::FileId;
 use crate::model::time::{Now, Tick};
 use chrono::SecondsFormat;
 use fs2::FileExt;
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{
-    AtFlags, FileType, FlockOperation, Mode, OFlags, ResolveFlags, StatxFlags, Timespec, Timestamps,
-};
+use host::HostLock;
+use rustix::fd::{AsFd, BorrowedFd};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
@@ -61,10 +62,7 @@ pub struct RootLock {
     /// Where a one-shot command keeps what it saw of another host's line; `None`: in memory.
     observed: Option<PathBuf>,
     sighting: Option<Sighting>,
-    /// The root's own directory: a description of this lock's own, which no other shares.
-    root: Option<OwnedFd>,
-    /// It is locked, by us.
-    root_locked: bool,
+    first: HostLock,
     file: Option<(File, FileId)>,
     held: Option<Held>,
 }
@@ -118,8 +116,7 @@ impl RootLock {
             stale_after,
             observed,
             sighting: None,
-            root: None,
-            root_locked: false,
+            first: HostLock::default(),
             file: None,
             held: None,
         }
@@ -136,17 +133,15 @@ impl RootLock {
         if self.held.is_some() {
             return LockTry::Taken;
         }
-        match self.take_root(root) {
-            Ok(true) => {}
-            Ok(false) => return LockTry::Busy(control.ok().and_then(named_holder)),
-            Err(failed) => return failure(failed),
+        if !self.first.try_take(root) {
+            return LockTry::Busy(control.ok().and_then(named_holder));
         }
         let answer = match control {
             Ok(control) => self.take_file(control, now),
             Err(errno) => Err(("make .housekeeper", Errno::from_raw_os_error(errno))),
         };
         let answer = match answer {
-            Err((_, Errno::NOSPC | Errno::DQUOT)) if self.root_is_enough() => {
+            Err((_, Errno::NOSPC | Errno::DQUOT)) if self.host_is_enough(root) => {
                 // On a full disk nobody can be told who holds it.
                 self.held = Some(Held {
                     line: Vec::new(),
@@ -158,52 +153,16 @@ impl RootLock {
             Ok(answer) => answer,
         };
         if self.held.is_none() {
-            self.free_root();
+            self.first.release();
         }
         answer
     }
 
-    /// `false`: somebody else has it.
-    fn take_root(&mut self, root: BorrowedFd<'_>) -> Step<bool> {
-        let root = match &self.root {
-            Some(root) => root,
-            None => {
-                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-                let opened = rustix::fs::openat(root, c".", flags, Mode::empty());
-                self.root.insert(opened.map_err(|e| ("open the root", e))?)
-            }
-        };
-        match rustix::fs::flock(root, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {
-                self.root_locked = true;
-                Ok(true)
-            }
-            Err(Errno::WOULDBLOCK) => Ok(false),
-            // A file system that locks no directories: there the file alone decides.
-            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::BADF | Errno::INVAL) => Ok(true),
-            Err(errno) => Err(("flock the root", errno)),
-        }
-    }
-
-    fn free_root(&mut self) {
-        if !std::mem::take(&mut self.root_locked) {
-            return;
-        }
-        if let Some(root) = &self.root
-            && rustix::fs::flock(root, FlockOperation::Unlock).is_err()
-        {
-            // Closing it frees it in any case; the next try opens it anew.
-            self.root = None;
-        }
-    }
-
-    /// Whether everybody who may prune meets the lock of the root's directory.
-    fn root_is_enough(&self) -> bool {
-        let Some(root) = self.root.as_ref().filter(|_| self.root_locked) else {
-            return false;
-        };
+    /// Whether everybody who may prune meets the lock of this host.
+    fn host_is_enough(&self, root: BorrowedFd<'_>) -> bool {
         // What the kernel says of an unknown file system is no reason to trust it.
-        rustix::fs::fstatfs(root).is_ok_and(|stat| LOCAL.contains(&(stat.f_type as u32)))
+        self.first.is_held()
+            && rustix::fs::fstatfs(root).is_ok_and(|stat| LOCAL.contains(&(stat.f_type as u32)))
     }
 
     fn take_file(&mut self, control: BorrowedFd<'_>, now: Now) -> Step<LockTry> {
@@ -261,7 +220,7 @@ impl RootLock {
             return Ok(());
         };
         let released = self.release_file(&held);
-        self.free_root();
+        self.first.release();
         released
     }
 
@@ -683,13 +642,13 @@ mod tests {
     const NO_SPACE: Result<BorrowedFd<'_>, i32> = Err(libc::ENOSPC);
 
     #[test]
-    fn without_a_lock_file_the_root_itself_is_locked() {
+    fn without_a_lock_file_the_hosts_lock_has_to_do() {
         let hold = tempfile::tempdir().expect("a directory");
         let root = dir(hold.path());
         let mut first = RootLock::new(HOUR, None);
         let mut second = RootLock::new(HOUR, None);
         let taken = first.try_take(root.as_fd(), NO_SPACE, now());
-        if !first.root_is_enough() {
+        if !first.host_is_enough(root.as_fd()) {
             assert!(matches!(taken, LockTry::Failed { .. }), "not local");
             return;
         }
@@ -716,7 +675,7 @@ mod tests {
     }
 
     #[test]
-    fn who_cannot_take_the_file_lets_go_of_the_root() {
+    fn who_cannot_take_the_file_lets_go_of_the_hosts_lock() {
         let hold = tempfile::tempdir().expect("a directory");
         let root = dir(hold.path());
         let line = r#"{"host":"elsewhere","pid":7,"since":"x"}"#;
@@ -726,7 +685,20 @@ mod tests {
         assert!(matches!(busy, LockTry::Busy(Some(_))), "{busy:?}");
         let failed = first.try_take(root.as_fd(), Err(libc::EROFS), now());
         assert!(matches!(failed, LockTry::Failed { .. }), "{failed:?}");
-        let other = dir(hold.path());
-        FileExt::try_lock_exclusive(&other).expect("it is free");
+        assert!(!first.first.is_held());
+        let mut other = HostLock::default();
+        assert!(other.try_take(root.as_fd()), "it is free");
+    }
+
+    /// Whoever may read the root can lock its directory: that is no pruner's business.
+    #[test]
+    fn a_lock_on_the_root_itself_keeps_nobody_away() {
+        let hold = tempfile::tempdir().expect("a directory");
+        let root = dir(hold.path());
+        let others = dir(hold.path());
+        FileExt::try_lock_shared(&others).expect("locked");
+        let mut lock = RootLock::new(HOUR, None);
+        let taken = lock.try_take(root.as_fd(), Ok(root.as_fd()), now());
+        assert_eq!(taken, LockTry::Taken);
     }
 }

@@ -60,6 +60,7 @@ const RESERVED: &[Reserved] = &[
             "watch/",
             "store/",
             "prune/lock.rs",
+            "prune/lock/",
             "config/",
             // The demonstration makes and removes a scratch directory of its own, and writes
             // there as strangers would.

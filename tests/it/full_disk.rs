@@ -241,29 +241,23 @@ fn without_a_free_block_a_catalogue_is_pruned() {
     assert_eq!(agent.stop(), Some(0));
 }
 
-/// A lock on the root's own directory is what excludes pruners where there is no other.
+/// Whoever may read the root can lock its directory, as `flock DIR command` does: the limit
+/// holds all the same.
 #[test]
-fn a_lock_on_the_root_keeps_every_pruner_away() {
+fn a_lock_on_the_root_keeps_no_pruner_away() {
     let place = Place::new();
     configure(&place);
     fill(&place, 20);
     let root = fs::File::open(&place.root).expect("a directory");
     let held = rustix::fs::flock(&root, rustix::fs::FlockOperation::NonBlockingLockExclusive);
     held.expect("nobody else has it");
-    let before = recount::sessions(&place.root);
-    let busy = place.run(&["prune-size", "--json", "--max-mb", "0.1"]);
-    assert_eq!(busy.status.code(), Some(2));
+    let done = place.run(&["prune-size", "--json", "--max-mb", "0.2"]);
+    assert_eq!(done.status.code(), Some(0));
     let agent = place.agent();
-    crate::support::running::wait_for("a busy lock", || match place.log() {
-        log if log.contains("lock.busy") => Ok(()),
-        log => Err(log),
-    });
-    assert_eq!(recount::sessions(&place.root), before);
-    drop(root);
     agent.until("the limit", |root| {
         root["bytes"].as_u64() <= Some(SESSION * KEPT)
     });
-    newest_stay(&place);
+    drop(root);
     assert_eq!(agent.stop(), Some(0));
 }
 
