@@ -133,6 +133,11 @@ pub fn survey(root: &Root, manner: Manner) -> Result<Survey, SurveyError> {
         && survey
             .shell
             .keep_lock(|now| leftovers::finish(&tree, &records, root, now));
+    if enforce {
+        survey
+            .shell
+            .input(begun, Input::Command(Command::FollowFiles));
+    }
     survey.shell.input(begun, Input::Wake);
     survey.run_until(|shell, _| shell.engine.is_settled())?;
     let now = survey.shell.now();

@@ -55,6 +55,8 @@ pub(super) struct Passed {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Burst {
     before: Bytes,
+    /// When the first hint of what made it necessary came in.
+    since: Option<Tick>,
     /// A round was too short for what it began: the next one goes on down to the goal.
     pub(super) unfinished: bool,
     /// How often hints had been lost when it was decided to begin.
@@ -71,10 +73,12 @@ pub(super) struct Burst {
 }
 
 impl Burst {
-    /// Nothing is done yet. `before`: what is used; `n_losses`: how often hints were lost.
-    pub(super) fn begun(before: Bytes, n_losses: u64) -> Self {
+    /// Nothing is done yet. `before`: what is used; `n_losses`: how often hints were lost;
+    /// `since`: when the hint came in that it goes back to.
+    pub(super) fn begun(before: Bytes, n_losses: u64, since: Option<Tick>) -> Self {
         Self {
             before,
+            since,
             n_losses,
             ..Self::default()
         }
@@ -267,7 +271,7 @@ impl Engine {
         let Report { victim, outcome } = report;
         match outcome {
             Outcome::Aside(aside) => {
-                if let Some(since) = self.deciding.since {
+                if let Some(since) = self.deciding.burst.since {
                     self.pace.reacted(now.tick.since(since));
                 }
                 self.tell_deleted(now, &victim, out);
@@ -337,6 +341,7 @@ impl Engine {
         deciding.pruned_sessions += 1;
         deciding.pruned_bytes = deciding.pruned_bytes.saturating_add(victim.freed);
         let burst = &mut deciding.burst;
+        let since = burst.since;
         burst.n_deleted += 1;
         burst.n_this_round += 1;
         burst.freed = burst.freed.saturating_add(victim.freed);
@@ -352,7 +357,7 @@ impl Engine {
             freed: victim.freed,
             created: victim.created,
             because: victim.because,
-            reaction: deciding.since.map(|since| now.tick.since(since)),
+            reaction: since.map(|since| now.tick.since(since)),
         }));
     }
 

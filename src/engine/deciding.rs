@@ -294,7 +294,7 @@ impl Engine {
         }
         self.deciding.phase = Phase::Confirming;
         self.deciding.grown = Grown::default();
-        self.deciding.burst = Burst::begun(self.usage().bytes, self.n_losses);
+        self.deciding.burst = Burst::begun(self.usage().bytes, self.n_losses, self.deciding.since);
         out.push(Effect::Confirm);
     }
 

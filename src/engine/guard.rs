@@ -86,6 +86,10 @@ impl Engine {
         self.guard.active = now.tick;
     }
 
+    pub(super) fn keeps_guard(&self) -> bool {
+        self.guard.kept
+    }
+
     pub(super) fn guard_due(&self) -> Option<Tick> {
         if !self.guard.kept || self.stopped {
             return None;

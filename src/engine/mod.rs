@@ -77,6 +77,8 @@ pub enum Command {
     /// Another source gives the hints from now on; the old one's watches and keys mean nothing
     /// to it, and what happened between the two is lost.
     NewSource,
+    /// Know when a file has moved also where nobody tells: before a command that removes scans.
+    FollowFiles,
     /// Keep guard against what no hint tells: not in a command that ends by itself.
     Guard,
     /// No new decisions from now on.
@@ -400,6 +402,7 @@ impl Engine {
                 self.ended_early.clear();
                 self.lost(out);
             }
+            Command::FollowFiles => self.index.keep_homes(),
             Command::Guard => self.keep_guard(now),
             Command::Stop => self.stopped = true,
         }

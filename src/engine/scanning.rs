@@ -373,6 +373,10 @@ impl Engine {
         };
         self.forget_recent();
         self.index.settle_links();
+        if self.keeps_guard() {
+            // Not before: a first scan is quicker without, and what moves meanwhile is hinted.
+            self.index.keep_homes();
+        }
         self.clock.settle();
         let scanning = &mut self.scanning;
         scanning.suspect = scanning.loss_unseen;

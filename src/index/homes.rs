@@ -13,9 +13,9 @@ struct Home {
     slot: u32,
 }
 
-/// One place for each name of each file.
+/// One place for each name of each file; nothing where nobody needs it.
 #[derive(Debug, Default)]
-pub(super) struct Homes(HashTable<Home>);
+pub(super) struct Homes(Option<HashTable<Home>>);
 
 /// Spreads inode numbers, which often follow each other (the multiplier of Fibonacci hashing).
 fn mark(ino: u64) -> u32 {
@@ -27,20 +27,29 @@ fn hash(mark: u32) -> u64 {
 }
 
 impl Homes {
+    /// Keeps them from now on. All names that there are must be added then.
+    pub(super) fn keep(&mut self, n_names: usize) {
+        self.0 = Some(HashTable::with_capacity(n_names));
+    }
+
+    pub(super) fn are_kept(&self) -> bool {
+        self.0.is_some()
+    }
+
     pub(super) fn add(&mut self, ino: u64, slot: u32) {
         let home = Home {
             mark: mark(ino),
             slot,
         };
-        self.0
-            .insert_unique(hash(home.mark), home, |home| hash(home.mark));
+        if let Some(homes) = &mut self.0 {
+            homes.insert_unique(hash(home.mark), home, |home| hash(home.mark));
+        }
     }
 
     pub(super) fn remove(&mut self, ino: u64, slot: u32) {
+        let Some(homes) = &mut self.0 else { return };
         let mark = mark(ino);
-        let found = self
-            .0
-            .find_entry(hash(mark), |home| home.mark == mark && home.slot == slot);
+        let found = homes.find_entry(hash(mark), |home| home.mark == mark && home.slot == slot);
         debug_assert!(found.is_ok(), "each name has its home");
         if let Ok(found) = found {
             found.remove();
@@ -51,7 +60,8 @@ impl Homes {
     pub(super) fn of(&self, ino: u64) -> impl Iterator<Item = u32> {
         let mark = mark(ino);
         self.0
-            .iter_hash(hash(mark))
+            .iter()
+            .flat_map(move |homes| homes.iter_hash(hash(mark)))
             .filter(move |home| home.mark == mark)
             .map(|home| home.slot)
     }
@@ -64,6 +74,9 @@ mod tests {
     #[test]
     fn each_name_has_its_home() {
         let mut homes = Homes::default();
+        homes.add(7, 7);
+        assert!(homes.of(7).next().is_none(), "nobody needs it");
+        homes.keep(0);
         for ino in 0..10_000 {
             homes.add(ino, ino as u32 % 7);
         }

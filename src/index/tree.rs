@@ -497,6 +497,26 @@ impl Index {
         }
     }
 
+    /// From now on the places of each file are kept, so that it is known when one has moved.
+    /// One pass over all that is known.
+    pub fn keep_homes(&mut self) {
+        if self.homes.are_kept() {
+            return;
+        }
+        let files = |dir: &Dir| {
+            dir.table
+                .iter()
+                .filter(|e| e.kind() == EntryKind::File)
+                .count()
+        };
+        self.homes.keep(self.dirs.iter().map(files).sum());
+        for (slot, dir) in self.dirs.iter().enumerate() {
+            for entry in dir.table.iter().filter(|e| e.kind() == EntryKind::File) {
+                self.homes.add(entry.ino, slot as u32);
+            }
+        }
+    }
+
     /// Whether a file's inode is known under another name than this one.
     pub fn has_other_names(&self, dir: DirId, name: &[u8], ino: u64) -> bool {
         self.homes.of(ino).next().is_some() && !self.other_names(dir, name, ino).is_empty()

@@ -53,6 +53,7 @@ impl Bench {
             out: Vec::new(),
             generation: 0,
         };
+        bench.give(Input::Command(Command::Guard));
         bench.give(Input::Wake);
         let scan = bench.scan("").expect("a first scan");
         (bench, scan)
