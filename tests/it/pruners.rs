@@ -242,3 +242,20 @@ fn a_command_leaves_what_the_agent_remembers() {
     assert_eq!(remembered(), before);
     drop(agent);
 }
+
+/// From the first hint of the write to the rename.
+#[test]
+fn a_write_over_the_limit_says_how_long_it_took() {
+    let limit = SESSION * 4;
+    let place = place(4, &format!("[root.limits]\nmax_size = {limit}"));
+    let agent = place.agent();
+    let mut newest = fs::File::options()
+        .append(true)
+        .open(place.root.join("s00003/f0000"))
+        .expect("a file");
+    std::io::Write::write_all(&mut newest, &[1; 1000]).expect("written");
+    agent.until("a prune, with how long it took", |root| {
+        root["pruned"]["sessions"] == 1 && root["reaction"]["p99_us"].as_u64() > Some(0)
+    });
+    assert!(!place.root.join("s00000").exists());
+}
