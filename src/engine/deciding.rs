@@ -271,7 +271,10 @@ impl Engine {
             self.deciding.forget_unmet();
             self.deciding.forget_back_off();
             self.deciding.lock = None;
-            if !self.deciding.known && self.rules.enforce && !self.rules.limits.are_none() {
+            // An empty directory has shown nothing: it may be the place of a mount to come.
+            let has_any = self.index.totals().n_sessions > 0;
+            let has_rules = self.rules.enforce && !self.rules.limits.are_none();
+            if !self.deciding.known && has_rules && has_any {
                 self.remember(out);
             }
             return;
