@@ -11,6 +11,7 @@ use housekeeper::model::path::RelPath;
 use housekeeper::model::seen::{FileId, FileKind, Seen, Stat};
 use housekeeper::model::session::{Content, Document, Facts, Verdict};
 use housekeeper::model::time::{Now, Tick, UnixNanos};
+use housekeeper::policy::lifecycle::Lifecycle;
 use housekeeper::policy::limits::{Limits, Protect};
 use std::hint::black_box;
 use std::sync::Arc;
@@ -55,6 +56,7 @@ fn engine(n_sessions: u64) -> Engine {
         layout: layout(),
         limits,
         protect,
+        lifecycle: Lifecycle::default(),
         enforce: true,
         group: None,
         rescan_interval: Duration::from_secs(3600),

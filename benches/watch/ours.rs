@@ -16,6 +16,7 @@ use housekeeper::model::path::RelPath;
 use housekeeper::model::seen::Seen;
 use housekeeper::model::time::Clock;
 use housekeeper::model::watcher::Backend;
+use housekeeper::policy::lifecycle::Lifecycle;
 use housekeeper::policy::limits::{Limits, Protect};
 use housekeeper::sched::{self, Class, Governor, Home};
 use housekeeper::watch::dirty::Waker;
@@ -65,6 +66,7 @@ impl Turning {
             layout: layout.clone(),
             limits: Limits::default(),
             protect: Protect::default(),
+            lifecycle: Lifecycle::default(),
             enforce: false,
             group: None,
             rescan_interval: Duration::from_secs(3600),

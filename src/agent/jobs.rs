@@ -19,6 +19,7 @@ use crate::disk::tree::{CONTROL, Tree};
 use crate::disk::walk::walk;
 use crate::engine::{Input, ReadOrder};
 use crate::layout::{Layout, catalog};
+use crate::model::lifecycle::{LifeOrder, LifeReport, PartsOrder};
 use crate::model::listing::ScanOrder;
 use crate::model::path::RelPath;
 use crate::model::report::{AsideName, Removed, Unlist};
@@ -27,7 +28,9 @@ use crate::model::session::Key;
 use crate::model::time::Clock;
 use crate::model::watcher::Watch;
 use crate::model::watcher::Watcher;
+use crate::policy::lifecycle::Lifecycle;
 use crate::prune::intent::{Intent, Work};
+use crate::prune::lifecycle::Keeping;
 use crate::watch::dirty::Waker;
 use crate::watch::mounts;
 use crossbeam_channel::{Sender, unbounded};
@@ -46,6 +49,8 @@ const MAX_COOKIES: usize = 4;
 enum Looking {
     Scan(ScanOrder),
     Read(ReadOrder),
+    /// A session is looked through for parts.
+    Parts(PartsOrder, Lifecycle),
     /// What is mounted below the root.
     Mounts,
     /// A file has names elsewhere: the source is told.
@@ -68,6 +73,7 @@ enum Removing {
     },
     InPlace(Box<Intent>),
     Unlist(Vec<Key>),
+    Live(Box<LifeOrder>, Lifecycle),
 }
 
 /// What the threads of one root share.
@@ -185,6 +191,15 @@ impl Jobs {
 
     pub fn read(&self, order: ReadOrder) {
         self.look(Looking::Read(order));
+    }
+
+    pub fn find_parts(&self, order: PartsOrder, rules: Lifecycle) {
+        self.look(Looking::Parts(order, rules));
+    }
+
+    /// Carries out a step of a session's life, by these rules.
+    pub fn live(&self, order: LifeOrder, rules: Lifecycle) {
+        self.remove(Removing::Live(Box::new(order), rules));
     }
 
     pub fn mounts(&self) {
@@ -308,6 +323,12 @@ impl Shop {
                     order,
                 ));
             }
+            Looking::Parts(order, rules) => {
+                let seen = self.keeping(&rules).find_parts(&order, self.clock.now());
+                let seen = seen.map_err(|error| error.raw_os_error().unwrap_or(libc::EIO));
+                let session = order.session;
+                self.answer(Input::Parts { session, seen });
+            }
             Looking::Mounts => match mounts::below(self.tree.root()) {
                 Ok(points) => {
                     self.answer(Input::Mounted(points));
@@ -398,6 +419,14 @@ impl Shop {
                 let result = self.unlist(&keys);
                 self.answer(Input::Removed(Removed::Unlisted { keys, result }));
             }
+            Removing::Live(order, rules) => {
+                let outcome = self.keeping(&rules).carry_out(&order, self.clock.now());
+                let transition = order.transition;
+                self.answer(Input::Lived(Box::new(LifeReport {
+                    transition,
+                    outcome,
+                })));
+            }
         }
         self.n_removing.fetch_sub(1, Ordering::AcqRel);
     }
@@ -407,6 +436,14 @@ impl Shop {
             for (dir, watch) in watches {
                 watcher.unwatch(dir, *watch);
             }
+        }
+    }
+
+    fn keeping<'a>(&'a self, rules: &'a Lifecycle) -> Keeping<'a, Tree> {
+        Keeping {
+            disk: &self.tree,
+            layout: &self.layout,
+            rules,
         }
     }
 

@@ -7,6 +7,7 @@ use crate::disk::catalogue_edit;
 use crate::disk::document::{self, MAX_CATALOGUE};
 use crate::disk::records::RecordDir;
 use crate::disk::remove;
+use crate::disk::rewrite;
 use crate::disk::tree::Tree;
 use crate::layout::CatalogSeen;
 use crate::model::disk::Records;
@@ -43,6 +44,18 @@ pub fn finish(tree: &Arc<Tree>, records: &Arc<RecordDir>, root: &Root, now: Now)
             errno,
             "an unfinished catalogue edit is left as it is"
         );
+    }
+    match rewrite::sweep(tree) {
+        Ok(kept) if kept.is_empty() => {}
+        Ok(kept) => tracing::warn!(
+            event = "rewrite.left",
+            entries = kept.len(),
+            first = kept.first(),
+            "somebody's metadata stays in .housekeeper: look at it and move it where it belongs"
+        ),
+        Err(error) => {
+            tracing::warn!(event = "start.leftover", error = %error, ".housekeeper cannot be read");
+        }
     }
     match unfinished(records) {
         Err(error) => {

@@ -8,6 +8,7 @@ use crate::engine::{AnomalyRow, SessionRow};
 use crate::layout::spec::Kind;
 use crate::model::bytes::Bytes;
 use crate::model::fact::Fact;
+use crate::model::lifecycle::Transition;
 use crate::model::path::escape;
 use crate::model::plan::{Blocker, Held, Victim};
 use crate::model::report::LockTrouble;
@@ -96,6 +97,19 @@ fn victim(survey: &Survey, victim: &Victim) -> Value {
     })
 }
 
+fn transition(survey: &Survey, transition: &Transition) -> Value {
+    let layout = &survey.engine().rules().layout;
+    json!({
+        "id": escape(layout.id(&transition.key)),
+        "path": transition.path.to_string(),
+        "action": transition.deed.name(),
+        "files": transition.parts.n_files,
+        "bytes": transition.parts.bytes,
+        "rule": transition.deed.rule(),
+        "because": transition.to_string(),
+    })
+}
+
 /// One root of `plan`.
 pub fn plan(root: &Root, survey: &Survey) -> Value {
     let plan = &survey.plan;
@@ -104,6 +118,7 @@ pub fn plan(root: &Root, survey: &Survey) -> Value {
         "bytes": survey.bytes.0,
         "limit_bytes": root.limits.max_size.map(|bytes| bytes.0),
         "victims": plan.victims.iter().map(|v| victim(survey, v)).collect::<Vec<_>>(),
+        "transitions": plan.transitions.iter().map(|t| transition(survey, t)).collect::<Vec<_>>(),
         "blocked": blocked(&plan.blocked),
         "still_over_bytes": plan.still_over.0,
     })

@@ -15,6 +15,7 @@ use crate::engine::{Command, Effect, Engine, Input};
 use crate::layout::LockAt;
 use crate::model::disk::Records;
 use crate::model::fact::Fact;
+use crate::model::lifecycle::{LifeOrder, LifeOutcome, LifeReport};
 use crate::model::path::RelPath;
 use crate::model::place::{Look, Why};
 use crate::model::plan::Victim;
@@ -206,6 +207,10 @@ impl Shell {
                 self.note_removed(&keys);
                 self.jobs.unlist(keys);
             }
+            Effect::FindParts(order) => {
+                self.jobs.find_parts(order, self.engine.rules().lifecycle.clone());
+            }
+            Effect::Live(order) => self.live(order),
             Effect::Follow { dir, name, id } => {
                 if let Some(dir) = self.engine.index().path(dir) {
                     self.jobs.follow(dir, name, id);
@@ -383,6 +388,27 @@ impl Shell {
                 outcome,
             })),
         );
+    }
+
+    /// Hands a step of a session's life to the threads beside, if the lock is ours still.
+    fn live(&mut self, order: Box<LifeOrder>) {
+        let now = self.clock.now();
+        let refusal = match self.lock.touch(now.tick) {
+            _ if self.stop.load(Ordering::Relaxed) => Skip::Stopping,
+            Err(error) => Skip::Refused {
+                operation: "touch the lock",
+                errno: error.raw_os_error().unwrap_or(libc::EIO),
+            },
+            Ok(()) => {
+                let rules = self.engine.rules().lifecycle.clone();
+                return self.jobs.live(*order, rules);
+            }
+        };
+        let report = LifeReport {
+            transition: order.transition,
+            outcome: LifeOutcome::Skipped(refusal),
+        };
+        self.handle(now, Input::Lived(Box::new(report)));
     }
 
     /// Looks whether the root still is at its path.

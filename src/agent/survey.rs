@@ -66,6 +66,7 @@ pub fn rules_of(root: &Root, rescan_interval: Duration) -> Rules {
         layout: root.layout.clone(),
         limits: root.limits.clone(),
         protect: root.protect.clone(),
+        lifecycle: root.lifecycle.clone(),
         enforce: false,
         group: None,
         rescan_interval,
@@ -86,11 +87,22 @@ const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 /// # Errors
 /// The root cannot be opened or listed.
 pub fn survey(root: &Root, manner: Manner) -> Result<Survey, SurveyError> {
+    survey_at(root, manner, Arc::new(SystemClock::start()))
+}
+
+/// The same, where this clock says what time it is.
+///
+/// # Errors
+/// The root cannot be opened or listed.
+pub fn survey_at(
+    root: &Root,
+    manner: Manner,
+    clock: Arc<dyn Clock>,
+) -> Result<Survey, SurveyError> {
     let path = root.path.display().to_string();
     let tree = Tree::open(&root.real)
         .map(Arc::new)
         .map_err(|source| SurveyError::Open { path, source })?;
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
     let mut rules = rules_of(root, NEVER);
     rules.group = manner.group;
     let catalog = root.layout.kind() == Kind::Catalog;

@@ -7,6 +7,7 @@ use crate::agent::survey::{Manner, Survey, survey};
 use crate::config::request::Request;
 use crate::config::settings::{Mode, Root, Settings};
 use crate::model::bytes::Bytes;
+use crate::policy::lifecycle::Lifecycle;
 use crate::policy::limits::Limits;
 use crate::store::state::StateDir;
 use crate::telemetry::tell::tell;
@@ -99,6 +100,8 @@ pub fn prune_size(args: &Args, request: Request, wanted: &PruneSize) -> anyhow::
             measure,
             ..Limits::default()
         };
+        // It brings a root to a size, and does nothing else.
+        root.lifecycle = Lifecycle::default();
         let manner = Manner {
             enforce,
             group: wanted.group.as_deref().map(Arc::from),

@@ -90,6 +90,7 @@ pub fn plan(document: &Value) -> String {
             line(out, "  nothing would go");
         }
         victims(&root["victims"], out);
+        transitions(&root["transitions"], out);
         held_back(root, out);
     })
 }
@@ -228,6 +229,20 @@ fn victims(victims: &Value, out: &mut String) {
             size(&victim["bytes"]),
             text(&victim["rule"]),
             text(&victim["because"]),
+        ]
+    });
+}
+
+fn transitions(transitions: &Value, out: &mut String) {
+    let header = ["ID", "ACTION", "FILES", "SIZE", "RULE", "BECAUSE"];
+    table(out, &header, &["FILES", "SIZE"], transitions, |transition| {
+        vec![
+            text(&transition["id"]),
+            text(&transition["action"]),
+            text(&transition["files"]),
+            size(&transition["bytes"]),
+            text(&transition["rule"]),
+            text(&transition["because"]),
         ]
     });
 }

@@ -123,6 +123,15 @@ fn root(root: &Root) -> Value {
             "quiet": time(root.protect.quiet),
             "keep": root.protect.keep_globs,
         },
+        "lifecycle": {
+            "stale_after": root.lifecycle.stale_after.map(time),
+            "failed_value": &*root.lifecycle.failed_value,
+            "parts": root.lifecycle.parts.texts(),
+            "parts_after": time(root.lifecycle.parts_after),
+            "orphan_parts_after": root.lifecycle.orphan_parts_after.map(time),
+            "failed_retention": root.lifecycle.failed_retention.map(time),
+            "batch": root.lifecycle.batch,
+        },
         "guard": { "first_start": root.first_start.word() },
         "pruned": root.problems.is_empty(),
     })

@@ -12,6 +12,7 @@ pub mod check;
 pub mod duration;
 mod file;
 mod layout;
+mod lifecycle;
 mod limits;
 mod place;
 mod preset;

@@ -8,10 +8,11 @@ use crate::config::preset::Presets;
 use crate::config::reader::{Found, Layer, Origin, Reader};
 use crate::config::request::RootFlags;
 use crate::config::settings::{Origin as RootOrigin, Problem, Root};
-use crate::config::{file, layout, limits, protect};
+use crate::config::{file, layout, lifecycle, limits, protect};
 use crate::layout::Layout;
 use crate::layout::spec::LayoutSpec;
 use crate::model::path::escape;
+use crate::policy::lifecycle::Lifecycle;
 use crate::policy::limits::Limits;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -92,6 +93,7 @@ impl Draft {
         let problem = self.path_problem(&format!("{why}; this root is not pruned"));
         self.root.problems.push(problem);
         self.root.limits = Limits::default();
+        self.root.lifecycle = Lifecycle::default();
     }
 
     fn path_problem(&self, why: &str) -> Problem {
@@ -123,9 +125,7 @@ impl Body {
             Some(Err(why)) => table.problem("preset", why),
             None => {}
         }
-        for later in ["lifecycle", "trash"] {
-            table.refuse_later(later);
-        }
+        table.refuse_later("trash");
         let backend = table.word("backend").unwrap_or_default();
         let (spec, layout) = match table.table("layout") {
             Some(mut below) => {
@@ -141,6 +141,9 @@ impl Body {
         let mut below = table.table_or_absent("protect");
         let protect = protect::read(&mut below, &spec, flags);
         table.absorb(below);
+        let mut below = table.table_or_absent("lifecycle");
+        let lifecycle = lifecycle::read(&mut below, &spec);
+        table.absorb(below);
         let mut below = table.table_or_absent("guard");
         let first_start = below.word("first_start").unwrap_or_default();
         table.absorb(below);
@@ -154,6 +157,7 @@ impl Body {
             layout: Arc::new(layout.unwrap_or_else(default_layout)),
             limits,
             protect,
+            lifecycle,
             first_start: flags.first_start.unwrap_or(first_start),
             problems: Vec::new(),
         })
@@ -167,10 +171,10 @@ impl Body {
         line: Option<usize>,
         problems: Vec<Problem>,
     ) -> Draft {
-        let limits = if problems.is_empty() {
-            self.0.limits
+        let (limits, lifecycle) = if problems.is_empty() {
+            (self.0.limits, self.0.lifecycle)
         } else {
-            Limits::default()
+            (Limits::default(), Lifecycle::default())
         };
         let place = Place::survey(path);
         Draft {
@@ -182,6 +186,7 @@ impl Body {
                 real: place.real().to_owned(),
                 origin,
                 limits,
+                lifecycle,
                 problems,
                 ..self.0
             },

@@ -1,6 +1,7 @@
 //! What a checked configuration says. Values here can be used without another look.
 
 use crate::layout::Layout;
+use crate::policy::lifecycle::Lifecycle;
 use crate::policy::limits::{Limits, Protect};
 use std::fmt;
 use std::path::PathBuf;
@@ -96,6 +97,7 @@ pub struct Root {
     pub layout: Arc<Layout>,
     pub limits: Limits,
     pub protect: Protect,
+    pub lifecycle: Lifecycle,
     pub first_start: FirstStart,
     /// Not empty: the root is watched, never pruned, not ready (promise 12). It has no limits then.
     pub problems: Vec<Problem>,

@@ -12,7 +12,7 @@ pub(super) struct WriteLease {
 }
 
 impl WriteLease {
-    /// Takes a write lease on a file opened for writing.
+    /// Takes a write lease on a file that is open only here.
     ///
     /// # Errors
     /// EAGAIN: somebody has the file open. EACCES: it belongs to another user. EINVAL: the
@@ -25,6 +25,11 @@ impl WriteLease {
 
     pub(super) fn file(&self) -> &OwnedFd {
         &self.file
+    }
+
+    /// Whether somebody has wanted to open the file since, and waits for the lease to end.
+    pub(super) fn is_waited_for(&self) -> bool {
+        lease_of(&self.file) != libc::F_WRLCK
     }
 }
 
@@ -46,6 +51,14 @@ fn set_lease(file: &OwnedFd, kind: libc::c_int) -> Result<(), Errno> {
     }
     let error = std::io::Error::last_os_error();
     Err(Errno::from_io_error(&error).unwrap_or(Errno::IO))
+}
+
+/// The kind of lease that is held, or that it is to become: the kernel says the latter as soon as
+/// somebody waits.
+#[expect(unsafe_code, reason = "rustix has no F_GETLEASE")]
+fn lease_of(file: &OwnedFd) -> libc::c_int {
+    // SAFETY: the descriptor is open as long as `file` lives; F_GETLEASE takes nothing.
+    unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETLEASE) }
 }
 
 /// When somebody opens a leased file the kernel sends the holder SIGIO, which ends a process

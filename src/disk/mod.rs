@@ -10,10 +10,13 @@ pub mod cookie;
 pub mod document;
 pub mod in_place;
 mod lease;
+mod live;
 pub mod looker;
 pub mod records;
 pub mod remove;
 pub mod removed;
+pub mod rewrite;
+pub mod session;
 pub mod tree;
 pub mod walk;
 

@@ -1,13 +1,14 @@
 //! A plan being carried out: the lock, the victims round by round, and what became of each.
 
 use super::deciding::LONGEST_PAUSE;
+use super::lifecycle::Phase as LifePhase;
 use super::{Effect, Engine};
 use crate::index::Dropped;
 use crate::model::bytes::Bytes;
 use crate::model::fact::{Fact, Summary};
 use crate::model::path::RelPath;
 use crate::model::place::{DirId, Look, Why};
-use crate::model::plan::{Blocker, Body, Victim};
+use crate::model::plan::{Blocker, Body, Rule, Victim};
 use crate::model::report::{
     LockTrouble, LockTry, LockWait, Outcome, Removed, Report, Skip, Unlist,
 };
@@ -113,7 +114,12 @@ impl Engine {
         }
         self.deciding.phase = Phase::Asked;
         self.deciding.burst.before = self.usage().bytes;
-        out.push(Effect::Lock);
+        match self.living.phase() {
+            LifePhase::Idle => out.push(Effect::Lock),
+            // The answer is for both.
+            LifePhase::Asked => {}
+            LifePhase::Working { .. } => self.next_round(now, out),
+        }
     }
 
     /// Notes what one input added while a limit is being confirmed.
@@ -135,41 +141,54 @@ impl Engine {
 
     /// The answer to a try for the lock. The plan is made under it.
     pub(super) fn locked(&mut self, now: Now, answer: LockTry, out: &mut Vec<Effect>) {
-        if self.deciding.phase != Phase::Asked {
+        let is_wanted = self.deciding.phase == Phase::Asked;
+        let is_wanted_for_life = self.living.phase() == LifePhase::Asked;
+        if !is_wanted && !is_wanted_for_life {
             return;
         }
-        match answer {
-            LockTry::Taken => {
-                self.deciding.busy_told = false;
-                self.deciding.lock = None;
-                self.next_round(now, out);
-            }
+        let trouble = match answer {
+            LockTry::Taken => None,
             LockTry::TakenStale(holder) => {
-                self.deciding.busy_told = false;
-                self.deciding.lock = None;
                 out.push(Effect::Tell(Fact::LockStale {
                     holder: Some(holder),
                 }));
-                self.next_round(now, out);
+                None
             }
-            LockTry::Busy(holder) => {
-                self.deciding.phase = Phase::Idle;
-                self.deciding.grown = Grown::default();
-                self.deciding.back_off = Some(now.tick.after(BUSY_PAUSE));
-                self.lock_wanted(now, LockTrouble::Busy(holder.clone()));
-                if !std::mem::replace(&mut self.deciding.busy_told, true) {
-                    out.push(Effect::Tell(Fact::LockBusy { holder }));
+            LockTry::Busy(holder) => Some(LockTrouble::Busy(holder)),
+            LockTry::Failed { operation, errno } => Some(LockTrouble::Failed { operation, errno }),
+        };
+        if let Some(trouble) = trouble {
+            return self.lock_refused(now, trouble, out);
+        }
+        self.deciding.busy_told = false;
+        self.deciding.lock = None;
+        // First: a burst that ends at once must know whether the lock is needed still.
+        if is_wanted_for_life {
+            self.next_deeds(now, out);
+        }
+        if is_wanted {
+            self.next_round(now, out);
+        }
+    }
+
+    fn lock_refused(&mut self, now: Now, trouble: LockTrouble, out: &mut Vec<Effect>) {
+        self.living.lock_refused(now.tick);
+        if self.deciding.phase == Phase::Asked {
+            self.deciding.phase = Phase::Idle;
+            self.deciding.grown = Grown::default();
+            match &trouble {
+                LockTrouble::Busy(_) => {
+                    self.deciding.back_off = Some(now.tick.after(BUSY_PAUSE));
                 }
+                LockTrouble::Failed { .. } => self.deciding.back_off(now.tick, None),
             }
-            LockTry::Failed { operation, errno } => {
-                self.deciding.phase = Phase::Idle;
-                self.deciding.grown = Grown::default();
-                self.deciding.back_off(now.tick, None);
-                self.lock_wanted(now, LockTrouble::Failed { operation, errno });
-                if !std::mem::replace(&mut self.deciding.busy_told, true) {
-                    out.push(Effect::Tell(Fact::LockFailed { operation, errno }));
-                }
-            }
+            self.lock_wanted(now, trouble.clone());
+        }
+        if !std::mem::replace(&mut self.deciding.busy_told, true) {
+            out.push(Effect::Tell(match trouble {
+                LockTrouble::Busy(holder) => Fact::LockBusy { holder },
+                LockTrouble::Failed { operation, errno } => Fact::LockFailed { operation, errno },
+            }));
         }
     }
 
@@ -192,7 +211,7 @@ impl Engine {
         if victims.is_empty() || self.stopped || !is_sure {
             return self.end_burst(now, Some(draft), out);
         }
-        self.deciding.burst.unfinished = draft.more;
+        self.deciding.burst.unfinished = draft.more && draft.sizing;
         if self.deciding.burst.n_deleted == 0 && !self.deciding.checked {
             self.deciding.checked = true;
             out.push(Effect::Tell(Fact::PruneStarted {
@@ -215,7 +234,9 @@ impl Engine {
         self.deciding.phase = Phase::Idle;
         self.deciding.grown = Grown::default();
         self.deciding.checked = false;
-        out.push(Effect::Unlock);
+        if self.living.phase() == LifePhase::Idle {
+            out.push(Effect::Unlock);
+        }
         let burst = std::mem::take(&mut self.deciding.burst);
         if !burst.unlist.is_empty() {
             self.unlist(burst.unlist, out);
@@ -347,6 +368,9 @@ impl Engine {
         burst.freed = burst.freed.saturating_add(victim.freed);
         if burst.deleted.len() < MAX_NAMED {
             burst.deleted.push(victim.key.clone());
+        }
+        if victim.because.rule() == Rule::Failed {
+            self.living.count();
         }
         if matches!(victim.body, Body::Blobs { .. }) {
             burst.unlist.push(victim.key.clone());

@@ -12,7 +12,7 @@ use crate::model::seen::FileId;
 use crate::model::session::SessionId;
 use crate::model::time::{Now, Tick};
 use crate::policy::{Candidate, Draft, Hold, Pick, Question, Speaking, age, draft};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -111,6 +111,26 @@ impl Deciding {
         self.held
     }
 
+    /// Whether the root passed its first start.
+    pub(super) fn is_known(&self) -> bool {
+        self.known
+    }
+
+    /// Whether a session is being removed where it lies.
+    pub(super) fn is_leaving(&self, session: SessionId) -> bool {
+        self.leaving.contains_key(&session)
+    }
+
+    /// Whether a burst holds the root's lock.
+    pub(super) fn has_lock(&self) -> bool {
+        matches!(self.phase, Phase::Removing { .. })
+    }
+
+    /// Whether the answer to a try for the lock is still to come.
+    pub(super) fn awaits_lock(&self) -> bool {
+        self.phase == Phase::Asked
+    }
+
     pub(super) fn is_unmet(&self) -> bool {
         self.unmet
     }
@@ -120,11 +140,12 @@ impl Engine {
     /// Whether any rule wants something now.
     pub(super) fn is_over(&self, now: Now) -> bool {
         if self.rules.limits.are_none() {
-            return false;
+            return self.retires(now);
         }
         let limits = self.limits();
         let usage = self.usage();
-        limits.is_over(usage.bytes)
+        self.retires(now)
+            || limits.is_over(usage.bytes)
             || limits.max_count.is_some_and(|max| usage.n_sessions > max)
             || self.left_of_age(now).is_some_and(|left| left.is_none())
     }
@@ -158,11 +179,22 @@ impl Engine {
     ) -> Draft {
         let measure = self.rules.limits.measure;
         let mut taken = Taken::default();
+        // They go whatever the limits say, so the limits see what is left.
+        let (retired, retry) = self.retired(now, max, &mut taken, &hold);
+        let mut usage = self.usage();
+        for pick in &retired {
+            usage.bytes = usage.bytes.saturating_sub(pick.freed).saturating_sub(usage.entry);
+            usage.fixed = usage.fixed.saturating_sub(usage.entry);
+            usage.n_sessions = usage.n_sessions.saturating_sub(1);
+        }
+        let goes: HashSet<SessionId> = retired.iter().map(|pick| pick.session).collect();
         let candidates = self
             .index
             .oldest_first()
             .filter(|(id, _, session)| {
-                self.in_group(session) && !self.deciding.leaving.contains_key(id)
+                self.in_group(session)
+                    && !self.deciding.leaving.contains_key(id)
+                    && !goes.contains(id)
             })
             .map(|(id, created, session)| Candidate {
                 session: id,
@@ -181,32 +213,36 @@ impl Engine {
             held
         };
         let question = Question {
-            usage: self.usage(),
+            usage,
             speaking: Speaking {
                 age: self.clock.is_believed(now),
                 down_to_goal,
             },
             now,
-            max_picks: max,
+            max_picks: max - retired.len(),
         };
-        draft(&self.limits(), question, candidates, unordered, |id| {
+        let mut draft = draft(&self.limits(), question, candidates, unordered, |id| {
             self.index.freed(id, measure, &mut taken)
-        })
+        });
+        draft.picks.splice(0..0, retired);
+        draft.retry = [draft.retry, retry].into_iter().flatten().min();
+        draft
     }
 
     /// The whole plan, as `plan` prints it.
     pub fn plan(&self, now: Now) -> Plan {
         let draft = self.draft(now, usize::MAX);
-        self.spell_out(draft)
+        self.spell_out(now, draft)
     }
 
-    fn spell_out(&self, draft: Draft) -> Plan {
+    fn spell_out(&self, now: Now, draft: Draft) -> Plan {
         Plan {
             victims: draft
                 .picks
                 .iter()
                 .filter_map(|pick| self.victim(pick))
                 .collect(),
+            transitions: self.transitions(now),
             blocked: draft.blocked,
             still_over: draft.still_over,
             still_too_many: draft.still_too_many,
@@ -259,6 +295,8 @@ impl Engine {
             && !self.stopped
             && !self.deciding.held
             && !self.catalogue_in_doubt()
+            // What a first plan would take is not known before.
+            && (self.deciding.known || !self.living.is_finding())
             && self.deciding.phase == Phase::Idle
     }
 
@@ -273,9 +311,9 @@ impl Engine {
             self.deciding.lock = None;
             // An empty directory has shown nothing: it may be the place of a mount to come.
             let has_any = self.index.totals().n_sessions > 0;
-            let has_rules = self.rules.enforce && !self.rules.limits.are_none();
-            if !self.deciding.known && has_rules && has_any {
-                self.remember(out);
+            let has_rules = !self.rules.limits.are_none() || !self.rules.lifecycle.is_off();
+            if !self.deciding.known && self.rules.enforce && has_rules && has_any {
+                self.first_start(now, out);
             }
             return;
         }
@@ -313,7 +351,7 @@ impl Engine {
         let freed = draft
             .picks
             .iter()
-            .fold(Bytes::ZERO, |sum, p| sum.saturating_add(p.freed));
+            .fold(self.parts_due(), |sum, p| sum.saturating_add(p.freed));
         let n_victims = draft.picks.len() as u64;
         if n_victims.saturating_mul(2) > usage.n_sessions
             || u128::from(freed.0) * 2 > u128::from(usage.bytes.0)

@@ -214,6 +214,7 @@ impl Engine {
         if let Some(session) = inside {
             self.index
                 .note_written(session, stat.written(now.wall.into()));
+            self.life_touched(session);
         }
         if self.is_document(dir, name) {
             self.document_seen(dir, name, stat, out);

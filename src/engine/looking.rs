@@ -279,6 +279,7 @@ impl Engine {
         for session in &dropped.sessions {
             self.reading.forget(*session);
             self.deciding.forget(*session);
+            self.living.forget(*session);
         }
         if !dropped.sessions.is_empty() {
             self.deciding.forget_back_off();
@@ -411,6 +412,7 @@ impl Engine {
             stat.written(wall)
         };
         self.index.note_written(session, at);
+        self.life_touched(session);
     }
 
     #[expect(

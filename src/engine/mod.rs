@@ -12,6 +12,7 @@ mod deciding;
 mod guard;
 mod hot;
 mod inventory;
+mod lifecycle;
 mod listing;
 mod looking;
 mod measuring;
@@ -28,6 +29,7 @@ use crate::layout::{CatalogSeen, Layout};
 use crate::model::bytes::Bytes;
 use crate::model::fact::{Fact, ScanCause};
 use crate::model::hint::Hint;
+use crate::model::lifecycle::{LifeOrder, LifeReport, PartsOrder, PartsSeen};
 use crate::model::listing::{ScanOrder, Walked};
 use crate::model::path::RelPath;
 use crate::model::place::{DirId, Look, MountPoint};
@@ -37,12 +39,14 @@ use crate::model::seen::{FileId, Seen, Signature, Stat};
 use crate::model::session::{Facts, Key, SessionId};
 use crate::model::time::{Now, Tick};
 use crate::model::watcher::{DirKey, Watch};
+use crate::policy::lifecycle::Lifecycle;
 use crate::policy::limits::{Headroom, Limits, Protect};
 use crate::policy::pace::Pace;
 use anomalies::Places;
 use clock_gate::ClockGate;
 use deciding::Deciding;
 use guard::Guard;
+use lifecycle::Living;
 use reading::Reading;
 use scanning::Scanning;
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -56,6 +60,7 @@ pub struct Rules {
     pub layout: Arc<Layout>,
     pub limits: Limits,
     pub protect: Protect,
+    pub lifecycle: Lifecycle,
     /// `false`: decides and reports, removes nothing.
     pub enforce: bool,
     /// Plans and totals speak of this group only.
@@ -128,6 +133,12 @@ pub enum Input {
     Lock(LockTry),
     Report(Box<Report>),
     Removed(Removed),
+    /// What was found of a session's parts; `Err`: the errno.
+    Parts {
+        session: SessionId,
+        seen: Result<PartsSeen, i32>,
+    },
+    Lived(Box<LifeReport>),
     Command(Command),
     /// How many bytes the root's file system has in use; `None`: it does not say.
     Measured(Option<u64>),
@@ -171,6 +182,11 @@ pub enum Effect {
     RemoveInPlace(Box<Victim>),
     /// Take these entries out of the catalogue.
     Unlist(Vec<Key>),
+    /// Look for a session's parts, beside the engine, and answer with [`Input::Parts`].
+    FindParts(PartsOrder),
+    /// Carry out a step of a session's life, beside the engine, and answer with
+    /// [`Input::Lived`]. The lock is held until all answers are in.
+    Live(Box<LifeOrder>),
     /// Tell the source of this file's names elsewhere; beside the engine, it takes a while.
     Follow {
         dir: DirId,
@@ -249,6 +265,7 @@ pub struct Engine {
     reading: Reading,
     unlisting: Unlisting,
     deciding: Deciding,
+    living: Living,
     places: Places,
     clock: ClockGate,
     guard: Guard,
@@ -280,6 +297,7 @@ impl Engine {
             deciding: Deciding::new(known),
             reading: Reading::default(),
             unlisting: Unlisting::new(removed),
+            living: Living::new(rules.lifecycle.batch),
             rules,
             index: Index::new(),
             root: None,
@@ -311,6 +329,8 @@ impl Engine {
             | Input::Lock(_)
             | Input::Report(_)
             | Input::Removed(_)
+            | Input::Parts { .. }
+            | Input::Lived(_)
             | Input::Measured(_)
             | Input::Mounted(_) => false,
         };
@@ -327,6 +347,8 @@ impl Engine {
             Input::Lock(answer) => self.locked(now, answer, out),
             Input::Report(report) => self.reported(now, *report, out),
             Input::Removed(removed) => self.removed(now, removed, out),
+            Input::Parts { session, seen } => self.parts_found(now, session, seen, out),
+            Input::Lived(report) => self.lived(now, *report, out),
             Input::Command(command) => self.command(now, command, out),
             Input::Measured(used) => self.compare_totals(now, used, out),
             Input::Mounted(points) => self.mounted(points, out),
@@ -357,6 +379,7 @@ impl Engine {
         self.retry_unlisting(now, out);
         self.reread_doubtful(now, out);
         self.finish_scan(now, out);
+        self.live(now, out);
         self.decide(now, out);
         self.scanning.fresh_totals = false;
         self.note_walks(now);
@@ -394,6 +417,7 @@ impl Engine {
                 // What was said under the old rules says nothing about the new ones.
                 self.deciding.forget_unmet();
                 self.restand_all();
+                self.plan_lives();
             }
             Command::Poll => self.scanning.polls = true,
             Command::NewSource => {
@@ -416,6 +440,7 @@ impl Engine {
             self.reading.due(),
             self.unlisting.due(),
             self.decision_due(now),
+            self.life_due(now),
             self.guard_due(),
             self.pace.due(),
         ];
@@ -439,7 +464,10 @@ impl Engine {
 
     /// Whether the first full scan has finished and all that was doubtful is settled.
     pub fn is_settled(&self) -> bool {
-        self.scanning.first_done() && self.scanning.is_quiet() && self.reading.is_idle()
+        self.scanning.first_done()
+            && self.scanning.is_quiet()
+            && self.reading.is_idle()
+            && !self.living.is_finding()
     }
 
     /// Whether the first full scan has finished.
@@ -463,6 +491,7 @@ impl Engine {
             && !self.is_pruning()
             && !self.is_unlisting()
             && self.decision_due(now).is_none_or(|due| due > now.tick)
+            && self.life_due(now).is_none_or(|due| due > now.tick)
     }
 
     /// Whether there is a catalogue that says nothing: missing, unreadable or corrupt.
@@ -472,7 +501,7 @@ impl Engine {
 
     /// Whether a plan is being carried out.
     pub fn is_pruning(&self) -> bool {
-        self.deciding.is_busy()
+        self.deciding.is_busy() || self.living.is_busy()
     }
 
     /// The root in numbers, at this moment.

@@ -9,6 +9,7 @@ use crate::layout::CatalogSeen;
 use crate::layout::spec::Kind;
 use crate::model::anomaly::AnomalyKind;
 use crate::model::bytes::Bytes;
+use crate::model::fact::Fact;
 use crate::model::path::RelPath;
 use crate::model::place::{DirId, Look, Why};
 use crate::model::plan::Proof;
@@ -280,7 +281,7 @@ impl Engine {
                 if vanished || facts.created.is_none() {
                     self.look_at_dir(session, out);
                 }
-                self.session_read(now, session, facts, proofs);
+                self.session_read(now, session, facts, proofs, out);
             }
             ReadOf::Catalogue { signature, seen } => {
                 self.catalogue_read(now, signature, seen, out);
@@ -299,7 +300,14 @@ impl Engine {
         }
     }
 
-    fn session_read(&mut self, now: Now, id: SessionId, mut facts: Facts, proofs: Vec<Proof>) {
+    fn session_read(
+        &mut self,
+        now: Now,
+        id: SessionId,
+        mut facts: Facts,
+        proofs: Vec<Proof>,
+        out: &mut Vec<Effect>,
+    ) {
         let Some(session) = self.index.session(id) else {
             self.reading.doubts.remove(&Some(id));
             return;
@@ -323,12 +331,34 @@ impl Engine {
         // Read again and found the same: what kept it from going has not changed either.
         let is_same = |s: &Session| s.known && *s.proofs == *proofs;
         let is_news = !self.index.session(id).is_some_and(is_same);
-        self.index.set_facts(id, facts, proofs);
+        self.set_facts(id, facts, proofs, out);
         if is_news {
             self.deciding.forget_back_off();
             self.deciding.forget_passed(id);
         }
         self.restand(id);
+    }
+
+    /// Takes over what was read, tells of another state, and looks ahead to what follows.
+    fn set_facts(
+        &mut self,
+        id: SessionId,
+        facts: Facts,
+        proofs: Vec<Proof>,
+        out: &mut Vec<Effect>,
+    ) {
+        if let Some(session) = self.index.session(id).filter(|s| s.known)
+            && session.state != facts.state
+        {
+            out.push(Effect::Tell(Fact::StateChanged {
+                key: session.key.clone(),
+                path: self.index.session_path(id),
+                from: session.state.clone(),
+                to: facts.state.clone(),
+            }));
+        }
+        self.index.set_facts(id, facts, proofs);
+        self.plan_life(id);
     }
 
     fn catalogue_read(
@@ -391,6 +421,7 @@ impl Engine {
         let blobs = session.blobs.clone();
         self.index.unclaim_session(id);
         self.deciding.forget(id);
+        self.living.forget(id);
         for blob in blobs {
             self.orphaned(&blob);
         }
@@ -469,7 +500,7 @@ impl Engine {
         if let Some(session) = self.index.session_mut(id) {
             session.declared = entry.declared;
         }
-        self.index.set_facts(id, entry.facts, Vec::new());
+        self.set_facts(id, entry.facts, Vec::new(), out);
         if present {
             self.unlisting.is_back(&entry.id);
             return None;

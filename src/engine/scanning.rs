@@ -390,6 +390,7 @@ impl Engine {
         };
         self.guard.measuring.scan_ended();
         self.deciding.forget_back_off();
+        self.living.begin_cycle(self.rules.lifecycle.batch);
         self.publish_anomalies(out);
         let figures = self.figures();
         out.push(Effect::Tell(Fact::ScanDone {

@@ -45,6 +45,8 @@ impl Engine {
             | Input::Lock(_)
             | Input::Report(_)
             | Input::Removed(_)
+            | Input::Parts { .. }
+            | Input::Lived(_)
             | Input::Command(_)
             | Input::Wake => false,
         }
@@ -75,11 +77,15 @@ impl Engine {
         if self.rules.protect.active && session.phase.protects() {
             return Standing::Fixed(Blocker::Active);
         }
-        let id = String::from_utf8_lossy(self.rules.layout.id(&session.key));
-        if !self.rules.protect.keep.is_empty() && self.rules.protect.keep.is_match(&*id) {
+        if self.is_pinned(session) {
             return Standing::Fixed(Blocker::Pinned);
         }
         Standing::Removable
+    }
+
+    pub(super) fn is_pinned(&self, session: &Session) -> bool {
+        let id = String::from_utf8_lossy(self.rules.layout.id(&session.key));
+        !self.rules.protect.keep.is_empty() && self.rules.protect.keep.is_match(&*id)
     }
 
     fn has_unusable_blob(&self, session: &Session) -> bool {
@@ -124,6 +130,14 @@ impl Engine {
             return Some(Hold {
                 by: passed.by,
                 until: Some(passed.until),
+                fixed: false,
+            });
+        }
+        // Its parts go just now, or its metadata changes: the end of that is waited for.
+        if self.living.is_at_work_on(id) {
+            return Some(Hold {
+                by: Blocker::Locked,
+                until: None,
                 fixed: false,
             });
         }

@@ -9,7 +9,7 @@ use crate::model::path::RelPath;
 use crate::model::place::DirId;
 use crate::model::plan::{Blocker, Proof};
 use crate::model::seen::{FileId, Stat};
-use crate::model::session::{Declared, Facts, Key, Phase, SessionId, Verdict};
+use crate::model::session::{Declared, Facts, Key, Moments, Phase, SessionId, Verdict};
 use crate::model::time::{Time, UnixNanos};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -45,6 +45,7 @@ pub struct Session {
     pub phase: Phase,
     pub state: Option<Arc<str>>,
     pub group: Option<Arc<str>>,
+    pub moments: Option<Box<Moments>>,
     pub verdict: Verdict,
     /// Whether facts were ever read.
     pub known: bool,
@@ -96,6 +97,7 @@ impl Session {
             phase: Phase::Stateless,
             state: None,
             group: None,
+            moments: None,
             verdict: Verdict::Doubtful,
             known: false,
             anomalies: Anomalies::NONE,
@@ -205,6 +207,7 @@ impl Index {
         session.proofs = Box::default();
         session.state = None;
         session.group = None;
+        session.moments = None;
         if self.sessions.by_key.get(&key) == Some(&slot) {
             self.sessions.by_key.remove(&key);
         }
@@ -283,6 +286,7 @@ impl Index {
             session.phase = facts.phase;
             session.state = facts.state;
             session.group = facts.group;
+            session.moments = facts.moments;
             session.verdict = facts.verdict;
             session.anomalies = facts.anomalies;
             session.proofs = proofs.into_boxed_slice();

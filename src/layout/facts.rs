@@ -5,6 +5,7 @@
 //! order that needs one takes it.
 
 use super::Layout;
+use super::life;
 use super::created::{Answer, Evidence, content, created};
 use super::pattern::group_of;
 use super::record::{Record, scalar_text};
@@ -138,6 +139,7 @@ pub(super) fn of_evidence(layout: &Layout, evidence: &Evidence<'_>, now: Time) -
     }
     if let (Some(state), Some(record)) = (&layout.spec.state, evidence.record) {
         (facts.phase, facts.state) = phase(state, record);
+        facts.moments = life::moments(layout, state, record);
     }
     if facts.phase == Phase::Unknown {
         facts.anomalies.insert(AnomalyKind::StateUnknown);

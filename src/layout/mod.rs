@@ -9,6 +9,7 @@ mod check;
 mod created;
 mod facts;
 mod glob;
+pub mod life;
 mod moment;
 mod pattern;
 pub mod presets;
@@ -23,6 +24,7 @@ use crate::model::session::{CatalogEntry, Document, Facts};
 use crate::model::time::Time;
 use check::{Checked, Lock};
 use glob::Glob;
+use life::RewriteFault;
 use pattern::Pattern;
 use spec::{Kind, LayoutSpec, Source, SpecProblem};
 use template::Template;
@@ -179,6 +181,15 @@ impl Layout {
         now: Time,
     ) -> Facts {
         facts::of_directory(self, key, inode, documents, now)
+    }
+
+    /// The text of metadata with its state changed to `value`, and when and why that was; all
+    /// else stays byte for byte.
+    ///
+    /// # Errors
+    /// It is not what a stale session's metadata looks like; nothing is changed then.
+    pub fn failed(&self, text: &[u8], value: &str, at: Time) -> Result<Vec<u8>, RewriteFault> {
+        life::failed(self, text, value, at)
     }
 
     /// What the text of a catalogue says.

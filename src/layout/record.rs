@@ -40,6 +40,11 @@ impl<'a> Record<'a> {
 
     /// What a JSON pointer leads to; null is nothing.
     pub(super) fn at(&self, pointer: &str) -> Option<Value> {
+        Some(value(self.text_at(pointer)?)).filter(|value| !value.is_null())
+    }
+
+    /// The text that a JSON pointer leads to, a part of the record's own.
+    pub(super) fn text_at(&self, pointer: &str) -> Option<&'a str> {
         let mut found = self.text.trim_ascii();
         if !pointer.is_empty() {
             for token in pointer.strip_prefix('/')?.split('/') {
@@ -47,7 +52,7 @@ impl<'a> Record<'a> {
                 found = inside(found, &token)?;
             }
         }
-        Some(value(found)).filter(|value| !value.is_null())
+        Some(found)
     }
 
     /// A member of the top level, null included.

@@ -27,10 +27,18 @@ pub enum AnomalyKind {
     DuplicateId,
     /// A stranger that got into the trash in a victim's place, and stays there.
     StrangerInTrash,
+    /// An active session that nobody has touched for longer than `stale_after`.
+    StaleActive,
+    /// The catalogue says nothing: its sessions are unknown.
+    CatalogUnreadable,
+    /// Others save the catalogue over each other, or keep it from being edited.
+    CatalogConcurrentWrite,
+    /// Written to at a time later than now.
+    ClockFuture,
 }
 
 impl AnomalyKind {
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 23] = [
         Self::MetadataMissing,
         Self::MetadataUnreadable,
         Self::MetadataCorrupt,
@@ -50,6 +58,10 @@ impl AnomalyKind {
         Self::SizeMismatch,
         Self::DuplicateId,
         Self::StrangerInTrash,
+        Self::StaleActive,
+        Self::CatalogUnreadable,
+        Self::CatalogConcurrentWrite,
+        Self::ClockFuture,
     ];
 
     /// The name used in JSON and logs.
@@ -74,6 +86,10 @@ impl AnomalyKind {
             Self::SizeMismatch => "size_mismatch",
             Self::DuplicateId => "duplicate_id",
             Self::StrangerInTrash => "stranger_in_trash",
+            Self::StaleActive => "stale_active",
+            Self::CatalogUnreadable => "catalog_unreadable",
+            Self::CatalogConcurrentWrite => "catalog_concurrent_write",
+            Self::ClockFuture => "clock_future",
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use super::path::RelPath;
 use super::report::AsideName;
-use super::seen::{Seen, Stat};
+use super::seen::{FileId, Inode, Seen, Signature, Stat};
 use std::io;
 use std::sync::Arc;
 
@@ -75,6 +75,44 @@ impl<D: Disk> Disk for Arc<D> {
     fn keep_aside(&self, aside: &AsideName) -> io::Result<()> {
         (**self).keep_aside(aside)
     }
+}
+
+/// What the lifecycle of sessions needs besides: it changes sessions that stay.
+pub trait LiveDisk: Disk {
+    /// Looks at all that is in a session, the session itself first, each with its path below the
+    /// session. An error ends it: then not everything was seen.
+    fn look_through(
+        &self,
+        path: &RelPath,
+        id: FileId,
+        each: &mut dyn FnMut(&[u8], &Stat),
+    ) -> io::Result<()>;
+
+    /// The text of an open file.
+    fn read(&self, file: &Self::Handle) -> io::Result<Vec<u8>>;
+
+    /// Puts a file with this text, and the old one's owner and mode, in the place of `file`,
+    /// which is `name` in the session. After a crash it is the old one or the new one, whole.
+    /// `false`: somebody else changed it or has it open, and it is as they want it.
+    fn rewrite(
+        &self,
+        place: &Place<'_>,
+        file: &Self::Handle,
+        old: Signature,
+        text: &[u8],
+    ) -> io::Result<bool>;
+
+    /// Removes a file where it lies, if it still is this inode.
+    fn unlink(&self, path: &RelPath, inode: Inode) -> io::Result<()>;
+}
+
+/// A name in a session.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    pub session: &'a RelPath,
+    /// The session's directory.
+    pub id: FileId,
+    pub name: &'a [u8],
 }
 
 /// How long a record must last.

@@ -2,12 +2,14 @@
 
 use super::anomaly::AnomalyKind;
 use super::bytes::Bytes;
+use super::lifecycle::Transition;
 use super::path::RelPath;
 use super::plan::{Because, Blocker, Held};
 use super::report::{Holder, Skip, Unlist};
 use super::session::Key;
 use super::time::Time;
 use super::watcher::Backend;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Why a scan was begun.
@@ -166,5 +168,20 @@ pub enum Fact {
     },
     ClockHeld {
         reason: &'static str,
+    },
+    /// The metadata of a session says another state than before.
+    StateChanged {
+        key: Key,
+        path: RelPath,
+        from: Option<Arc<str>>,
+        to: Option<Arc<str>>,
+    },
+    /// The metadata of a stale session was made to say that it failed.
+    LifecycleFailed(Transition),
+    /// What went of a session's parts is in the transition.
+    LifecyclePartsDeleted(Transition),
+    LifecycleSkipped {
+        transition: Transition,
+        why: Skip,
     },
 }

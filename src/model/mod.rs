@@ -7,6 +7,7 @@ pub mod bytes;
 pub mod disk;
 pub mod fact;
 pub mod hint;
+pub mod lifecycle;
 pub mod listing;
 pub mod path;
 pub mod place;

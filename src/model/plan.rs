@@ -1,6 +1,7 @@
 //! What should go now, and why. Computing it has no effects.
 
 use super::bytes::Bytes;
+use super::lifecycle::Transition;
 use super::path::RelPath;
 use super::seen::{FileId, Signature};
 use super::session::{Key, SessionId};
@@ -14,6 +15,7 @@ pub enum Rule {
     Age,
     Count,
     Size,
+    Failed,
 }
 
 impl Rule {
@@ -23,6 +25,7 @@ impl Rule {
             Self::Age => "max_age",
             Self::Count => "max_count",
             Self::Size => "max_size",
+            Self::Failed => "failed_retention",
         }
     }
 }
@@ -45,6 +48,11 @@ pub enum Because {
         headroom: Bytes,
         goal: Bytes,
     },
+    /// It failed long ago.
+    Failed {
+        since: Duration,
+        failed_retention: Duration,
+    },
 }
 
 impl Because {
@@ -53,6 +61,7 @@ impl Because {
             Self::TooOld { .. } => Rule::Age,
             Self::TooMany { .. } => Rule::Count,
             Self::TooBig { .. } => Rule::Size,
+            Self::Failed { .. } => Rule::Failed,
         }
     }
 }
@@ -94,6 +103,15 @@ impl fmt::Display for Because {
                 }
                 write!(f, ", down to {goal}")
             }
+            Self::Failed {
+                since,
+                failed_retention,
+            } => write!(
+                f,
+                "it failed {} ago, more than failed_retention {}",
+                seconds(since),
+                seconds(failed_retention)
+            ),
         }
     }
 }
@@ -194,6 +212,8 @@ impl Victim {
 pub struct Plan {
     /// Oldest first.
     pub victims: Vec<Victim>,
+    /// What is to be done to sessions that stay, oldest first.
+    pub transitions: Vec<Transition>,
     /// By reason, those with nothing held left out.
     pub blocked: Vec<(Blocker, Held)>,
     /// What is above the goal still when all victims are gone.

@@ -58,6 +58,8 @@ pub struct Facts {
     pub state: Option<Arc<str>>,
     pub group: Option<Arc<str>>,
     pub anomalies: Anomalies,
+    /// `None`: neither is told.
+    pub moments: Option<Box<Moments>>,
 }
 
 impl Facts {
@@ -70,8 +72,26 @@ impl Facts {
             state: None,
             group: None,
             anomalies: Anomalies::NONE,
+            moments: None,
         }
     }
+}
+
+/// A time that metadata may tell.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Told {
+    #[default]
+    Nothing,
+    /// Something is there, and it is no time: nothing is concluded from it.
+    Unreadable,
+    At(Time),
+}
+
+/// Times in a session's life, beside its creation.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Moments {
+    pub updated: Told,
+    pub failed: Told,
 }
 
 /// What a small file inside a root held when it was read.

@@ -3,6 +3,7 @@
 //! One walk from the oldest session to the newest decides everything: a rule that no longer
 //! takes a session takes no newer one either.
 
+pub mod lifecycle;
 pub mod limits;
 pub mod pace;
 
@@ -66,6 +67,8 @@ pub struct Draft {
     pub retry: Option<Tick>,
     /// More would go if `max_picks` allowed.
     pub more: bool,
+    /// Pruning by size had begun.
+    pub sizing: bool,
 }
 
 /// Which rules may speak now.
@@ -279,6 +282,7 @@ impl Draft {
         usage: Usage,
         unordered: impl FnOnce() -> Held,
     ) {
+        self.sizing = walk.sizing;
         if self.more {
             return;
         }

@@ -10,8 +10,9 @@ use crate::model::disk::{Disk, Lasting, Records};
 use crate::model::path::RelPath;
 use crate::model::plan::{Body, Proof, Victim};
 use crate::model::report::{AsideName, Outcome, Skip};
-use crate::model::seen::{FileId, FileKind, Inode, Seen, Stat};
-use crate::model::time::{Now, UnixNanos};
+use crate::model::seen::{FileId, FileKind, Inode, Seen};
+use crate::model::time::Now;
+use crate::prune::grip::{Checked, Grip, errno, not_openable, refused, skip, take};
 use crate::prune::intent::{Intent, Work};
 use std::io;
 use std::time::{Duration, SystemTime};
@@ -25,23 +26,14 @@ pub struct Executor<D: Disk, R: Records> {
     intent: Option<(String, Intent)>,
 }
 
-/// What is held of a victim until its rename is done.
-struct Grip<H> {
-    handles: Vec<H>,
-    ids: Vec<FileId>,
-    written: UnixNanos,
-}
-
 /// How one rename ended.
-enum Renamed {
+pub(super) enum Renamed {
     Aside(AsideName),
     Gone,
     /// ENOSPC, EXDEV, EDQUOT: not by a rename.
     Impossible,
     Not(Skip),
 }
-
-type Checked<T> = Result<T, Outcome>;
 
 impl<D: Disk, R: Records> Executor<D, R> {
     pub fn new(disk: D, records: R) -> Self {
@@ -100,14 +92,14 @@ impl<D: Disk, R: Records> Executor<D, R> {
         if stat.id != id || stat.kind != FileKind::Dir {
             return Err(skip(Skip::Replaced));
         }
-        let mut grip = Grip::new();
+        let mut grip = Grip::new(&self.disk);
         grip.note(&stat, now);
-        self.take(&dir)?;
+        take(&self.disk, &dir)?;
         for proof in proofs {
-            self.check_proof(&dir, proof, &mut grip, now)?;
+            grip.check_proof(&dir, proof, now)?;
         }
         for lock in locks {
-            self.take_lock(victim, &dir, lock, &mut grip)?;
+            grip.take_lock(Some(&victim.path), &dir, lock)?;
         }
         grip.check_quiet(now, quiet)?;
         let ulid = fresh(now);
@@ -143,7 +135,7 @@ impl<D: Disk, R: Records> Executor<D, R> {
                 {
                     return Err(skip(Skip::Changed));
                 }
-                self.take(&file)?;
+                take(&self.disk, &file)?;
                 Ok(Some((dir, file)))
             }
             // Without states nothing in it can speak against the removal.
@@ -161,7 +153,7 @@ impl<D: Disk, R: Records> Executor<D, R> {
         locks: &[LockAt],
     ) -> Checked<Outcome> {
         let (dir, _) = self.disk.open(&victim.path).map_err(not_openable)?;
-        let mut grip = Grip::new();
+        let mut grip = Grip::new(&self.disk);
         let mut there = Vec::with_capacity(blobs.len());
         for (name, id) in blobs {
             let (blob, stat) = match self.disk.open_in(&dir, name) {
@@ -174,14 +166,14 @@ impl<D: Disk, R: Records> Executor<D, R> {
             if stat.id != *id || stat.kind != FileKind::File {
                 return Err(skip(Skip::Replaced));
             }
-            self.hold(blob, &stat, &mut grip, now)?;
+            grip.hold(name, blob, &stat, now)?;
             there.push((name.clone(), stat.inode()));
         }
         if there.is_empty() && !blobs.is_empty() {
             return Err(Outcome::Gone);
         }
         for lock in locks {
-            self.take_lock(victim, &dir, lock, &mut grip)?;
+            grip.take_lock(None, &dir, lock)?;
         }
         grip.check_quiet(now, quiet)?;
         let ulid = fresh(now);
@@ -238,99 +230,13 @@ impl<D: Disk, R: Records> Executor<D, R> {
         Ok(())
     }
 
-    fn check_proof(
-        &self,
-        dir: &D::Handle,
-        proof: &Proof,
-        grip: &mut Grip<D::Handle>,
-        now: Now,
-    ) -> Checked<()> {
-        let opened = match self.disk.open_in(dir, &proof.name) {
-            Ok(opened) => Some(opened),
-            Err(error) => match not_openable(error) {
-                Outcome::Gone => None,
-                Outcome::Skipped(Skip::Replaced) => return Err(skip(Skip::Changed)),
-                outcome => return Err(outcome),
-            },
-        };
-        match (opened, proof.signature) {
-            (None, None) => Ok(()),
-            (Some((file, stat)), Some(signature)) if stat.signature() == signature => {
-                self.hold(file, &stat, grip, now)
-            }
-            (None, Some(_)) | (Some(_), None | Some(_)) => Err(skip(Skip::Changed)),
-        }
-    }
-
-    fn take_lock(
-        &self,
-        victim: &Victim,
-        dir: &D::Handle,
-        lock: &LockAt,
-        grip: &mut Grip<D::Handle>,
-    ) -> Checked<()> {
-        let beside = match (lock, &victim.body, victim.path.parent()) {
-            (LockAt::Beside(name), Body::Tree { .. }, Some(parent)) => {
-                let bad_name = |_| skip(refused("open the lock file", libc::EINVAL));
-                Some(parent.join(name).map_err(bad_name)?)
-            }
-            (LockAt::Inside(_) | LockAt::Beside(_), _, _) => None,
-        };
-        let opened = match (&beside, lock) {
-            (Some(path), _) => self.disk.open(path),
-            (None, LockAt::Inside(name) | LockAt::Beside(name)) => self.disk.open_in(dir, name),
-        };
-        let (file, stat) = match opened {
-            Ok(opened) => opened,
-            Err(error) if errno(&error) == libc::ENOENT => return Ok(()),
-            Err(error) => return Err(skip(refused("open the lock file", errno(&error)))),
-        };
-        // A second descriptor of a file locked already would find our own lock.
-        if grip.ids.contains(&stat.id) {
-            return Ok(());
-        }
-        self.take(&file)?;
-        // A program that removes its lock file and makes a new one holds the new one.
-        if let Some(path) = beside
-            && !matches!(self.disk.look(&path), Seen::There(now) if now.id == stat.id)
-        {
-            return Err(skip(Skip::Locked));
-        }
-        grip.ids.push(stat.id);
-        grip.handles.push(file);
-        Ok(())
-    }
-
-    fn hold(
-        &self,
-        file: D::Handle,
-        stat: &Stat,
-        grip: &mut Grip<D::Handle>,
-        now: Now,
-    ) -> Checked<()> {
-        if !grip.ids.contains(&stat.id) {
-            self.take(&file)?;
-        }
-        grip.note(stat, now);
-        grip.handles.push(file);
-        Ok(())
-    }
-
-    fn take(&self, handle: &D::Handle) -> Checked<()> {
-        match self.disk.lock(handle) {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(skip(Skip::Locked)),
-            Err(error) => Err(skip(refused("lock", errno(&error)))),
-        }
-    }
-
     /// Renames, and compares what is in the trash then with what was planned.
     fn set_aside(&self, path: &RelPath, id: FileId, ulid: &str) -> Renamed {
         set_aside(&self.disk, path, id, ulid)
     }
 }
 
-fn set_aside<D: Disk>(disk: &D, path: &RelPath, id: FileId, ulid: &str) -> Renamed {
+pub(super) fn set_aside<D: Disk>(disk: &D, path: &RelPath, id: FileId, ulid: &str) -> Renamed {
     let aside = AsideName::new(ulid, id);
     let stat = match disk.set_aside(path, &aside) {
         Ok(stat) => stat,
@@ -392,52 +298,6 @@ pub fn finish_blobs<D: Disk>(
     (asides, left)
 }
 
-impl<H> Grip<H> {
-    fn new() -> Self {
-        Self {
-            handles: Vec::new(),
-            ids: Vec::new(),
-            written: UnixNanos(i64::MIN),
-        }
-    }
-
-    fn note(&mut self, stat: &Stat, now: Now) {
-        self.ids.push(stat.id);
-        self.written = self.written.max(stat.written(now.wall.into()));
-    }
-
-    fn check_quiet(&self, now: Now, quiet: Duration) -> Checked<()> {
-        let now = UnixNanos::from(now.wall);
-        let age = u128::from(now.0.saturating_sub(self.written.0).unsigned_abs());
-        if age < quiet.as_nanos() {
-            return Err(skip(Skip::Quiet));
-        }
-        Ok(())
-    }
-}
-
-fn fresh(now: Now) -> String {
+pub(super) fn fresh(now: Now) -> String {
     Ulid::from_datetime(SystemTime::from(now.wall)).to_string()
-}
-
-fn skip(why: Skip) -> Outcome {
-    Outcome::Skipped(why)
-}
-
-fn refused(operation: &'static str, errno: i32) -> Skip {
-    Skip::Refused { operation, errno }
-}
-
-fn errno(error: &io::Error) -> i32 {
-    error.raw_os_error().unwrap_or(libc::EIO)
-}
-
-/// What a failed open says about a name that was planned.
-fn not_openable(error: io::Error) -> Outcome {
-    match errno(&error) {
-        libc::ENOENT => Outcome::Gone,
-        // A symlink, or something else, took the place of a directory on the way; a socket.
-        libc::ELOOP | libc::ENOTDIR | libc::ENXIO => skip(Skip::Replaced),
-        errno => skip(refused("open", errno)),
-    }
 }

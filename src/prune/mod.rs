@@ -4,7 +4,9 @@
 //! and it is renamed aside. The bytes are removed elsewhere, later.
 
 pub mod executor;
+mod grip;
 pub mod intent;
+pub mod lifecycle;
 pub mod lock;
 pub mod warrant;
 

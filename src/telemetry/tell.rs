@@ -55,6 +55,10 @@ pub fn tell(root: &str, fact: &Fact) {
         Fact::AnomalyFound { .. } | Fact::AnomalyCleared { .. } | Fact::AnomaliesMore { .. } => {
             anomaly(root, fact);
         }
+        Fact::StateChanged { .. }
+        | Fact::LifecycleFailed(_)
+        | Fact::LifecyclePartsDeleted(_)
+        | Fact::LifecycleSkipped { .. } => life(root, fact),
         Fact::LockBusy { .. }
         | Fact::LockStale { .. }
         | Fact::LockFailed { .. }
@@ -275,6 +279,61 @@ fn anomaly(root: &str, fact: &Fact) {
             more_cleared = cleared,
             "more of one kind in {root} than the log takes"
         ),
+        _ => {}
+    }
+}
+
+fn life(root: &str, fact: &Fact) {
+    match fact {
+        Fact::StateChanged {
+            key,
+            path,
+            from,
+            to,
+        } => info!(
+            event = "session.state_changed",
+            root,
+            session = %escape(key),
+            path = %path,
+            from = from.as_deref(),
+            to = to.as_deref(),
+            "a session of {root} has another state"
+        ),
+        Fact::LifecycleFailed(transition) => info!(
+            event = "lifecycle.failed",
+            root,
+            session = %escape(&transition.key),
+            path = %transition.path,
+            idle_seconds = transition.idle.as_secs(),
+            rule = transition.deed.rule(),
+            because = %transition,
+            "a session of {root} was left behind: it has failed"
+        ),
+        Fact::LifecyclePartsDeleted(transition) => info!(
+            event = "lifecycle.parts_deleted",
+            root,
+            session = %escape(&transition.key),
+            path = %transition.path,
+            files = transition.parts.n_files,
+            freed_bytes = transition.parts.bytes,
+            rule = transition.deed.rule(),
+            because = %transition,
+            "temporary parts of a session of {root} were removed"
+        ),
+        Fact::LifecycleSkipped { transition, why } => {
+            let (reason, errno) = skip_reason(why);
+            warn!(
+                event = "lifecycle.skipped",
+                root,
+                session = %escape(&transition.key),
+                path = %transition.path,
+                action = transition.deed.name(),
+                rule = transition.deed.rule(),
+                reason,
+                errno,
+                "a step of a session's life in {root} could not be done: it is tried again"
+            );
+        }
         _ => {}
     }
 }

@@ -82,10 +82,16 @@ fn whatever_happens() {
         return;
     }
     let mut n_removed = 0;
+    let mut n_lived = [0; 3];
     for seed in 0..SEEDS {
-        n_removed += live(seed).n_removed;
+        let world = live(seed);
+        n_removed += world.n_removed;
+        for (sum, n) in n_lived.iter_mut().zip(world.n_lived) {
+            *sum += n;
+        }
     }
     assert!(n_removed > SEEDS, "too little was removed to show anything");
+    assert!(n_lived.iter().all(|n| *n > 20), "too few lives: {n_lived:?}");
 }
 
 #[test]

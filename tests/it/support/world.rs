@@ -6,6 +6,7 @@
 //! All randomness comes from the seed.
 
 mod changes;
+mod living;
 mod removal;
 mod truth;
 mod walks;
@@ -18,6 +19,7 @@ use housekeeper::layout::spec::{Kind, LayoutSpec, Source, StateSpec};
 use housekeeper::model::bytes::{Bytes, Tally};
 use housekeeper::model::fact::Fact;
 use housekeeper::model::hint::Hint;
+use housekeeper::model::lifecycle::{LifeOrder, PartsOrder};
 use housekeeper::model::listing::{ScanId, Walked, Watched};
 use housekeeper::model::path::RelPath;
 use housekeeper::model::place::{Look, Why};
@@ -27,6 +29,7 @@ use housekeeper::model::seen::{Seen, Stat};
 use housekeeper::model::session::Key;
 use housekeeper::model::time::{Now, Tick, Time, UnixNanos};
 use housekeeper::model::watcher::{DirKey, Watch as Placed};
+use housekeeper::policy::lifecycle::Lifecycle;
 use housekeeper::policy::limits::{Limits, Protect};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -104,6 +107,8 @@ enum Later {
     Reap(Vec<AsideName>),
     InPlace(Victim),
     Unlist(Vec<Key>),
+    FindParts(PartsOrder),
+    Live(Box<LifeOrder>),
     /// All that happened before was handed over; whether a scan that had just ended wanted it.
     Confirm(bool),
     /// Metadata that was half written.
@@ -166,6 +171,10 @@ pub(crate) struct World {
     /// Victims that were passed over lately.
     skipped: BTreeMap<Key, u64>,
     in_place: BTreeSet<Key>,
+    /// Sessions that a step of their life is under way for.
+    at_work: BTreeSet<Key>,
+    /// Steps done: metadata changed, parts gone, failed sessions gone.
+    pub(crate) n_lived: [u64; 3],
     /// The totals of a scan that ended in this chain of effects.
     fresh: bool,
     /// Nothing changes but by the engine, and everything has arrived.
@@ -210,7 +219,7 @@ fn states() -> StateSpec {
         key: "/state".to_owned(),
         active: vec!["live".to_owned()],
         complete: vec!["done".to_owned()],
-        failed: Vec::new(),
+        failed: vec!["failed".to_owned()],
     }
 }
 
@@ -262,10 +271,16 @@ fn rules_for(dice: &mut Dice, kind: Kind) -> Rules {
             .build()
             .expect("a good set");
     }
+    let lifecycle = if dice.percent(50) {
+        living::lifecycle_for(dice, kind)
+    } else {
+        Lifecycle::default()
+    };
     Rules {
         layout: Arc::new(layout_for(dice, kind)),
         limits,
         protect,
+        lifecycle,
         enforce: true,
         group: None,
         rescan_interval: Duration::from_secs(*dice.pick(&[7, 3600, 3600, 3600])),
@@ -289,6 +304,7 @@ pub(crate) fn bare_rules(max_size: u64) -> Rules {
             quiet: Duration::ZERO,
             ..Protect::default()
         },
+        lifecycle: Lifecycle::default(),
         enforce: true,
         group: None,
         rescan_interval: Duration::from_secs(3600),
@@ -339,6 +355,8 @@ impl World {
             locked: false,
             skipped: BTreeMap::new(),
             in_place: BTreeSet::new(),
+            at_work: BTreeSet::new(),
+            n_lived: [0; 3],
             fresh: false,
             calm: false,
             next_name: 0,
@@ -502,6 +520,15 @@ impl World {
             Effect::Unlist(keys) => {
                 let at = self.after(500);
                 self.later.push((at, Later::Unlist(keys)));
+            }
+            Effect::FindParts(order) => {
+                let at = self.after(100);
+                self.later.push((at, Later::FindParts(order)));
+            }
+            Effect::Live(order) => {
+                self.check_deed(&order);
+                let at = self.after(500);
+                self.later.push((at, Later::Live(order)));
             }
             Effect::Follow { id, .. } => self.guard.followed.push(id.ino),
             Effect::Measure => {

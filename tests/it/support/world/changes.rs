@@ -200,7 +200,7 @@ impl World {
             ),
         };
         let words = [
-            "live", "done", "done", "done", "done", "done", "done", "odd",
+            "live", "done", "done", "done", "done", "done", "failed", "odd",
         ];
         let state = *self.dice.pick(&words);
         format!("{{\"created_at\":{created},\"state\":\"{state}\"}}").into_bytes()

@@ -5,6 +5,7 @@ use crate::support::tree::{Held, NodeId, OUTSIDE, ROOT};
 use housekeeper::engine::Input;
 use housekeeper::index::Standing;
 use housekeeper::layout::catalog;
+use housekeeper::model::lifecycle::LifeReport;
 use housekeeper::model::plan::{Because, Body, Proof, Victim};
 use housekeeper::model::report::{AsideName, Outcome, Removed, Skip, Unlist};
 use housekeeper::model::seen::FileKind;
@@ -37,6 +38,11 @@ impl World {
             assert!(usage > goal, "{usage} are not more than {goal}");
         }
         assert!(!self.is_quiet_at(session.written), "a quiet victim");
+        assert!(!self.at_work.contains(&victim.key), "goes while it is changed");
+        if let Because::Failed { .. } = victim.because {
+            // It goes whatever is older.
+            return;
+        }
         for (id, _, older) in index.oldest_first() {
             if id == victim.session {
                 break;
@@ -44,6 +50,7 @@ impl World {
             let is_held = older.standing != Standing::Removable
                 || self.is_quiet_at(older.written)
                 || self.in_place.contains(&older.key)
+                || self.at_work.contains(&older.key)
                 || self.skipped.contains_key(&older.key);
             assert!(is_held, "{:?} goes before {:?}", victim.key, older.key);
         }
@@ -119,6 +126,10 @@ impl World {
             Err(outcome) => return outcome,
         };
         self.check_truth(victim);
+        if let Because::Failed { .. } = victim.because {
+            self.check_retired(victim);
+            self.n_lived[2] += 1;
+        }
         self.n_removed += 1;
         if self.dice.percent(refusal / 4) {
             self.in_place.insert(victim.key.clone());
@@ -205,6 +216,19 @@ impl World {
             Later::Unlist(keys) => {
                 let result = self.unlist(&keys);
                 self.give(Input::Removed(Removed::Unlisted { keys, result }));
+            }
+            Later::FindParts(order) => {
+                let (session, seen) = (order.session, self.find_parts(&order));
+                self.give(Input::Parts { session, seen });
+            }
+            Later::Live(order) => {
+                let outcome = self.carry_out_deed(&order);
+                self.at_work.remove(&order.transition.key);
+                let transition = order.transition;
+                self.give(Input::Lived(Box::new(LifeReport {
+                    transition,
+                    outcome,
+                })));
             }
             Later::Complete(node, text) => {
                 if self.tree.is_alive(node) && self.tree.stat(node).kind == FileKind::File {

@@ -163,6 +163,8 @@ impl World {
         assert!(!figures.suspect && figures.scanned);
         let draft = self.engine.draft(self.now(), 1);
         assert!(draft.picks.is_empty(), "still to go: {:?}", draft.picks);
+        let due = self.engine.plan(self.now()).transitions;
+        assert!(due.is_empty(), "still to do: {due:?}");
         let usage = self.engine.usage();
         let is_over = self.rules.limits.is_over(usage.bytes);
         assert!(!is_over || figures.unmet, "over the limit and not a word");

@@ -1,0 +1,231 @@
+//! Puts a new text in the place of a session's metadata.
+//!
+//! The new file is written and synced in `.housekeeper/`, with the old one's owner and mode, and
+//! then changes places with the old one in one step, so that a crash leaves the old text or the
+//! new one, never a mixture. What came out is looked at: is it not the file that was read, or did
+//! somebody open that one meanwhile, the two change places again. So no save of the owner's is
+//! ever lost to us.
+//!
+//! A crash leaves at most one file in `.housekeeper/`, whose name tells both inodes: [`sweep`]
+//! removes it at the next start if it is one of the two.
+
+use crate::disk::lease::WriteLease;
+use crate::disk::records::write_all;
+use crate::disk::tree::{Control, KEPT, Tree, Unable, fd_stat, rename_new, stat_name};
+use crate::model::disk::Place;
+use crate::model::path::is_name;
+use crate::model::seen::{FileId, FileKind, Signature};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{AtFlags, Dir, Gid, Mode, OFlags, RenameFlags, Uid};
+use rustix::io::Errno;
+use ulid::Ulid;
+
+/// What the names of all files of this module begin with.
+const PREFIX: &str = "rewrite-";
+/// How often two files change places until each is where it belongs.
+const MAX_SWAPS: u32 = 4;
+
+/// Puts `text` in the place of `file`, which is open only here. `false`: somebody else changed
+/// the file or has it open; it is as they want it.
+///
+/// # Errors
+/// What the kernel says; the old file is in its place then.
+pub fn rewrite(
+    tree: &Tree,
+    place: &Place<'_>,
+    file: &OwnedFd,
+    old: Signature,
+    text: &[u8],
+) -> rustix::io::Result<bool> {
+    let control = tree
+        .control()
+        .map_err(|error| Errno::from_raw_os_error(error.errno()))?;
+    let spare = Spare::write(&control, file, old.id, text)?;
+    let swapped = swap_in(tree, place, file, old, &spare);
+    // Only what is known to be of no use to anybody: the text that was read, or the new one.
+    let removed = match swapped {
+        Ok(true) => spare.remove(old.id),
+        Ok(false) | Err(_) => spare.remove(spare.new),
+    };
+    let done = swapped?;
+    removed?;
+    Ok(done)
+}
+
+/// The file in `.housekeeper/`: first the new one, afterwards the old one.
+struct Spare<'a> {
+    control: &'a Control,
+    name: String,
+    new: FileId,
+}
+
+impl<'a> Spare<'a> {
+    fn write(
+        control: &'a Control,
+        model: &OwnedFd,
+        old: FileId,
+        text: &[u8],
+    ) -> rustix::io::Result<Self> {
+        let ulid = Ulid::generate().to_string();
+        let name = format!("{PREFIX}{ulid}");
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(control.dir(), &name, flags, Mode::RUSR | Mode::WUSR)?;
+        let mut spare = Self {
+            control,
+            name,
+            new: FileId::default(),
+        };
+        let written = fill(&file, model, text).and_then(|()| {
+            spare.new = fd_stat(file.as_fd())?.id;
+            let named = format!("{PREFIX}{ulid}-{}-{}", id_text(spare.new), id_text(old));
+            rename_new(
+                control.dir(),
+                spare.name.as_bytes(),
+                control.dir(),
+                named.as_bytes(),
+                Unable::OverwriteFresh,
+            )?;
+            spare.name = named;
+            Ok(())
+        });
+        match written {
+            Ok(()) => Ok(spare),
+            Err(errno) => {
+                // It was never in the session.
+                unlink(control.dir(), &spare.name)?;
+                Err(errno)
+            }
+        }
+    }
+
+    /// Removes what lies there, if it is this file. Another one is somebody's: it stays, under a
+    /// name that no start removes.
+    fn remove(&self, id: FileId) -> rustix::io::Result<()> {
+        match stat_name(self.control.dir(), self.name.as_bytes()) {
+            Ok(stat) if stat.id == id => unlink(self.control.dir(), &self.name),
+            Err(Errno::NOENT) => Ok(()),
+            Ok(_) | Err(_) => rename_new(
+                self.control.dir(),
+                self.name.as_bytes(),
+                self.control.dir(),
+                format!("{KEPT}{}", self.name).as_bytes(),
+                Unable::OverwriteFresh,
+            ),
+        }
+    }
+}
+
+fn fill(file: &OwnedFd, model: &OwnedFd, text: &[u8]) -> rustix::io::Result<()> {
+    write_all(file.as_fd(), text)?;
+    let (wanted, own) = (rustix::fs::fstat(model)?, rustix::fs::fstat(file)?);
+    if (wanted.st_uid, wanted.st_gid) != (own.st_uid, own.st_gid) {
+        let (uid, gid) = (Uid::from_raw(wanted.st_uid), Gid::from_raw(wanted.st_gid));
+        rustix::fs::fchown(file, Some(uid), Some(gid))?;
+    }
+    // Afterwards: a change of the owner takes bits away.
+    rustix::fs::fchmod(file, Mode::from_raw_mode(wanted.st_mode))?;
+    rustix::fs::fsync(file)
+}
+
+fn swap_in(
+    tree: &Tree,
+    place: &Place<'_>,
+    file: &OwnedFd,
+    old: Signature,
+    spare: &Spare<'_>,
+) -> rustix::io::Result<bool> {
+    let lease = match WriteLease::take(file.try_clone().map_err(|_| Errno::MFILE)?) {
+        Ok(lease) => Some(lease),
+        // Somebody has it open.
+        Err(Errno::AGAIN) => return Ok(false),
+        // Another user's, or a file system without leases: the looks have to do.
+        Err(_) => None,
+    };
+    // Resolved anew, as late as can be: a session that was moved meanwhile is not followed.
+    let dir = tree.open_place(place.session)?;
+    let stat = fd_stat(dir.as_fd())?;
+    let there = stat_name(dir.as_fd(), place.name)?;
+    if stat.id != place.id || !tree.is_ours(&stat) || there.signature() != old {
+        return Ok(false);
+    }
+    match swap(spare, dir.as_fd(), place.name) {
+        Ok(()) => {}
+        // No such thing here: the last look was a moment ago.
+        Err(Errno::INVAL | Errno::NOSYS) => {
+            rustix::fs::renameat(spare.control.dir(), &*spare.name, dir.as_fd(), place.name)?;
+            return Ok(true);
+        }
+        Err(errno) => return Err(errno),
+    }
+    let is_as_read = stat_name(spare.control.dir(), spare.name.as_bytes()).is_ok_and(|out| {
+        out.id == old.id && out.apparent == old.size && out.mtime == old.mtime
+    });
+    if is_as_read && !lease.as_ref().is_some_and(WriteLease::is_waited_for) {
+        return Ok(true);
+    }
+    for _ in 0..MAX_SWAPS {
+        swap(spare, dir.as_fd(), place.name)?;
+        let out = stat_name(spare.control.dir(), spare.name.as_bytes())?;
+        if out.id == spare.new {
+            return Ok(false);
+        }
+    }
+    Err(Errno::STALE)
+}
+
+fn swap(spare: &Spare<'_>, dir: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<()> {
+    if !is_name(name) {
+        return Err(Errno::INVAL);
+    }
+    let from = spare.control.dir();
+    rustix::fs::renameat_with(from, &*spare.name, dir, name, RenameFlags::EXCHANGE)
+}
+
+/// Removes what a crash left, under the root's lock. Answers the names that stay: what lies
+/// there is neither of the two files, but somebody's newer one.
+///
+/// # Errors
+/// `.housekeeper/` cannot be read.
+pub fn sweep(tree: &Tree) -> rustix::io::Result<Vec<String>> {
+    let control = tree
+        .existing_control()
+        .map_err(|error| Errno::from_raw_os_error(error.errno()))?;
+    let Some(control) = control else {
+        return Ok(Vec::new());
+    };
+    let mut found = Vec::new();
+    for entry in Dir::read_from(control.dir())? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if name.starts_with(PREFIX) {
+            found.push(name);
+        }
+    }
+    let mut kept = Vec::new();
+    for name in found {
+        let stat = match stat_name(control.dir(), name.as_bytes()) {
+            Err(Errno::NOENT) => continue,
+            looked => looked?,
+        };
+        let ids: Vec<&str> = name.split('-').skip(2).collect();
+        // Without inodes in its name it was never in the session.
+        let is_ours = ids.is_empty() || ids.contains(&&*id_text(stat.id));
+        if is_ours && stat.kind == FileKind::File {
+            unlink(control.dir(), &name)?;
+        } else {
+            kept.push(name);
+        }
+    }
+    Ok(kept)
+}
+
+fn id_text(id: FileId) -> String {
+    format!("{:x}.{:x}", id.dev, id.ino)
+}
+
+fn unlink(dir: BorrowedFd<'_>, name: &str) -> rustix::io::Result<()> {
+    match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(errno) => Err(errno),
+    }
+}

@@ -1,0 +1,646 @@
+//! The life of sessions: which step of whose is due, and what became of it.
+//!
+//! Each session waits in a queue by the time of its next step. A write only moves that time away,
+//! so nothing is done for it: when the time has come the step is asked for once more, and the
+//! session waits on. Steps that change the disk are carried out beside the engine, under the
+//! root's lock, and never stand in the way of a removal: a burst uses the same lock meanwhile.
+//!
+//! Bounds: [`MAX_FINDING`] sessions are looked through at a time, [`MAX_DEEDS`] changed; the
+//! others wait in the queue. At most `lifecycle.batch` steps are done a cycle (from one full scan
+//! to the next); what is left is for the next one.
+
+use super::deciding::LONGEST_PAUSE;
+use super::{Effect, Engine};
+use crate::index::{Session, Standing, Taken};
+use crate::layout::spec::Kind;
+use crate::model::anomaly::AnomalyKind;
+use crate::model::bytes::Bytes;
+use crate::model::fact::Fact;
+use crate::model::lifecycle::{
+    Deed, LifeOrder, LifeOutcome, LifeReport, Parts, PartsOrder, PartsSeen, Transition,
+};
+use crate::model::plan::Because;
+use crate::model::report::Skip;
+use crate::model::seen::FileId;
+use crate::model::session::{SessionId, Verdict};
+use crate::model::time::{Now, Tick, Time, UnixNanos};
+use crate::policy::lifecycle::{Condition, Lifecycle, Step};
+use crate::policy::{Hold, Pick, age};
+use chrono::TimeDelta;
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
+
+/// Sessions that are looked through for parts at a time.
+const MAX_FINDING: usize = 16;
+/// Steps under way at a time; the lock is held for all of them.
+const MAX_DEEDS: usize = 16;
+/// E2BIG, as the disk says it of a session with too many names.
+const TOO_MANY: i32 = 7;
+/// A session that could not be changed is tried again then, at first.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Phase {
+    #[default]
+    Idle,
+    /// The lock was asked for.
+    Asked,
+    /// The lock is held; so many steps are under way.
+    Working { left: usize },
+}
+
+/// Where a session is on its way to its next step.
+#[derive(Debug, Clone, Copy)]
+enum Stage {
+    /// Asked again then.
+    Waits(Time),
+    /// It is looked through.
+    Finding,
+    /// A step is due; ordered by when the session was made.
+    Due { created: Time, step: Step, parts: Parts },
+    /// The step is under way.
+    AtWork,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Living {
+    phase: Phase,
+    stages: HashMap<SessionId, Stage>,
+    /// Those that wait, and those that are due.
+    queue: BTreeSet<(Time, SessionId)>,
+    due: BTreeSet<(Time, SessionId)>,
+    retiring: BTreeSet<(Time, SessionId)>,
+    /// Sessions found without parts, and how new their newest write was then.
+    barren: HashMap<SessionId, UnixNanos>,
+    /// After a refusal: the pause, which doubles each time.
+    pauses: HashMap<SessionId, Duration>,
+    n_finding: usize,
+    /// Steps left in this cycle.
+    quota: u64,
+    /// The lock could not be had.
+    back_off: Option<Tick>,
+}
+
+impl Living {
+    pub(super) fn new(batch: u64) -> Self {
+        Self {
+            quota: batch,
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// Whether the lock is wanted or held.
+    pub(super) fn is_busy(&self) -> bool {
+        self.phase != Phase::Idle
+    }
+
+    /// Whether it is not known yet which parts are due.
+    pub(super) fn is_finding(&self) -> bool {
+        self.n_finding > 0
+    }
+
+    pub(super) fn is_at_work_on(&self, session: SessionId) -> bool {
+        matches!(self.stages.get(&session), Some(Stage::AtWork))
+    }
+
+    /// Whether a session is active and stale, and nothing was done about it yet.
+    pub(super) fn is_stale(&self, session: SessionId) -> bool {
+        let step = match self.stages.get(&session) {
+            Some(Stage::Due { step, .. }) => *step,
+            Some(Stage::Waits(_) | Stage::Finding | Stage::AtWork) | None => return false,
+        };
+        step == Step::Do(Deed::Fail)
+    }
+
+    /// A full scan has ended.
+    pub(super) fn begin_cycle(&mut self, batch: u64) {
+        self.quota = batch;
+    }
+
+    /// One step was done.
+    pub(super) fn count(&mut self) {
+        self.quota = self.quota.saturating_sub(1);
+    }
+
+    pub(super) fn forget(&mut self, session: SessionId) {
+        self.unstage(session);
+        self.barren.remove(&session);
+        self.pauses.remove(&session);
+    }
+
+    pub(super) fn lock_refused(&mut self, now: Tick) {
+        if self.phase == Phase::Asked {
+            self.phase = Phase::Idle;
+            self.back_off = Some(now.after(FIRST_PAUSE));
+        }
+    }
+
+    fn unstage(&mut self, session: SessionId) {
+        match self.stages.remove(&session) {
+            Some(Stage::Waits(at)) => {
+                self.queue.remove(&(at, session));
+            }
+            Some(Stage::Due { created, .. }) => {
+                self.due.remove(&(created, session));
+                self.retiring.remove(&(created, session));
+            }
+            Some(Stage::Finding | Stage::AtWork) | None => {}
+        }
+    }
+
+    fn wait(&mut self, session: SessionId, at: Time) {
+        self.unstage(session);
+        self.queue.insert((at, session));
+        self.stages.insert(session, Stage::Waits(at));
+    }
+
+    fn make_due(&mut self, session: SessionId, created: Time, step: Step, parts: Parts) {
+        self.unstage(session);
+        let waiting = match step {
+            Step::Do(_) => &mut self.due,
+            Step::Retire => &mut self.retiring,
+        };
+        waiting.insert((created, session));
+        let due = Stage::Due {
+            created,
+            step,
+            parts,
+        };
+        self.stages.insert(session, due);
+    }
+
+    /// How long to leave a session alone, each time for longer; whether that is news.
+    fn pause(&mut self, session: SessionId) -> (Duration, bool) {
+        let before = self.pauses.get(&session).copied();
+        let pause = before.map_or(FIRST_PAUSE, |pause| pause.saturating_mul(2));
+        let pause = pause.min(LONGEST_PAUSE);
+        self.pauses.insert(session, pause);
+        (pause, before.is_none())
+    }
+}
+
+impl Engine {
+    /// The session's next step, and from when on; `None`: none as it is now.
+    fn next_step(&self, id: SessionId) -> Option<(Time, Step)> {
+        let session = self.index.session(id)?;
+        let condition = self.condition(id, session)?;
+        self.rules.lifecycle.next(&condition)
+    }
+
+    /// `None`: nothing may be concluded about it, or it is to stay as it is.
+    fn condition<'s>(&self, id: SessionId, session: &'s Session) -> Option<Condition<'s>> {
+        let is_sure = session.known
+            && session.verdict == Verdict::Certain
+            && session.obstacles.is_empty()
+            && !session.is_disowned();
+        let is_known = session.written != UnixNanos(i64::MIN);
+        if !is_sure || !is_known || self.is_pinned(session) || self.deciding.is_leaving(id) {
+            return None;
+        }
+        let layout = &self.rules.layout;
+        let has_no_parts = match layout.kind() {
+            Kind::Directories => {
+                let barren = self.living.barren.get(&id);
+                barren.is_some_and(|at| session.written <= *at)
+            }
+            Kind::Catalog => true,
+        };
+        let has_record = match (layout.kind(), &layout.spec().metadata) {
+            (Kind::Catalog, _) | (_, None) => true,
+            // What is there and cannot be read is a record.
+            (Kind::Directories, Some(name)) => {
+                session.anomalies.contains(AnomalyKind::MetadataUnreadable)
+                    || session.anomalies.contains(AnomalyKind::MetadataCorrupt)
+                    || !session
+                        .proofs
+                        .iter()
+                        .any(|proof| *proof.name == *name.as_bytes() && proof.signature.is_none())
+            }
+        };
+        Some(Condition {
+            phase: session.phase,
+            has_record,
+            created: session.created,
+            moments: session.moments.as_deref(),
+            written: session.written.time(),
+            has_no_parts,
+        })
+    }
+
+    /// Looks ahead to a session's next step, after something about it changed.
+    pub(super) fn plan_life(&mut self, id: SessionId) {
+        if self.rules.lifecycle.is_off() {
+            return;
+        }
+        if let Some(Stage::Finding | Stage::AtWork) = self.living.stages.get(&id) {
+            // What comes of that is followed by another look ahead.
+            return;
+        }
+        match self.next_step(id) {
+            Some((at, _)) => self.living.wait(id, at),
+            None => self.living.unstage(id),
+        }
+    }
+
+    /// The rules have changed.
+    pub(super) fn plan_lives(&mut self) {
+        let ids: Vec<SessionId> = self.index.sessions().map(|(id, _)| id).collect();
+        let is_off = self.rules.lifecycle.is_off();
+        self.living.barren.clear();
+        self.living.quota = self.rules.lifecycle.batch;
+        for id in ids {
+            if is_off && !self.living.is_at_work_on(id) {
+                self.living.unstage(id);
+            }
+            self.plan_life(id);
+        }
+    }
+
+    /// A session that had no parts may have been written to.
+    pub(super) fn life_touched(&mut self, id: SessionId) {
+        let Some(found) = self.living.barren.get(&id) else {
+            return;
+        };
+        if self.index.session(id).is_some_and(|s| s.written > *found) {
+            self.living.barren.remove(&id);
+            self.plan_life(id);
+        }
+    }
+
+    fn may_live(&self, now: Now) -> bool {
+        !self.rules.lifecycle.is_off()
+            && self.scanning.first_done()
+            && !self.scanning.is_suspect()
+            && !self.stopped
+            && !self.catalogue_in_doubt()
+            && self.clock.is_believed(now)
+    }
+
+    /// What is due after every input.
+    pub(super) fn live(&mut self, now: Now, out: &mut Vec<Effect>) {
+        if !self.may_live(now) {
+            return;
+        }
+        while let Some((at, id)) = self.living.queue.first().copied() {
+            if at > now.wall || self.living.n_finding >= MAX_FINDING {
+                break;
+            }
+            match self.next_step(id) {
+                Some((at, _)) if at > now.wall => self.living.wait(id, at),
+                Some((_, Step::Do(Deed::DropParts | Deed::DropOrphanParts))) => {
+                    self.find_parts(id, out);
+                }
+                Some((at, step)) => self.make_due(id, at, step, Parts::default()),
+                None => self.living.unstage(id),
+            }
+        }
+        self.begin_deeds(now, out);
+    }
+
+    fn make_due(&mut self, id: SessionId, at: Time, step: Step, parts: Parts) {
+        let session = self.index.session(id);
+        let created = session.and_then(|session| session.created).unwrap_or(at);
+        self.living.make_due(id, created, step, parts);
+        if step == Step::Retire {
+            // Nothing was tried with this one yet.
+            self.deciding.forget_back_off();
+        }
+    }
+
+    fn find_parts(&mut self, id: SessionId, out: &mut Vec<Effect>) {
+        self.living.unstage(id);
+        let Some((path, dir)) = self.session_place(id) else {
+            return;
+        };
+        self.living.stages.insert(id, Stage::Finding);
+        self.living.n_finding += 1;
+        out.push(Effect::FindParts(PartsOrder {
+            session: id,
+            path,
+            id: dir,
+        }));
+    }
+
+    /// Where a session that is a directory lies, and which inode that is.
+    fn session_place(&self, id: SessionId) -> Option<(crate::model::path::RelPath, FileId)> {
+        let dir = self.index.session_dir(id)?;
+        let path = self.index.path(dir).filter(|path| !path.is_root())?;
+        let file = FileId {
+            dev: self.root?.id.dev,
+            ino: self.index.dir_ino(dir)?,
+        };
+        Some((path, file))
+    }
+
+    /// A session was looked through.
+    pub(super) fn parts_found(
+        &mut self,
+        now: Now,
+        id: SessionId,
+        seen: Result<PartsSeen, i32>,
+        out: &mut Vec<Effect>,
+    ) {
+        self.living.n_finding = self.living.n_finding.saturating_sub(1);
+        if !matches!(self.living.stages.remove(&id), Some(Stage::Finding)) {
+            return;
+        }
+        let seen = match seen {
+            Ok(seen) => seen,
+            // More names than are looked at: its parts stay, and its life goes on.
+            Err(TOO_MANY) => {
+                if let Some(session) = self.index.session(id) {
+                    self.living.barren.insert(id, session.written);
+                }
+                return self.plan_life(id);
+            }
+            Err(_) => {
+                // Moved, changing, or not to be read: the disk is asked about it.
+                let (pause, _) = self.living.pause(id);
+                self.living.wait(id, later(now, pause));
+                return self.look_at_session(id, out);
+            }
+        };
+        self.index.note_written(id, seen.newest);
+        if seen.parts.n_files == 0 {
+            let written = self.index.session(id).map_or(seen.newest, |s| s.written);
+            self.living.barren.insert(id, written);
+            return self.plan_life(id);
+        }
+        match self.next_step(id) {
+            Some((at, step @ Step::Do(Deed::DropParts | Deed::DropOrphanParts)))
+                if at <= now.wall =>
+            {
+                self.make_due(id, at, step, seen.parts);
+            }
+            Some(_) | None => self.plan_life(id),
+        }
+    }
+
+    /// Asks for the lock where something is due.
+    fn begin_deeds(&mut self, now: Now, out: &mut Vec<Effect>) {
+        if !self.may_begin(now) || self.living.back_off.is_some_and(|until| until > now.tick) {
+            return;
+        }
+        self.living.back_off = None;
+        self.living.phase = Phase::Asked;
+        if self.deciding.has_lock() {
+            self.next_deeds(now, out);
+        } else if !self.deciding.awaits_lock() {
+            out.push(Effect::Lock);
+        }
+    }
+
+    fn may_begin(&self, now: Now) -> bool {
+        self.rules.enforce
+            && self.deciding.is_known()
+            && !self.deciding.held
+            && self.living.phase == Phase::Idle
+            && self.living.quota > 0
+            && !self.living.due.is_empty()
+            && self.may_live(now)
+    }
+
+    /// Under the lock: the next few steps, or its end.
+    pub(super) fn next_deeds(&mut self, now: Now, out: &mut Vec<Effect>) {
+        let mut left = 0;
+        self.living.phase = Phase::Idle;
+        while left < MAX_DEEDS && self.may_begin(now) {
+            let Some((_, id)) = self.living.due.first().copied() else {
+                break;
+            };
+            let Some(order) = self.life_order(now, id) else {
+                // Not due any more; else its place is not known, and it must not come again at once.
+                self.living.unstage(id);
+                if let Some((at, _)) = self.next_step(id) {
+                    let (pause, _) = self.living.pause(id);
+                    self.living.wait(id, at.max(later(now, pause)));
+                }
+                continue;
+            };
+            self.living.unstage(id);
+            self.living.stages.insert(id, Stage::AtWork);
+            self.living.count();
+            left += 1;
+            out.push(Effect::Live(Box::new(order)));
+        }
+        if left > 0 {
+            self.living.phase = Phase::Working { left };
+        } else if !self.deciding.has_lock() && !self.deciding.awaits_lock() {
+            out.push(Effect::Unlock);
+        }
+    }
+
+    fn life_order(&self, now: Now, id: SessionId) -> Option<LifeOrder> {
+        let transition = self.transition(now, id)?;
+        let (_, file) = self.session_place(id)?;
+        let since = TimeDelta::from_std(transition.limit).ok()?;
+        Some(LifeOrder {
+            id: file,
+            proofs: self.index.session(id)?.proofs.to_vec(),
+            unwritten_since: now.wall.checked_sub_signed(since)?.into(),
+            at: now.wall,
+            transition,
+        })
+    }
+
+    /// The step that is due for a session that stays, if it still is.
+    fn transition(&self, now: Now, id: SessionId) -> Option<Transition> {
+        let Some(Stage::Due { step, parts, .. }) = self.living.stages.get(&id) else {
+            return None;
+        };
+        let (at, step) = self.next_step(id).filter(|(_, next)| next == step)?;
+        let (Step::Do(deed), true) = (step, at <= now.wall) else {
+            return None;
+        };
+        let limit = self.rules.lifecycle.limit(deed);
+        Some(Transition {
+            session: id,
+            key: self.index.session(id)?.key.clone(),
+            path: self.index.session_path(id),
+            deed,
+            idle: age(at, now.wall).saturating_add(limit),
+            limit,
+            parts: *parts,
+        })
+    }
+
+    /// All that is due for sessions that stay, the oldest first, as many as this cycle takes.
+    pub(super) fn transitions(&self, now: Now) -> Vec<Transition> {
+        if !self.may_live(now) {
+            return Vec::new();
+        }
+        let due = self.living.due.iter();
+        due.filter_map(|(_, id)| self.transition(now, *id))
+            .take(usize::try_from(self.living.quota).unwrap_or(usize::MAX))
+            .collect()
+    }
+
+    /// What the parts that are due hold.
+    pub(super) fn parts_due(&self) -> Bytes {
+        let due = self.living.due.iter();
+        let bytes = due.map(|(_, id)| match self.living.stages.get(id) {
+            Some(Stage::Due { parts, .. }) => parts.bytes,
+            Some(Stage::Waits(_) | Stage::Finding | Stage::AtWork) | None => 0,
+        });
+        Bytes(bytes.fold(0, u64::saturating_add))
+    }
+
+    /// What became of a step.
+    pub(super) fn lived(&mut self, now: Now, report: LifeReport, out: &mut Vec<Effect>) {
+        let LifeReport {
+            mut transition,
+            outcome,
+        } = report;
+        let id = transition.session;
+        self.living.stages.remove(&id);
+        match outcome {
+            LifeOutcome::Failed => {
+                self.living.pauses.remove(&id);
+                out.push(Effect::Tell(Fact::LifecycleFailed(transition)));
+                self.read_session(id, out);
+            }
+            LifeOutcome::PartsGone { parts, aside, .. } => {
+                self.living.pauses.remove(&id);
+                // The first name stands for the bytes of all: they leave together.
+                if let Some(first) = aside.first() {
+                    let bytes = Bytes(parts.bytes);
+                    let deciding = &mut self.deciding;
+                    deciding.trash.insert(first.0.clone(), bytes);
+                    deciding.trash_bytes = deciding.trash_bytes.saturating_add(bytes);
+                }
+                transition.parts = parts;
+                out.push(Effect::Tell(Fact::LifecyclePartsDeleted(transition)));
+                out.push(Effect::Reap {
+                    aside,
+                    watches: Vec::new(),
+                });
+                self.plan_life(id);
+            }
+            LifeOutcome::Gone => self.plan_life(id),
+            LifeOutcome::Skipped(why) => self.deed_skipped(now, transition, why, out),
+        }
+        // After a step the disk is asked, whatever was reported.
+        self.look_at_session(id, out);
+        self.deciding.forget_back_off();
+        let Phase::Working { left } = self.living.phase else {
+            return;
+        };
+        if left > 1 {
+            self.living.phase = Phase::Working { left: left - 1 };
+        } else {
+            self.next_deeds(now, out);
+        }
+    }
+
+    fn deed_skipped(
+        &mut self,
+        now: Now,
+        transition: Transition,
+        why: Skip,
+        out: &mut Vec<Effect>,
+    ) {
+        let id = transition.session;
+        self.living.quota = self.living.quota.saturating_add(1);
+        if self.index.session(id).is_none() || why == Skip::Stopping {
+            return;
+        }
+        if why == Skip::Changed {
+            self.read_session(id, out);
+        }
+        let (pause, is_news) = self.living.pause(id);
+        self.living.wait(id, later(now, pause));
+        // Somebody is at work on it after all: that is as it should be.
+        if is_news && why != Skip::Quiet {
+            out.push(Effect::Tell(Fact::LifecycleSkipped { transition, why }));
+        }
+    }
+
+    /// The disk is asked about everything in a session.
+    fn look_at_session(&mut self, id: SessionId, out: &mut Vec<Effect>) {
+        if let Some((path, _)) = self.session_place(id) {
+            self.scan_below(path, out);
+        }
+    }
+
+    /// Whether a session is to go because it failed long ago.
+    pub(super) fn retires(&self, now: Now) -> bool {
+        !self.living.retiring.is_empty() && self.living.quota > 0 && self.may_live(now)
+    }
+
+    /// Sessions that failed long ago and may go, the oldest first, at most `max`; and when the
+    /// first reason against another one ends.
+    pub(super) fn retired(
+        &self,
+        now: Now,
+        max: usize,
+        taken: &mut Taken,
+        hold: &impl Fn(SessionId, &Session) -> Option<Hold>,
+    ) -> (Vec<Pick>, Option<Tick>) {
+        let (mut picks, mut retry) = (Vec::new(), None);
+        if !self.retires(now) {
+            return (picks, retry);
+        }
+        let quota = usize::try_from(self.living.quota).unwrap_or(usize::MAX);
+        for (_, id) in &self.living.retiring {
+            if picks.len() == max.min(quota) {
+                break;
+            }
+            let Some((session, since)) = self.retires_now(*id, now) else {
+                continue;
+            };
+            match (hold(*id, session), session.created) {
+                (None, Some(created)) => picks.push(Pick {
+                    session: *id,
+                    created,
+                    freed: self.index.freed(*id, self.rules.limits.measure, taken),
+                    because: Because::Failed {
+                        since,
+                        failed_retention: self.rules.lifecycle.failed_retention.unwrap_or_default(),
+                    },
+                }),
+                (Some(hold), _) => retry = [retry, hold.until].into_iter().flatten().min(),
+                (None, None) => {}
+            }
+        }
+        (picks, retry)
+    }
+
+    /// A session whose time is over, and how long ago it failed.
+    fn retires_now(&self, id: SessionId, now: Now) -> Option<(&Session, Duration)> {
+        let session = self.index.session(id)?;
+        let is_removable = session.standing == Standing::Removable;
+        let (at, step) = self.next_step(id)?;
+        if step != Step::Retire || at > now.wall || !is_removable || !self.in_group(session) {
+            return None;
+        }
+        let since = Lifecycle::failed_since(&self.condition(id, session)?)?;
+        Some((session, age(since, now.wall)))
+    }
+
+    /// When the next step is due by itself.
+    pub(super) fn life_due(&self, now: Now) -> Option<Tick> {
+        if !self.may_live(now) {
+            return None;
+        }
+        let deeds = self
+            .may_begin(now)
+            .then(|| self.living.back_off.unwrap_or(now.tick));
+        // Else the next answer makes room.
+        let has_room = self.living.n_finding < MAX_FINDING;
+        let waiting = self.living.queue.first().filter(|_| has_room);
+        let waits = waiting.map(|(at, _)| {
+            let left = (*at - now.wall).to_std().unwrap_or(Duration::ZERO);
+            now.tick.after(left)
+        });
+        deeds.into_iter().chain(waits).min()
+    }
+}
+
+fn later(now: Now, pause: Duration) -> Time {
+    let pause = TimeDelta::from_std(pause).unwrap_or_default();
+    now.wall.checked_add_signed(pause).unwrap_or(now.wall)
+}
