@@ -1,14 +1,16 @@
 //! The agent's socket: one JSON line in, one JSON line out.
 //!
 //! `{"command":"status"}`, `{"command":"rescan","root":NAME?,"wait":true?}`,
-//! `{"command":"accept","root":NAME}`. A rescan is answered when it has ended; with `wait` also
+//! `{"command":"accept","root":NAME}`, `{"command":"anomalies","root":NAME?,"kinds":[KIND…]?}`. A rescan is answered when it has ended; with `wait` also
 //! when all that happened before it was asked for has been heard and looked at.
 //! The answer is the document, or `{"error": "…"}`. Who may connect is the socket's file mode.
 //!
 //! Bounds: a request has at most 64 KiB and must come within ten seconds; connections beyond
 //! what the kernel queues wait there.
 
+use crate::agent::report::AnomalyFilter;
 use crate::agent::service::Service;
+use crate::model::anomaly::AnomalyKind;
 use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -34,6 +36,10 @@ pub enum Wish {
     },
     Accept {
         root: String,
+    },
+    Anomalies {
+        root: Option<String>,
+        filter: AnomalyFilter,
     },
 }
 
@@ -62,8 +68,26 @@ fn parse(line: &[u8]) -> Result<Wish, String> {
         Some("accept") => root
             .map(|root| Wish::Accept { root })
             .ok_or_else(|| "`accept` needs a `root`".to_owned()),
-        _ => Err("`command` must be status, rescan or accept".to_owned()),
+        Some("anomalies") => {
+            let filter = filter(&value["kinds"])?;
+            Ok(Wish::Anomalies { root, filter })
+        }
+        _ => Err("`command` must be status, rescan, accept or anomalies".to_owned()),
     }
+}
+
+fn filter(kinds: &Value) -> Result<AnomalyFilter, String> {
+    let named = match kinds {
+        Value::Null => &[][..],
+        Value::Array(kinds) => kinds,
+        _ => return Err("`kinds` must be a list".to_owned()),
+    };
+    let kind = |name: &Value| {
+        let known = name.as_str().and_then(AnomalyKind::named);
+        known.ok_or_else(|| format!("there is no anomaly of the kind {name}"))
+    };
+    let kinds = named.iter().map(kind).collect::<Result<_, _>>()?;
+    Ok(AnomalyFilter { kinds })
 }
 
 /// Serves one connection beside the others.
@@ -188,6 +212,9 @@ pub fn answer(service: &Service, request: Request) {
             Err(error) => json!({ "error": error }),
         },
         Wish::Accept { root } => done(service.accept(&root)),
+        Wish::Anomalies { root, filter } => service
+            .anomalies(root.as_deref(), &filter)
+            .unwrap_or_else(|error| json!({ "error": error })),
     };
     if answer.send(value).is_err() {
         tracing::debug!("a client did not wait for its answer");

@@ -6,6 +6,7 @@ use crate::agent::survey::Survey;
 use crate::config::settings::{Agent, Mode, Root};
 use crate::engine::{AnomalyRow, SessionRow};
 use crate::layout::spec::Kind;
+use crate::model::anomaly::AnomalyKind;
 use crate::model::bytes::Bytes;
 use crate::model::fact::Fact;
 use crate::model::lifecycle::Transition;
@@ -42,7 +43,8 @@ fn kind_name(kind: Kind) -> &'static str {
 pub fn scan(root: &Root, survey: &Survey) -> Value {
     let engine = survey.engine();
     let figures = engine.figures();
-    let sessions = engine.session_rows();
+    let now = survey.now();
+    let sessions = engine.session_rows(now);
     json!({
         "name": root.name,
         "path": path_text(root),
@@ -53,7 +55,7 @@ pub fn scan(root: &Root, survey: &Survey) -> Value {
         "files": figures.n_files,
         "session_count": sessions.len(),
         "sessions": sessions.iter().map(session).collect::<Vec<_>>(),
-        "anomalies": engine.anomaly_rows().iter().map(anomaly).collect::<Vec<_>>(),
+        "anomalies": engine.anomaly_rows(now).iter().map(anomaly).collect::<Vec<_>>(),
         "unowned": { "entries": figures.unowned_entries, "bytes": figures.unowned_bytes.0 },
         "duration_ms": survey.duration.as_millis() as u64,
     })
@@ -74,6 +76,35 @@ fn session(row: &SessionRow) -> Value {
 
 fn anomaly(row: &AnomalyRow) -> Value {
     json!({ "kind": row.kind.name(), "path": row.path.to_string(), "bytes": row.bytes.0 })
+}
+
+/// Which anomalies somebody asks for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AnomalyFilter {
+    /// None: all.
+    pub kinds: Vec<AnomalyKind>,
+}
+
+/// One root of `anomalies`: as of a full scan, or of the look just taken.
+pub fn anomalies(
+    root: &Root,
+    rows: &[AnomalyRow],
+    scanned: Option<Time>,
+    filter: &AnomalyFilter,
+) -> Value {
+    let wanted = |row: &&AnomalyRow| filter.kinds.is_empty() || filter.kinds.contains(&row.kind);
+    let spelled = |row: &AnomalyRow| {
+        let mut value = anomaly(row);
+        value["first_seen"] = time(Some(row.first_seen));
+        value["last_seen"] = time(Some(row.last_seen));
+        value
+    };
+    json!({
+        "name": root.name,
+        "path": path_text(root),
+        "scanned_at": time(scanned),
+        "anomalies": rows.iter().filter(wanted).map(spelled).collect::<Vec<_>>(),
+    })
 }
 
 fn blocked(blocked: &[(Blocker, Held)]) -> Vec<Value> {

@@ -2,7 +2,7 @@
 
 use crate::agent::control;
 use crate::agent::published::View;
-use crate::agent::report;
+use crate::agent::report::{self, AnomalyFilter};
 use crate::agent::root::{Handle, Order, Surroundings, rules};
 use crate::agent::teller::Teller;
 use crate::clock::SystemClock;
@@ -140,6 +140,20 @@ impl Service {
             &handle.published.view(),
             n_watches,
         )
+    }
+
+    /// What is wrong in roots, as of their last full scans; in all where none is named. `Err` says
+    /// why not.
+    pub fn anomalies(&self, wanted: Option<&str>, filter: &AnomalyFilter) -> Result<Value, String> {
+        let wanted = self.wanted(wanted)?.into_iter();
+        let roots: Vec<Value> = wanted
+            .map(|handle| {
+                let view = handle.published.view();
+                let rows = &view.figures.anomalies;
+                report::anomalies(&handle.root, rows, view.scan_ended, filter)
+            })
+            .collect();
+        Ok(json!({ "roots": roots }))
     }
 
     /// What is published of each root.

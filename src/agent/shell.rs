@@ -208,7 +208,8 @@ impl Shell {
                 self.jobs.unlist(keys);
             }
             Effect::FindParts(order) => {
-                self.jobs.find_parts(order, self.engine.rules().lifecycle.clone());
+                self.jobs
+                    .find_parts(order, self.engine.rules().lifecycle.clone());
             }
             Effect::Live(order) => self.live(order),
             Effect::Follow { dir, name, id } => {

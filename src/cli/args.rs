@@ -7,6 +7,7 @@ use crate::config::request::{AgentFlags, Request, RootFlags};
 use crate::config::settings::{FirstStart, LogFormat, Mode, Scheduling};
 use crate::config::word::{self, Word};
 use crate::config::{duration, size};
+use crate::model::anomaly::AnomalyKind;
 use crate::model::bytes::Bytes;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, Parser, Subcommand};
@@ -53,6 +54,8 @@ pub enum Command {
     Scan(Look),
     /// Show what would go now and why; changes nothing
     Plan(Look),
+    /// Show what is wrong in the roots, and what to do about it
+    Anomalies(Anomalies),
     /// Ask the running agent how it is
     Status(Ask),
     /// Ask the running agent to recount a root, or all of them
@@ -146,6 +149,18 @@ pub struct Look {
     /// Print one JSON document
     #[arg(long)]
     pub json: bool,
+}
+
+/// Flags of `anomalies`.
+#[derive(Debug, clap::Args)]
+pub struct Anomalies {
+    #[command(flatten)]
+    pub root: RootArgs,
+    /// Only anomalies of this kind; several may be given
+    #[arg(long = "kind", value_name = "KIND", action = ArgAction::Append, value_parser = anomaly_kind())]
+    pub kinds: Vec<AnomalyKind>,
+    #[command(flatten)]
+    pub ask: Ask,
 }
 
 /// Flags of `status`.
@@ -257,6 +272,10 @@ impl Args {
                 look.limits.add_to(&mut request.root);
             }
             Command::PruneSize(prune) => prune.root.add_to(&mut request),
+            Command::Anomalies(Anomalies { root, ask, .. }) => {
+                root.add_to(&mut request);
+                request.agent.socket.clone_from(&ask.socket);
+            }
             Command::Status(ask)
             | Command::Rescan(Rescan { ask, .. })
             | Command::Accept(Accept { ask, .. }) => {
@@ -290,6 +309,12 @@ impl LimitArgs {
 fn one_of<W: Word + Send + Sync>() -> impl TypedValueParser<Value = W> {
     let words = W::WORDS.iter().map(|(word, _)| *word);
     PossibleValuesParser::new(words).try_map(|text| word::parse::<W>(&text))
+}
+
+/// The name of a kind; completions and help name them all.
+fn anomaly_kind() -> impl TypedValueParser<Value = AnomalyKind> {
+    PossibleValuesParser::new(AnomalyKind::ALL.map(AnomalyKind::name))
+        .try_map(|name| AnomalyKind::named(&name).ok_or("unknown"))
 }
 
 /// MiB, rounded down to bytes.

@@ -55,7 +55,7 @@ fn finish(answer: &Value, json: bool) -> anyhow::Result<u8> {
 }
 
 /// One question. `None`: no agent listens.
-fn send(socket: &Path, question: &Value) -> anyhow::Result<Option<Value>> {
+pub(super) fn send(socket: &Path, question: &Value) -> anyhow::Result<Option<Value>> {
     let mut stream = match UnixStream::connect(socket) {
         Ok(stream) => stream,
         Err(error)

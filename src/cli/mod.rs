@@ -1,6 +1,7 @@
 //! The command line: what was asked for, done, and printed. Standard output carries the
 //! asked-for document and nothing else.
 
+mod anomalies;
 pub mod args;
 pub mod ask;
 pub mod demo;
@@ -56,6 +57,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Result<u8>
         Command::Plan(look) => one_shot::plan(&args, request, look.json),
         Command::PruneSize(prune) => one_shot::prune_size(&args, request, prune),
         Command::Status(_) | Command::Rescan(_) | Command::Accept(_) => ask::ask(&args, &request),
+        Command::Anomalies(wanted) => anomalies::anomalies(&args, request, wanted),
         Command::CheckConfig(wanted) => check_config(&request, wanted.json),
         Command::Completions(wanted) => completions(wanted.shell),
     }
@@ -71,6 +73,7 @@ fn is_one_shot(command: &Command) -> bool {
         | Command::Status(_)
         | Command::Rescan(_)
         | Command::Accept(_)
+        | Command::Anomalies(_)
         | Command::CheckConfig(_) => true,
         Command::Run(_) | Command::Demo(_) | Command::Completions(_) => false,
     }

@@ -25,7 +25,7 @@ const LOOK: Manner = Manner {
 
 /// Looks at each root and spells it out. A root that cannot be looked at is said on standard
 /// error and makes the command fail; the others are printed all the same.
-fn each(
+pub(super) fn each(
     settings: &Settings,
     mut spell: impl FnMut(&Root) -> anyhow::Result<Value>,
 ) -> anyhow::Result<(Value, bool)> {
@@ -43,7 +43,7 @@ fn each(
     Ok((json!({ "roots": roots }), whole))
 }
 
-fn look_at(root: &Root) -> anyhow::Result<Survey> {
+pub(super) fn look_at(root: &Root) -> anyhow::Result<Survey> {
     survey(root, LOOK).with_context(|| format!("the root {} cannot be looked at", root.name))
 }
 

@@ -10,6 +10,7 @@ use chrono::{DateTime, Utc};
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 use serde_json::Value;
+use std::collections::BTreeSet;
 
 /// More rows than this nobody reads; how many were left out is said below them.
 const MAX_ROWS: usize = 1000;
@@ -79,6 +80,51 @@ pub fn scan(document: &Value) -> String {
                 ]
             },
         );
+    })
+}
+
+/// The answer of `anomalies`.
+pub fn anomalies(document: &Value) -> String {
+    each_root(document, |root, out| {
+        let found = &root["anomalies"];
+        line(
+            out,
+            &format!(
+                "{}  {}  {} anomalies, as of {}",
+                text(&root["name"]),
+                text(&root["path"]),
+                count(found),
+                time(&root["scanned_at"])
+            ),
+        );
+        let header = ["ANOMALY", "PATH", "SIZE", "FIRST SEEN", "LAST SEEN"];
+        table(out, &header, &["SIZE"], found, |anomaly| {
+            vec![
+                text(&anomaly["kind"]),
+                text(&anomaly["path"]),
+                size(&anomaly["bytes"]),
+                time(&anomaly["first_seen"]),
+                time(&anomaly["last_seen"]),
+            ]
+        });
+        let kinds = found.as_array().into_iter().flatten();
+        let kinds: BTreeSet<&str> = kinds.filter_map(|row| row["kind"].as_str()).collect();
+        for kind in kinds {
+            if let Some(remedy) = remedy(kind) {
+                line(out, &format!("  {kind}: {remedy}"));
+            }
+        }
+    })
+}
+
+/// What to do about a kind of anomaly: the last column of its row in the documentation.
+pub fn remedy(kind: &str) -> Option<&'static str> {
+    let rows = include_str!("../../docs/ANOMALIES.md").lines();
+    let mut cells = rows.map(|row| row.trim_matches(['|', ' ']).rsplit(" | "));
+    cells.find_map(|mut row| {
+        let remedy = row.next()?;
+        let is_it = row.last()?.trim_matches('`') == kind;
+        is_it.then_some(remedy)
     })
 }
 
@@ -235,16 +281,22 @@ fn victims(victims: &Value, out: &mut String) {
 
 fn transitions(transitions: &Value, out: &mut String) {
     let header = ["ID", "ACTION", "FILES", "SIZE", "RULE", "BECAUSE"];
-    table(out, &header, &["FILES", "SIZE"], transitions, |transition| {
-        vec![
-            text(&transition["id"]),
-            text(&transition["action"]),
-            text(&transition["files"]),
-            size(&transition["bytes"]),
-            text(&transition["rule"]),
-            text(&transition["because"]),
-        ]
-    });
+    table(
+        out,
+        &header,
+        &["FILES", "SIZE"],
+        transitions,
+        |transition| {
+            vec![
+                text(&transition["id"]),
+                text(&transition["action"]),
+                text(&transition["files"]),
+                size(&transition["bytes"]),
+                text(&transition["rule"]),
+                text(&transition["because"]),
+            ]
+        },
+    );
 }
 
 fn held_back(root: &Value, out: &mut String) {

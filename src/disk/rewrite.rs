@@ -158,9 +158,8 @@ fn swap_in(
         }
         Err(errno) => return Err(errno),
     }
-    let is_as_read = stat_name(spare.control.dir(), spare.name.as_bytes()).is_ok_and(|out| {
-        out.id == old.id && out.apparent == old.size && out.mtime == old.mtime
-    });
+    let is_as_read = stat_name(spare.control.dir(), spare.name.as_bytes())
+        .is_ok_and(|out| out.id == old.id && out.apparent == old.size && out.mtime == old.mtime);
     if is_as_read && !lease.as_ref().is_some_and(WriteLease::is_waited_for) {
         return Ok(true);
     }

@@ -1,18 +1,24 @@
 //! What is wrong at which place, and what of it was told.
 
-use super::{Effect, Engine};
+use super::{AnomalyRow, Effect, Engine};
 use crate::layout::spec::Kind;
 use crate::model::anomaly::AnomalyKind;
 use crate::model::bytes::Bytes;
 use crate::model::fact::Fact;
 use crate::model::path::RelPath;
 use crate::model::session::{Declared, SessionId};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use crate::model::time::{Now, Time, UnixNanos};
+use chrono::TimeDelta;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 /// Most places kept; above it they are counted only.
 const MAX_PLACES: usize = 100_000;
 /// Most lines a kind and scan.
 const MAX_LINES: u64 = 100;
+
+/// A kernel's coarse time stamps and the fine clock differ by less.
+const CLOCK_TICK: TimeDelta = TimeDelta::seconds(1);
 
 /// Anomalies that belong to a place, not to a session's metadata.
 #[derive(Debug, Default)]
@@ -21,7 +27,12 @@ pub(super) struct Places {
     n_unowned: u64,
     /// Places above the bound since the last full scan.
     n_more: u64,
-    told: BTreeSet<(AnomalyKind, RelPath)>,
+    /// What was there at the end of the last full scan, and since when.
+    told: BTreeMap<(AnomalyKind, RelPath), Time>,
+    /// The same, spelled out.
+    rows: Arc<[AnomalyRow]>,
+    /// Sessions written to at times to come, and the latest of those.
+    future: HashMap<SessionId, UnixNanos>,
 }
 
 impl Places {
@@ -78,6 +89,29 @@ impl Places {
         }
     }
 
+    pub(super) fn rows(&self) -> Arc<[AnomalyRow]> {
+        self.rows.clone()
+    }
+
+    /// Something in a session has this time.
+    pub(super) fn note_time(&mut self, session: SessionId, at: UnixNanos, now: Now) {
+        let is_future = at.time() > now.wall + CLOCK_TICK;
+        if is_future && (self.future.len() < MAX_PLACES || self.future.contains_key(&session)) {
+            let latest = self.future.entry(session).or_insert(at);
+            *latest = at.max(*latest);
+        }
+    }
+
+    /// A full scan begins: it meets again what there is.
+    pub(super) fn forget_future(&mut self) {
+        self.future.clear();
+    }
+
+    fn is_future(&self, session: SessionId, now: Now) -> bool {
+        let latest = self.future.get(&session);
+        latest.is_some_and(|at| at.time() > now.wall + CLOCK_TICK)
+    }
+
     pub(super) fn n_unowned(&self) -> u64 {
         self.n_unowned
     }
@@ -99,7 +133,7 @@ impl Places {
 
 impl Engine {
     /// Every anomaly with its place and bytes, at most [`MAX_PLACES`] and those of sessions.
-    pub(super) fn anomalies(&self) -> Vec<(AnomalyKind, RelPath, Bytes)> {
+    fn anomalies(&self, now: Now) -> Vec<(AnomalyKind, RelPath, Bytes)> {
         let trouble = self.reading.catalogue_trouble();
         let mut all: Vec<_> = self
             .places
@@ -116,10 +150,18 @@ impl Engine {
             })
             .collect();
         if let Some(catalogue) = self.catalogue_path() {
+            let bytes = self.catalogue_bytes();
             let twice = self.reading.has_duplicates();
             let twice = twice.then_some(AnomalyKind::DuplicateId);
+            // Where there is nothing at all, there may be no session yet.
+            let is_empty = self.index.totals().counted.n_files == 0;
+            let unknown = trouble.filter(|_| !is_empty);
+            let unknown = unknown.map(|_| AnomalyKind::CatalogUnreadable);
+            let contended = self.unlisting.is_contended();
+            let contended = contended.then_some(AnomalyKind::CatalogConcurrentWrite);
             let kinds = trouble.into_iter().chain(twice);
-            all.extend(kinds.map(|kind| (kind, catalogue.clone(), Bytes::ZERO)));
+            let kinds = kinds.chain(unknown).chain(contended);
+            all.extend(kinds.map(|kind| (kind, catalogue.clone(), bytes)));
         }
         let measure = self.rules.limits.measure;
         for (id, session) in self.index.sessions() {
@@ -128,6 +170,7 @@ impl Engine {
             all.extend(
                 kinds
                     .chain(self.derived(session))
+                    .chain(self.as_time_goes_by(id, now))
                     .map(|kind| (kind, path(), session.bytes(measure))),
             );
             if session.is_disowned() {
@@ -184,6 +227,34 @@ impl Engine {
         .flatten()
     }
 
+    /// What nobody says, and time brings about.
+    pub(super) fn as_time_goes_by(
+        &self,
+        id: SessionId,
+        now: Now,
+    ) -> impl Iterator<Item = AnomalyKind> + use<> {
+        let stale = self.living.is_stale(id).then_some(AnomalyKind::StaleActive);
+        let future = self.places.is_future(id, now);
+        let future = future.then_some(AnomalyKind::ClockFuture);
+        stale.into_iter().chain(future)
+    }
+
+    /// Everything that is wrong, each kind once at each place, and since when that is known.
+    pub fn anomaly_rows(&self, now: Now) -> Vec<AnomalyRow> {
+        let all = self.anomalies(now).into_iter();
+        all.map(|(kind, path, bytes)| {
+            let first_seen = self.places.told.get(&(kind, path.clone()));
+            AnomalyRow {
+                kind,
+                bytes,
+                first_seen: first_seen.copied().unwrap_or(now.wall),
+                last_seen: now.wall,
+                path,
+            }
+        })
+        .collect()
+    }
+
     fn place_bytes(&self, kind: AnomalyKind, path: &RelPath) -> Option<Bytes> {
         if kind != AnomalyKind::Unowned {
             return None;
@@ -193,15 +264,16 @@ impl Engine {
     }
 
     /// Tells which anomalies came and went since the last full scan, once each.
-    pub(super) fn publish_anomalies(&mut self, out: &mut Vec<Effect>) {
+    pub(super) fn publish_anomalies(&mut self, now: Now, out: &mut Vec<Effect>) {
         self.refresh_obstacles();
-        let all = self.anomalies();
+        let all = self.anomaly_rows(now);
         self.scanning.n_anomalies = all.len() as u64 + self.places.n_more;
         self.places.n_more = 0;
         let mut lines: HashMap<AnomalyKind, (u64, u64)> = HashMap::new();
-        let mut now_there = BTreeSet::new();
-        for (kind, path, bytes) in all {
-            if !self.places.told.contains(&(kind, path.clone())) {
+        let mut now_there = BTreeMap::new();
+        for row in &all {
+            let (kind, path, bytes) = (row.kind, row.path.clone(), row.bytes);
+            if !self.places.told.contains_key(&(kind, path.clone())) {
                 let (found, _) = lines.entry(kind).or_default();
                 *found += 1;
                 if *found <= MAX_LINES {
@@ -209,9 +281,12 @@ impl Engine {
                     out.push(Effect::Tell(Fact::AnomalyFound { kind, path, bytes }));
                 }
             }
-            now_there.insert((kind, path));
+            now_there.insert((kind, path), row.first_seen);
         }
-        for (kind, path) in self.places.told.difference(&now_there) {
+        for (kind, path) in self.places.told.keys() {
+            if now_there.contains_key(&(*kind, path.clone())) {
+                continue;
+            }
             let (_, cleared) = lines.entry(*kind).or_default();
             *cleared += 1;
             if *cleared <= MAX_LINES {
@@ -235,6 +310,8 @@ impl Engine {
             }
         }
         self.places.told = now_there;
+        self.places.rows = all.into();
+        self.unlisting.forget_contention();
     }
 
     /// After a full scan a session whose obstacle was not found again is free of it.

@@ -183,7 +183,10 @@ impl Engine {
         let (retired, retry) = self.retired(now, max, &mut taken, &hold);
         let mut usage = self.usage();
         for pick in &retired {
-            usage.bytes = usage.bytes.saturating_sub(pick.freed).saturating_sub(usage.entry);
+            usage.bytes = usage
+                .bytes
+                .saturating_sub(pick.freed)
+                .saturating_sub(usage.entry);
             usage.fixed = usage.fixed.saturating_sub(usage.entry);
             usage.n_sessions = usage.n_sessions.saturating_sub(1);
         }

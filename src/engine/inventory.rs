@@ -6,7 +6,7 @@ use crate::model::anomaly::AnomalyKind;
 use crate::model::bytes::{Bytes, Tally};
 use crate::model::path::RelPath;
 use crate::model::session::SessionId;
-use crate::model::time::Time;
+use crate::model::time::{Now, Time};
 use std::sync::Arc;
 
 /// One session.
@@ -30,11 +30,14 @@ pub struct AnomalyRow {
     pub kind: AnomalyKind,
     pub path: RelPath,
     pub bytes: Bytes,
+    /// At which full scan, or look, of this agent it was there first and last.
+    pub first_seen: Time,
+    pub last_seen: Time,
 }
 
 impl Engine {
     /// All sessions, oldest first, those without a creation time last by key.
-    pub fn session_rows(&self) -> Vec<SessionRow> {
+    pub fn session_rows(&self, now: Now) -> Vec<SessionRow> {
         let mut unordered: Vec<_> = self
             .index
             .sessions()
@@ -44,11 +47,11 @@ impl Engine {
         let ordered = self.index.oldest_first().map(|(id, _, _)| id);
         ordered
             .chain(unordered.into_iter().map(|(id, _)| id))
-            .filter_map(|id| self.session_row(id))
+            .filter_map(|id| self.session_row(id, now))
             .collect()
     }
 
-    fn session_row(&self, id: SessionId) -> Option<SessionRow> {
+    fn session_row(&self, id: SessionId, now: Now) -> Option<SessionRow> {
         let session = self.index.session(id)?;
         let path = self.index.session_path(id);
         let mut anomalies: Vec<_> = session
@@ -56,6 +59,7 @@ impl Engine {
             .iter()
             .chain(session.obstacles.iter())
             .chain(self.derived(session))
+            .chain(self.as_time_goes_by(id, now))
             .collect();
         anomalies.sort_unstable();
         anomalies.dedup();
@@ -70,14 +74,6 @@ impl Engine {
             anomalies,
             removable: session.standing == Standing::Removable,
         })
-    }
-
-    /// Everything that is wrong, each kind once at each place.
-    pub fn anomaly_rows(&self) -> Vec<AnomalyRow> {
-        self.anomalies()
-            .into_iter()
-            .map(|(kind, path, bytes)| AnomalyRow { kind, path, bytes })
-            .collect()
     }
 
     /// Everything counted, by both measures.

@@ -22,7 +22,7 @@ use crate::model::lifecycle::{
 use crate::model::plan::Because;
 use crate::model::report::Skip;
 use crate::model::seen::FileId;
-use crate::model::session::{SessionId, Verdict};
+use crate::model::session::{Key, SessionId, Verdict};
 use crate::model::time::{Now, Tick, Time, UnixNanos};
 use crate::policy::lifecycle::{Condition, Lifecycle, Step};
 use crate::policy::{Hold, Pick, age};
@@ -49,15 +49,18 @@ pub(super) enum Phase {
     Working { left: usize },
 }
 
+/// When a session was made, and its key for ties.
+type Age = (Time, Key);
+
 /// Where a session is on its way to its next step.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 enum Stage {
     /// Asked again then.
     Waits(Time),
     /// It is looked through.
     Finding,
-    /// A step is due; ordered by when the session was made.
-    Due { created: Time, step: Step, parts: Parts },
+    /// A step is due.
+    Due { at: Age, step: Step, parts: Parts },
     /// The step is under way.
     AtWork,
 }
@@ -68,8 +71,8 @@ pub(super) struct Living {
     stages: HashMap<SessionId, Stage>,
     /// Those that wait, and those that are due.
     queue: BTreeSet<(Time, SessionId)>,
-    due: BTreeSet<(Time, SessionId)>,
-    retiring: BTreeSet<(Time, SessionId)>,
+    due: BTreeSet<(Age, SessionId)>,
+    retiring: BTreeSet<(Age, SessionId)>,
     /// Sessions found without parts, and how new their newest write was then.
     barren: HashMap<SessionId, UnixNanos>,
     /// After a refusal: the pause, which doubles each time.
@@ -144,9 +147,10 @@ impl Living {
             Some(Stage::Waits(at)) => {
                 self.queue.remove(&(at, session));
             }
-            Some(Stage::Due { created, .. }) => {
-                self.due.remove(&(created, session));
-                self.retiring.remove(&(created, session));
+            Some(Stage::Due { at, .. }) => {
+                let place = (at, session);
+                self.due.remove(&place);
+                self.retiring.remove(&place);
             }
             Some(Stage::Finding | Stage::AtWork) | None => {}
         }
@@ -158,19 +162,14 @@ impl Living {
         self.stages.insert(session, Stage::Waits(at));
     }
 
-    fn make_due(&mut self, session: SessionId, created: Time, step: Step, parts: Parts) {
+    fn make_due(&mut self, session: SessionId, at: Age, step: Step, parts: Parts) {
         self.unstage(session);
         let waiting = match step {
             Step::Do(_) => &mut self.due,
             Step::Retire => &mut self.retiring,
         };
-        waiting.insert((created, session));
-        let due = Stage::Due {
-            created,
-            step,
-            parts,
-        };
-        self.stages.insert(session, due);
+        waiting.insert((at.clone(), session));
+        self.stages.insert(session, Stage::Due { at, step, parts });
     }
 
     /// How long to leave a session alone, each time for longer; whether that is news.
@@ -302,9 +301,11 @@ impl Engine {
     }
 
     fn make_due(&mut self, id: SessionId, at: Time, step: Step, parts: Parts) {
-        let session = self.index.session(id);
-        let created = session.and_then(|session| session.created).unwrap_or(at);
-        self.living.make_due(id, created, step, parts);
+        let Some(session) = self.index.session(id) else {
+            return;
+        };
+        let age = (session.created.unwrap_or(at), session.key.clone());
+        self.living.make_due(id, age, step, parts);
         if step == Step::Retire {
             // Nothing was tried with this one yet.
             self.deciding.forget_back_off();
@@ -409,7 +410,7 @@ impl Engine {
         let mut left = 0;
         self.living.phase = Phase::Idle;
         while left < MAX_DEEDS && self.may_begin(now) {
-            let Some((_, id)) = self.living.due.first().copied() else {
+            let Some(id) = self.living.due.first().map(|(_, id)| *id) else {
                 break;
             };
             let Some(order) = self.life_order(now, id) else {
@@ -536,13 +537,7 @@ impl Engine {
         }
     }
 
-    fn deed_skipped(
-        &mut self,
-        now: Now,
-        transition: Transition,
-        why: Skip,
-        out: &mut Vec<Effect>,
-    ) {
+    fn deed_skipped(&mut self, now: Now, transition: Transition, why: Skip, out: &mut Vec<Effect>) {
         let id = transition.session;
         self.living.quota = self.living.quota.saturating_add(1);
         if self.index.session(id).is_none() || why == Skip::Stopping {

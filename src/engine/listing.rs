@@ -215,6 +215,8 @@ impl Engine {
             self.index
                 .note_written(session, stat.written(now.wall.into()));
             self.life_touched(session);
+            self.places
+                .note_time(session, stat.mtime.max(stat.ctime), now);
         }
         if self.is_document(dir, name) {
             self.document_seen(dir, name, stat, out);

@@ -413,6 +413,8 @@ impl Engine {
         };
         self.index.note_written(session, at);
         self.life_touched(session);
+        self.places
+            .note_time(session, stat.mtime.max(stat.ctime), now);
     }
 
     #[expect(

@@ -237,6 +237,8 @@ pub struct Figures {
     /// What is kept free ahead of the limit at present.
     pub headroom: Bytes,
     pub guard: GuardFigures,
+    /// What is wrong, as of the last full scan.
+    pub anomalies: Arc<[AnomalyRow]>,
 }
 
 /// How the guard is doing.
@@ -537,6 +539,7 @@ impl Engine {
             peak: self.deciding.peak,
             guard: self.guard_figures(),
             headroom: self.limits().ahead(),
+            anomalies: self.places.rows(),
         }
     }
 

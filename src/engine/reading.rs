@@ -460,6 +460,9 @@ impl Engine {
                 written_back.push(key);
             }
         }
+        if !written_back.is_empty() {
+            self.unlisting.note_written_back();
+        }
         self.unlist(written_back, out);
     }
 

@@ -302,6 +302,7 @@ impl Engine {
             disputed: Vec::new(),
             absent: Vec::new(),
         });
+        self.places.forget_future();
         out.push(Effect::Tell(Fact::CycleStart { cause }));
         out.push(Effect::Scan(ScanOrder {
             id,
@@ -391,7 +392,7 @@ impl Engine {
         self.guard.measuring.scan_ended();
         self.deciding.forget_back_off();
         self.living.begin_cycle(self.rules.lifecycle.batch);
-        self.publish_anomalies(out);
+        self.publish_anomalies(now, out);
         let figures = self.figures();
         out.push(Effect::Tell(Fact::ScanDone {
             cause: full.cause,

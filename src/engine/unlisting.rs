@@ -28,6 +28,9 @@ pub(super) struct Unlisting {
     /// When to try again; `None`: nothing stands in the way.
     at: Option<Tick>,
     pause: Duration,
+    /// Since the last full scan somebody had the catalogue open when it was to be edited, or
+    /// saved it from an old copy.
+    contended: bool,
 }
 
 impl Unlisting {
@@ -38,7 +41,17 @@ impl Unlisting {
             waiting: HashSet::new(),
             at: None,
             pause: FIRST_PAUSE,
+            contended: false,
         }
+    }
+
+    pub(super) fn is_contended(&self) -> bool {
+        self.contended
+    }
+
+    /// It was told; what goes on is noted again.
+    pub(super) fn forget_contention(&mut self) {
+        self.contended = self.at.is_some();
     }
 
     pub(super) fn due(&self) -> Option<Tick> {
@@ -60,6 +73,11 @@ impl Unlisting {
     /// Whether an entry goes in a moment.
     pub(super) fn is_leaving(&self, key: &Key) -> bool {
         self.under_way.contains(key) || (self.at.is_none() && self.waiting.contains(key))
+    }
+
+    /// Entries came back that were taken out.
+    pub(super) fn note_written_back(&mut self) {
+        self.contended = true;
     }
 
     /// The owner made the session anew.
@@ -126,6 +144,7 @@ impl Engine {
             self.unlisting.pause = FIRST_PAUSE;
             self.begin_unlisting(out);
         } else {
+            self.unlisting.contended |= matches!(result, Unlist::NoLease(_));
             self.unlisting.waiting.extend(keys.iter().cloned());
             self.unlisting.at = Some(now.tick.after(self.unlisting.pause));
             self.unlisting.pause = self.unlisting.pause.saturating_mul(2).min(LONGEST_PAUSE);

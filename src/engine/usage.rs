@@ -205,7 +205,7 @@ impl Engine {
         (Bytes(entry), Bytes(entry.saturating_mul(n_out)))
     }
 
-    fn catalogue_bytes(&self) -> Bytes {
+    pub(super) fn catalogue_bytes(&self) -> Bytes {
         let name = self.rules.layout.catalogue();
         match name.and_then(|name| self.index.find(self.index.root(), name)) {
             Some(Known::File {

@@ -5,8 +5,8 @@
 //! order that needs one takes it.
 
 use super::Layout;
-use super::life;
 use super::created::{Answer, Evidence, content, created};
+use super::life;
 use super::pattern::group_of;
 use super::record::{Record, scalar_text};
 use super::spec::{Source, StateSpec};

@@ -54,10 +54,14 @@ pub(super) fn moments(
 }
 
 fn time(layout: &Layout, value: &serde_json::Value) -> Option<Time> {
-    let as_created = layout.spec.created_at.iter().find_map(|source| match source {
-        Source::Key { format, zone, .. } => Some((format, *zone)),
-        Source::Name { .. } | Source::File { .. } | Source::Birth | Source::Mtime => None,
-    });
+    let as_created = layout
+        .spec
+        .created_at
+        .iter()
+        .find_map(|source| match source {
+            Source::Key { format, zone, .. } => Some((format, *zone)),
+            Source::Name { .. } | Source::File { .. } | Source::Birth | Source::Mtime => None,
+        });
     let (format, zone) = as_created.unwrap_or((&TimeFormat::Rfc3339, Zone::Utc));
     // What we wrote ourselves is RFC 3339 whatever the creation time is.
     moment::from_json(value, format, zone)
@@ -139,7 +143,11 @@ fn append(text: &str, object: Range<usize>, members: &[(&str, String)]) -> (Rang
     let filled = inner.trim_end();
     let lead = &inner[..inner.len() - inner.trim_start().len()];
     let is_wide = inner.contains("\": ");
-    let lead = if lead.is_empty() && is_wide { " " } else { lead };
+    let lead = if lead.is_empty() && is_wide {
+        " "
+    } else {
+        lead
+    };
     let colon = if is_wide { ": " } else { ":" };
     let mut new = String::new();
     for (name, value) in members {
@@ -265,7 +273,9 @@ mod tests {
         let time = |text: &str| Told::At(text.parse().expect("a time"));
         assert_eq!(told(r#"{"s":{"state":"init"}}"#), None);
         assert_eq!(
-            told(r#"{"updated_at":"2026-01-01T00:00:00","s":{"failed_at":"2026-01-02T00:00:00+01:00"}}"#),
+            told(
+                r#"{"updated_at":"2026-01-01T00:00:00","s":{"failed_at":"2026-01-02T00:00:00+01:00"}}"#
+            ),
             Some(Moments {
                 updated: time("2026-01-01T00:00:00Z"),
                 failed: time("2026-01-01T23:00:00Z"),

@@ -64,6 +64,11 @@ impl AnomalyKind {
         Self::ClockFuture,
     ];
 
+    /// The kind of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
     /// The name used in JSON and logs.
     pub fn name(self) -> &'static str {
         match self {

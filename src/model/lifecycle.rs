@@ -68,12 +68,21 @@ impl fmt::Display for Transition {
         let (idle, limit) = (seconds(self.idle), seconds(self.limit));
         let rule = self.deed.rule();
         match self.deed {
-            Deed::Fail => write!(f, "it is active and untouched for {idle}, more than {rule} {limit}"),
+            Deed::Fail => write!(
+                f,
+                "it is active and untouched for {idle}, more than {rule} {limit}"
+            ),
             Deed::DropParts => {
-                write!(f, "it has ended and is unwritten for {idle}, more than {rule} {limit}")
+                write!(
+                    f,
+                    "it has ended and is unwritten for {idle}, more than {rule} {limit}"
+                )
             }
             Deed::DropOrphanParts => {
-                write!(f, "it has no record and is unwritten for {idle}, more than {rule} {limit}")
+                write!(
+                    f,
+                    "it has no record and is unwritten for {idle}, more than {rule} {limit}"
+                )
             }
         }
     }

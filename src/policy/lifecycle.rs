@@ -242,16 +242,30 @@ mod tests {
         assert_eq!(said(&rules, &session(Phase::Failed)), parts);
         assert_eq!(said(&rules, &session(Phase::Unknown)), None);
         assert_eq!(said(&rules, &session(Phase::Stateless)), None);
-        let unrecorded = Condition { has_record: false, ..session(Phase::Stateless) };
+        let unrecorded = Condition {
+            has_record: false,
+            ..session(Phase::Stateless)
+        };
         let orphans = Some((hours(2), Step::Do(Deed::DropOrphanParts)));
         assert_eq!(said(&rules, &unrecorded), orphans);
-        let without = |phase| Condition { has_no_parts: true, ..session(phase) };
+        let without = |phase| Condition {
+            has_no_parts: true,
+            ..session(phase)
+        };
         assert_eq!(said(&rules, &without(Phase::Complete)), None);
         // Counted from its creation, where nothing else is told.
-        assert_eq!(said(&rules, &without(Phase::Failed)), Some((hours(38), Step::Retire)));
+        assert_eq!(
+            said(&rules, &without(Phase::Failed)),
+            Some((hours(38), Step::Retire))
+        );
         let off = Lifecycle::default();
         assert!(off.is_off());
-        for phase in [Phase::Active, Phase::Complete, Phase::Failed, Phase::Stateless] {
+        for phase in [
+            Phase::Active,
+            Phase::Complete,
+            Phase::Failed,
+            Phase::Stateless,
+        ] {
             assert_eq!(said(&off, &session(phase)), None, "{phase:?}");
         }
     }
@@ -267,11 +281,23 @@ mod tests {
             (Phase::Active, told(Told::Unreadable, none), None),
             (Phase::Failed, told(none, Told::At(time(11))), Some(48 + 1)),
             (Phase::Failed, told(Told::At(time(9)), none), Some(48 - 1)),
-            (Phase::Failed, told(Told::At(time(9)), Told::At(time(8))), Some(48 - 2)),
-            (Phase::Failed, told(Told::At(time(9)), Told::Unreadable), None),
+            (
+                Phase::Failed,
+                told(Told::At(time(9)), Told::At(time(8))),
+                Some(48 - 2),
+            ),
+            (
+                Phase::Failed,
+                told(Told::At(time(9)), Told::Unreadable),
+                None,
+            ),
         ] {
             let moments = Some(&moments);
-            let session = Condition { moments, has_no_parts: true, ..session(phase) };
+            let session = Condition {
+                moments,
+                has_no_parts: true,
+                ..session(phase)
+            };
             let hours = said(&rules, &session).map(|(at, _)| (at - 1) / 3_600_000);
             assert_eq!(hours, expected, "{phase:?} {moments:?}");
         }

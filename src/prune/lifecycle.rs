@@ -46,22 +46,24 @@ impl<D: LiveDisk> Keeping<'_, D> {
             newest: UnixNanos(i64::MIN),
         };
         let wall = now.wall.into();
-        self.disk.look_through(&order.path, order.id, &mut |below, stat| {
-            seen.newest = seen.newest.max(stat.written(wall));
-            if self.is_part(&order.path, below, stat) {
-                seen.parts.n_files += 1;
-                seen.parts.bytes = seen.parts.bytes.saturating_add(stat.apparent);
-            }
-        })?;
+        self.disk
+            .look_through(&order.path, order.id, &mut |below, stat| {
+                seen.newest = seen.newest.max(stat.written(wall));
+                if self.is_part(&order.path, below, stat) {
+                    seen.parts.n_files += 1;
+                    seen.parts.bytes = seen.parts.bytes.saturating_add(stat.apparent);
+                }
+            })?;
         Ok(seen)
     }
 
     /// Carries out one order.
     pub fn carry_out(&self, order: &LifeOrder, now: Now) -> LifeOutcome {
-        self.try_out(order, now).unwrap_or_else(|outcome| match outcome {
-            Outcome::Skipped(why) => LifeOutcome::Skipped(why),
-            Outcome::Gone | Outcome::Aside(_) | Outcome::InPlace => LifeOutcome::Gone,
-        })
+        self.try_out(order, now)
+            .unwrap_or_else(|outcome| match outcome {
+                Outcome::Skipped(why) => LifeOutcome::Skipped(why),
+                Outcome::Gone | Outcome::Aside(_) | Outcome::InPlace => LifeOutcome::Gone,
+            })
     }
 
     fn try_out(&self, order: &LifeOrder, now: Now) -> Checked<LifeOutcome> {

@@ -91,7 +91,10 @@ fn whatever_happens() {
         }
     }
     assert!(n_removed > SEEDS, "too little was removed to show anything");
-    assert!(n_lived.iter().all(|n| *n > 20), "too few lives: {n_lived:?}");
+    assert!(
+        n_lived.iter().all(|n| *n > 20),
+        "too few lives: {n_lived:?}"
+    );
 }
 
 #[test]

@@ -18,6 +18,7 @@ mod full_disk;
 mod guard;
 mod hidden_bytes;
 mod intents;
+mod lifecycle;
 mod odd_inputs;
 mod odd_metadata;
 mod pruners;

@@ -1,13 +1,11 @@
 //! The simulated steps of sessions' lives, and what must hold whenever the engine asks for one.
 
 use super::{METADATA, World};
-use crate::support::world::Dice;
 use crate::support::tree::{Held, NodeId, OUTSIDE};
+use crate::support::world::Dice;
 use chrono::TimeDelta;
 use housekeeper::layout::spec::Kind;
-use housekeeper::model::lifecycle::{
-    Deed, LifeOrder, LifeOutcome, Parts, PartsOrder, PartsSeen,
-};
+use housekeeper::model::lifecycle::{Deed, LifeOrder, LifeOutcome, Parts, PartsOrder, PartsSeen};
 use housekeeper::model::plan::Victim;
 use housekeeper::model::report::{AsideName, Skip};
 use housekeeper::model::seen::{FileKind, Stat};
@@ -40,11 +38,18 @@ impl World {
         let figures = self.engine.figures();
         assert!(self.locked, "changes without the lock");
         assert!(figures.scanned, "changes before the first scan ended");
-        assert!(!figures.held && !figures.suspect, "changes while held or suspect");
+        assert!(
+            !figures.held && !figures.suspect,
+            "changes while held or suspect"
+        );
         let transition = &order.transition;
         let index = self.engine.index();
         let session = index.session(transition.session).expect("a known session");
-        assert_eq!(session.verdict, Verdict::Certain, "a doubtful session changes");
+        assert_eq!(
+            session.verdict,
+            Verdict::Certain,
+            "a doubtful session changes"
+        );
         let limit = self.rules.lifecycle.limit(transition.deed).as_nanos() as i64;
         let idle = self.stamp().0 - session.written.0;
         assert!(idle > limit, "touched {idle} ns ago, which is not {limit}");
@@ -53,9 +58,16 @@ impl World {
             Deed::DropParts => matches!(session.phase, Phase::Complete | Phase::Failed),
             Deed::DropOrphanParts => session.phase == Phase::Stateless,
         };
-        assert!(fits, "{:?} of a session that is {:?}", transition.deed, session.phase);
+        assert!(
+            fits,
+            "{:?} of a session that is {:?}",
+            transition.deed, session.phase
+        );
         let id = String::from_utf8_lossy(self.rules.layout.id(&session.key));
-        assert!(!self.rules.protect.keep.is_match(&*id), "changes a pinned session");
+        assert!(
+            !self.rules.protect.keep.is_match(&*id),
+            "changes a pinned session"
+        );
         let is_first = self.at_work.insert(transition.key.clone());
         assert!(is_first, "two steps of one session at a time");
     }

@@ -38,7 +38,10 @@ impl World {
             assert!(usage > goal, "{usage} are not more than {goal}");
         }
         assert!(!self.is_quiet_at(session.written), "a quiet victim");
-        assert!(!self.at_work.contains(&victim.key), "goes while it is changed");
+        assert!(
+            !self.at_work.contains(&victim.key),
+            "goes while it is changed"
+        );
         if let Because::Failed { .. } = victim.because {
             // It goes whatever is older.
             return;
