@@ -280,6 +280,7 @@ impl Engine {
             self.reading.forget(*session);
             self.deciding.forget(*session);
             self.living.forget(*session);
+            self.unlisting.note_ghost(*session, false);
         }
         if !dropped.sessions.is_empty() {
             self.deciding.forget_back_off();

@@ -422,6 +422,7 @@ impl Engine {
         self.index.unclaim_session(id);
         self.deciding.forget(id);
         self.living.forget(id);
+        self.unlisting.note_ghost(id, false);
         for blob in blobs {
             self.orphaned(&blob);
         }

@@ -6,7 +6,7 @@
 use super::{Effect, Engine};
 use crate::model::place::{Look, Why};
 use crate::model::report::Unlist;
-use crate::model::session::Key;
+use crate::model::session::{Key, SessionId};
 use crate::model::time::{Now, Tick};
 use std::collections::HashSet;
 use std::time::Duration;
@@ -31,6 +31,9 @@ pub(super) struct Unlisting {
     /// Since the last full scan somebody had the catalogue open when it was to be edited, or
     /// saved it from an old copy.
     contended: bool,
+    /// Listed sessions of which nothing is on the disk. No count is passed by them: others would
+    /// go in the place of what is gone already, for as long as its entry can't be taken out.
+    ghosts: HashSet<SessionId>,
 }
 
 impl Unlisting {
@@ -42,7 +45,20 @@ impl Unlisting {
             at: None,
             pause: FIRST_PAUSE,
             contended: false,
+            ghosts: HashSet::new(),
         }
+    }
+
+    pub(super) fn note_ghost(&mut self, session: SessionId, is_ghost: bool) {
+        if is_ghost {
+            self.ghosts.insert(session);
+        } else {
+            self.ghosts.remove(&session);
+        }
+    }
+
+    pub(super) fn n_ghosts(&self) -> u64 {
+        self.ghosts.len() as u64
     }
 
     pub(super) fn is_contended(&self) -> bool {

@@ -88,6 +88,11 @@ impl Engine {
         !self.rules.protect.keep.is_empty() && self.rules.protect.keep.is_match(&*id)
     }
 
+    /// Whether an entry is all that there is of a session.
+    fn is_ghost(&self, session: &Session) -> bool {
+        self.rules.layout.kind() == Kind::Catalog && session.tally.n_files == 0
+    }
+
     fn has_unusable_blob(&self, session: &Session) -> bool {
         session.blobs.iter().any(|blob| {
             matches!(
@@ -101,6 +106,8 @@ impl Engine {
     pub(super) fn restand(&mut self, id: SessionId) {
         if let Some(session) = self.index.session(id) {
             let standing = self.standing_of(session);
+            let is_ghost = self.is_ghost(session);
+            self.unlisting.note_ghost(id, is_ghost);
             self.index.set_standing(id, standing);
         }
     }
@@ -190,9 +197,10 @@ impl Engine {
             entry,
             n_sessions: totals
                 .n_sessions
+                .saturating_sub(self.unlisting.n_ghosts())
                 .saturating_sub(self.deciding.leaving.len() as u64)
                 .saturating_sub(self.deciding.grown.n_sessions),
-            n_fixed: totals.n_fixed,
+            n_fixed: totals.n_fixed.saturating_sub(self.unlisting.n_ghosts()),
         }
     }
 
@@ -223,6 +231,7 @@ impl Engine {
         let sessions = self.index.sessions().filter(|(id, session)| {
             self.in_group(session)
                 && !session.is_disowned()
+                && !self.is_ghost(session)
                 && !self.deciding.leaving.contains_key(id)
         });
         for (_, session) in sessions {

@@ -197,7 +197,129 @@ fn while_the_owner_keeps_the_file_open_entries_stay_and_are_reported() {
         whole,
         "untouched"
     );
+    assert!(place.run(&["rescan", "--json"]).status.success());
+    let kind = "catalog_concurrent_write";
+    let output = place.run(&["anomalies", "--json", "--kind", kind]);
+    let told: Value = serde_json::from_slice(&output.stdout).expect("one document");
+    let told = &told["roots"][0]["anomalies"];
+    assert_eq!(told[0]["path"], "metadata.json", "{told}");
+    assert!(told[0]["bytes"].as_u64() > Some(0), "{told}");
     drop(open);
     nothing_lost(&place, 60);
     assert_eq!(agent.stop(), Some(0));
+}
+
+/// Says which of its saves were there at once, and which were not.
+fn saves(root: &Path, prefix: &str, n: usize) -> Vec<String> {
+    let mut saved = Vec::new();
+    for i in 0..n {
+        let id = format!("{prefix}{i:05}");
+        fs::write(root.join(format!("{id}.json")), vec![b'x'; 200]).expect("a blob");
+        let path = root.join("metadata.json");
+        // As its own code does: a catalogue that does not parse counts as empty.
+        let mut entries = listed(root).unwrap_or_default();
+        let at = format!(
+            "2024-01-{:02}T{:02}:{:02}:00",
+            2 + i / 1440,
+            i / 60 % 24,
+            i % 60
+        );
+        entries.insert(
+            id.clone(),
+            json!({ "id": id, "format": "json", "created_at": at }),
+        );
+        let text = serde_json::to_string_pretty(&entries).expect("JSON");
+        fs::write(path, text).expect("space");
+        saved.push(id);
+    }
+    saved
+}
+
+/// Removes the oldest sessions: `n_kept` of what there is may stay.
+fn keep_only(place: &Place, n_kept: usize) {
+    place.configure(&format!(
+        "preset = \"gofr-dig\"\n[root.limits]\nmax_count = {n_kept}\n[root.protect]\nquiet = \"0s\""
+    ));
+}
+
+#[test]
+fn a_thousand_saves_beside_four_hundred_removals_lose_nothing() {
+    const OLD: usize = 400;
+    const NEW: usize = 1000;
+    let place = Place::new();
+    let root = &place.root;
+    assert_eq!(saves(root, "a", OLD).len(), OLD);
+    // What was there before has to go, and what is saved meanwhile has to stay.
+    let older = fs::read_to_string(root.join("metadata.json")).expect("a catalogue");
+    let older = older.replace("2024-01-", "2020-01-");
+    fs::write(root.join("metadata.json"), older).expect("space");
+    keep_only(&place, NEW);
+    let agent = place.agent();
+    let ids = saves(root, "b", NEW);
+    wait_for("the old ones to go, and nothing else", || {
+        let entries = listed(root).ok_or("it does not parse")?;
+        let lost = ids
+            .iter()
+            .filter(|id| !entries.contains_key(*id) || !has_blob(root, id))
+            .count();
+        assert_eq!(lost, 0, "saves were lost\n{}", place.log());
+        let n_blobs = fs::read_dir(root).expect("a root").count();
+        if entries.len() == NEW && n_blobs == NEW + 2 {
+            return Ok(());
+        }
+        Err(format!("{} entries, {n_blobs} names", entries.len()))
+    });
+    let pruned = agent.root()["pruned"]["sessions"].as_u64();
+    assert_eq!(pruned, Some(OLD as u64));
+    assert_eq!(agent.stop(), Some(0));
+}
+
+/// How many of their own saves four owners lose to each other, with and without an agent that
+/// removes beside them.
+fn lost_among_four(with_agent: bool) -> usize {
+    const EACH: usize = 60;
+    const OLD: usize = 40;
+    let place = Place::new();
+    let root = &place.root;
+    saves(root, "old", OLD);
+    let older = fs::read_to_string(root.join("metadata.json")).expect("a catalogue");
+    fs::write(root.join("metadata.json"), older.replace("2024-", "2020-")).expect("space");
+    keep_only(&place, 4 * EACH);
+    let agent = with_agent.then(|| place.agent());
+    let ids: Vec<String> = std::thread::scope(|scope| {
+        let owners: Vec<_> = ["w", "x", "y", "z"]
+            .into_iter()
+            .map(|owner| scope.spawn(move || saves(root, owner, EACH)))
+            .collect();
+        let saved = owners
+            .into_iter()
+            .map(|owner| owner.join().expect("it ends"));
+        saved.flatten().collect()
+    });
+    if let Some(agent) = agent {
+        let pruned = agent.root()["pruned"]["sessions"].as_u64();
+        assert!(
+            pruned <= Some(OLD as u64),
+            "none of the new ones: {pruned:?}"
+        );
+        assert_eq!(agent.stop(), Some(0));
+    }
+    // Of all blobs none may be missing: what the owners lose is entries.
+    assert!(ids.iter().all(|id| has_blob(root, id)), "{}", place.log());
+    let entries = listed(root).unwrap_or_default();
+    ids.iter().filter(|id| !entries.contains_key(*id)).count()
+}
+
+#[test]
+fn four_owners_lose_no_more_beside_the_agent_than_alone() {
+    let (mut alone, mut beside) = (0, 0);
+    for _ in 0..10 {
+        alone += lost_among_four(false);
+        beside += lost_among_four(true);
+    }
+    assert!(alone > 0, "the owners are in nobody's way");
+    assert!(
+        beside <= alone,
+        "{beside} lost beside the agent, {alone} without it"
+    );
 }

@@ -1,6 +1,7 @@
 //! What the documents say is true: examples pass `check-config`, every anomaly is explained.
 
 use assert_cmd::Command;
+use housekeeper::cli::render::remedy;
 use housekeeper::model::anomaly::AnomalyKind;
 use std::path::{Path, PathBuf};
 
@@ -49,6 +50,11 @@ fn every_anomaly_is_explained() {
     let text = document("docs/ANOMALIES.md");
     for kind in AnomalyKind::ALL {
         assert!(text.contains(&format!("| `{}` |", kind.name())), "{kind}");
+        let remedy = remedy(kind.name()).unwrap_or_else(|| panic!("no remedy for {kind}"));
+        assert!(
+            remedy.len() > 10 && !remedy.contains('\n'),
+            "{kind}: {remedy}"
+        );
     }
 }
 

@@ -42,7 +42,9 @@ use crate::support::world::{Dice, World, bare_rules, say};
 use housekeeper::index::Standing;
 use housekeeper::layout::Layout;
 use housekeeper::layout::spec::LayoutSpec;
+use housekeeper::model::bytes::Bytes;
 use std::sync::Arc;
+use std::time::Duration;
 
 const SEEDS: u64 = 400;
 const STEPS: usize = 500;
@@ -158,5 +160,25 @@ fn an_inode_number_used_again_is_another_session() {
     assert_ne!(session.standing, Standing::Removable);
     assert_eq!(session.tally.n_files, 0);
     world.rest();
+    world.check_rest();
+}
+
+/// More sessions are too old than one round takes: that is no reason to go down to `prune_to` in a
+/// root that is not over its size.
+#[test]
+fn what_age_takes_in_several_rounds_is_no_beginning_of_pruning_by_size() {
+    let mut rules = bare_rules(1_000_000);
+    rules.limits.prune_to = Some(Bytes(2_000));
+    rules.limits.max_age = Some(Duration::from_secs(600 * 60));
+    let mut world = World::with_rules(Dice::new(1), rules, true);
+    for n in 0..200 {
+        world.add_session(&format!("old{n}"), n, 1_000);
+    }
+    for n in 0..5 {
+        world.add_session(&format!("new{n}"), 900 + n, 1_000);
+    }
+    world.rest();
+    assert_eq!(world.n_removed, 200);
+    assert_eq!(world.engine.figures().n_sessions, 5);
     world.check_rest();
 }

@@ -1,5 +1,6 @@
 //! The one integration binary, a module for each subject.
 
+mod anomalies;
 mod architecture;
 mod catalogue_memory;
 mod catalogue_owner;
