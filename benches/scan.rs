@@ -9,10 +9,11 @@
     reason = "a bench prints its figures"
 )]
 
+mod floor;
 mod support;
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use support::{Agent, Scratch, option, percentile, places, session};
@@ -36,36 +37,164 @@ fn time(command: &mut Command) -> Duration {
     begun.elapsed()
 }
 
-/// The whole command against the whole command, interleaved, the cache warm.
+/// Something that looks at the whole tree, and what it took each round.
+struct Runner {
+    name: &'static str,
+    run: Box<dyn FnMut() -> Duration>,
+    took: Vec<Duration>,
+}
+
+impl Runner {
+    fn new(name: &'static str, run: impl FnMut() -> Duration + 'static) -> Self {
+        Self {
+            name,
+            run: Box::new(run),
+            took: Vec::new(),
+        }
+    }
+
+    fn command(name: &'static str, mut command: Command) -> Self {
+        Self::new(name, move || time(&mut command))
+    }
+
+    fn median(&self) -> Duration {
+        percentile(&self.took, 50.0)
+    }
+}
+
+/// Programs that sum up a tree: name, command, its flags before the path, how to install it.
+const PEERS: [(&str, &str, &[&str], &str); 5] = [
+    ("du -s", "du", &["-s"], "apt-get install coreutils"),
+    ("diskus", "diskus", &[], "cargo install diskus"),
+    (
+        "pdu",
+        "pdu",
+        &["--max-depth=1"],
+        "cargo install parallel-disk-usage",
+    ),
+    ("dust", "dust", &["-P", "-d", "1"], "cargo install du-dust"),
+    (
+        "duc index",
+        "duc",
+        &["index", "-d", "{db}"],
+        "apt-get install duc",
+    ),
+];
+
+/// Those of [`PEERS`] that are there; the others are named.
+fn peers(root: &Path, scratch: &Path) -> Vec<Runner> {
+    let mut there = Vec::new();
+    for (name, program, flags, install) in PEERS {
+        let paths = std::env::var_os("PATH").unwrap_or_default();
+        if !std::env::split_paths(&paths).any(|dir| dir.join(program).is_file()) {
+            println!("scan: {program} is not on PATH ({install})");
+            continue;
+        }
+        let mut command = Command::new(program);
+        for flag in flags {
+            match *flag {
+                "{db}" => command.arg(scratch.join("db")),
+                flag => command.arg(flag),
+            };
+        }
+        command.arg(root);
+        there.push(Runner::command(name, command));
+    }
+    there
+}
+
+/// A configuration whose sessions are known by their names alone: no file is read.
+const NAMES_ONLY: &str = r#"
+[[root]]
+name = "root"
+path = "{root}"
+[root.limits]
+max_size = "1TiB"
+[root.layout]
+kind = "directories"
+pattern = '^s(?<created>\d+)$'
+required = false
+[root.layout.created_at]
+from = [{ name = "created", as = "epoch_s" }]
+"#;
+
+/// `plan` builds the whole index and prints little.
+fn ours(root: &Path, scratch: &Path) -> [Runner; 2] {
+    let file = scratch.join("names-only.toml");
+    let text = NAMES_ONLY.replace("{root}", &root.display().to_string());
+    fs::write(&file, text).expect("a configuration can be written");
+    let mut index = Command::new(env!("CARGO_BIN_EXE_housekeeper"));
+    index.arg("--config").arg(file).args(["plan", "--json"]);
+    let mut whole = Command::new(env!("CARGO_BIN_EXE_housekeeper"));
+    whole
+        .args(["plan", "--json", "--max-size", "1TiB", "--root"])
+        .arg(root);
+    [
+        Runner::command("index", index),
+        Runner::command("index + metadata", whole),
+    ]
+}
+
+/// A full scan with its index at most this many times a bare walk.
+const MAX_OVER_FLOOR: f64 = 1.5;
+
+/// On a tree made for it, or on one that is there (`--tree DIR`).
 fn scan(place: &str, base: &Path) -> bool {
+    let scratch = Scratch::new(base, "scan");
+    let given: PathBuf = option("--tree", PathBuf::new());
+    if given.is_dir() {
+        return compare(place, &given, &scratch.0);
+    }
     let (n_files, n_sessions) = (
         option("--files", 500_000usize),
         option("--sessions", 20_000usize),
     );
-    let scratch = Scratch::new(base, "scan");
     let root = scratch.0.join("root");
     tree(&root, n_files, n_sessions);
-    let mut du = Command::new("du");
-    du.arg("-s").arg(&root);
-    let mut ours = Command::new(env!("CARGO_BIN_EXE_housekeeper"));
-    // `plan` builds the whole index and prints little.
-    ours.args(["plan", "--json", "--max-size", "1TiB", "--root"])
-        .arg(&root);
-    time(&mut du);
-    time(&mut ours);
-    let (mut of_du, mut of_ours) = (Vec::new(), Vec::new());
-    for _ in 0..option("--rounds", 5usize) {
-        of_du.push(time(&mut du));
-        of_ours.push(time(&mut ours));
+    compare(place, &root, &scratch.0)
+}
+
+/// Whole commands against whole commands, interleaved, the cache warm.
+fn compare(place: &str, root: &Path, scratch: &Path) -> bool {
+    let walked = root.to_owned();
+    let sum = floor::walk(root, 2);
+    let mut runners = vec![Runner::new("floor", move || {
+        let begun = Instant::now();
+        assert_eq!(floor::walk(&walked, 2), sum);
+        begun.elapsed()
+    })];
+    runners.extend(ours(root, scratch));
+    runners.extend(peers(root, scratch));
+    for runner in &mut runners {
+        (runner.run)();
     }
-    let (du, ours) = (percentile(&of_du, 50.0), percentile(&of_ours, 50.0));
-    let ratio = ours.as_secs_f64() / du.as_secs_f64();
-    println!(
-        "scan {place:5} {n_files} files in {n_sessions} sessions: du -s {:.0} ms, housekeeper {:.0} ms, ratio {ratio:.2}",
-        du.as_secs_f64() * 1e3,
-        ours.as_secs_f64() * 1e3
-    );
-    ratio <= 1.0
+    for _ in 0..option("--rounds", 7usize) {
+        for runner in &mut runners {
+            let took = (runner.run)();
+            runner.took.push(took);
+        }
+    }
+    println!("scan {place}: {} files, {} bytes", sum.n_files, sum.bytes);
+    let [floor, index, whole, ..] = &runners[..] else {
+        unreachable!("the floor and our own two come first");
+    };
+    let over = |runner: &Runner, other: &Runner| {
+        runner.median().as_secs_f64() / other.median().as_secs_f64()
+    };
+    let mut held = over(index, floor) <= MAX_OVER_FLOOR;
+    for runner in &runners {
+        println!(
+            "  {:17} {:5.0} ms, ours is {:.2} x that, with metadata {:.2} x",
+            runner.name,
+            runner.median().as_secs_f64() * 1e3,
+            over(index, runner),
+            over(whole, runner)
+        );
+    }
+    for peer in &runners[3..] {
+        held &= over(whole, peer) <= 1.0;
+    }
+    held
 }
 
 /// Resident bytes a file over an agent on an empty root, and the idle agent's wake-ups.
@@ -146,7 +275,9 @@ fn main() {
         held &= scan(place, &base);
     }
     let (_, base) = places().pop().expect("a place");
-    held &= memory(&base, option("--memory-sessions", 50_000usize));
+    if option("--memory", 1_000_000usize) > 0 {
+        held &= memory(&base, option("--memory-sessions", 50_000usize));
+    }
     println!("scan: budgets {}", if held { "held" } else { "NOT held" });
     if !held && option("--judge", 1u8) == 1 {
         std::process::exit(1);
