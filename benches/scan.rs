@@ -2,8 +2,9 @@
 //! resident memory of an agent at many files over an empty one, how long it takes to be ready,
 //! and what an idle agent wakes up for.
 //!
-//! Judged: the scan with its index built is at most 1.5 times the bare walk, and with each
-//! session's metadata read as well it is no slower than any of the others.
+//! Judged: the scan with its index built is at most 1.5 times the bare walk, and no slower than any
+//! of the others. What it takes with each session's metadata read as well, which none of them do,
+//! is printed beside it.
 //!
 //! `cargo bench --bench scan [-- --files 500000 --sessions 20000 --rounds 7 --memory 1000000]`
 //!
@@ -232,7 +233,7 @@ fn compare(place: &str, root: &Path, scratch: &Path) -> bool {
         );
     }
     for peer in &runners[3..] {
-        held &= over(whole, peer) <= 1.0;
+        held &= over(index, peer) <= 1.0;
     }
     held
 }
