@@ -126,18 +126,16 @@ pub(super) fn read_all(
     loop {
         match rustix::io::pread(file, &mut text[n_read..], n_read as u64) {
             Ok(0) => break,
-            Ok(n) => {
-                n_read += n;
-                // All that was expected and less than was asked for: that is the end.
-                if n_read as u64 == size {
-                    break;
-                }
-            }
+            Ok(n) => n_read += n,
             Err(Errno::INTR) => continue,
             Err(errno) => return Err(errno),
         }
         if n_read as u64 > bound {
             return Ok(None);
+        }
+        // All that was expected and less than was asked for: that is the end.
+        if n_read as u64 == size {
+            break;
         }
         if n_read == text.len() {
             let grown = (text.len() * 2).min(fits(bound)? + 1);
