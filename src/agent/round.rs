@@ -96,6 +96,9 @@ impl Round<'_> {
             let mut busy = self.take_hints();
             if let Some(since) = confirming {
                 busy |= self.confirm(since);
+            } else if self.shell.confirm_since.is_some() {
+                // A limit seems to be passed: what is left to hear decides, nothing else.
+                continue;
             }
             self.shell.speak();
             match self.keeper.orders.try_take() {
