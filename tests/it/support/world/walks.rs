@@ -7,7 +7,7 @@ use housekeeper::layout::Role;
 use housekeeper::model::listing::{Gathered, Listing, ScanOrder, Unlisted, Walked, Watched};
 use housekeeper::model::path::RelPath;
 use housekeeper::model::plan::Proof;
-use housekeeper::model::seen::{FileKind, Seen};
+use housekeeper::model::seen::{FileKind, Seen, Stat};
 use housekeeper::model::session::{Content, Document};
 use housekeeper::model::watcher::{DirKey, Watch as Placed};
 use std::collections::VecDeque;
@@ -151,7 +151,7 @@ impl World {
         }
         chunk.last = names.is_empty();
         if chunk.last && walk.reads && self.dice.percent(80) {
-            chunk.gathered = self.gather(&path, node).map(Box::new);
+            chunk.gathered = self.gather(&path, node, stat).map(Box::new);
         }
         if !chunk.last {
             walk.jobs.push(Job::List {
@@ -189,14 +189,21 @@ impl World {
         names.map(|name| self.document(dir, name)).collect()
     }
 
-    fn gather(&self, path: &RelPath, dir: NodeId) -> Option<Gathered> {
+    /// Through the descriptor that the listing was made with: of a directory that went meanwhile
+    /// the world knows no more than the listing said.
+    fn gather(&self, path: &RelPath, dir: NodeId, listed: Stat) -> Option<Gathered> {
         let layout = self.layout();
         let key = path.as_bytes();
         if layout.role(key, FileKind::Dir) != Role::Session {
             return None;
         }
         let documents = self.documents(Some(dir));
-        let inode = self.tree.stat(dir);
+        let is_there = self.tree.is_alive(dir);
+        let inode = if is_there {
+            self.tree.stat(dir)
+        } else {
+            listed
+        };
         let facts = layout.facts(key, Some(&inode), &documents, self.now().wall);
         let proofs = proofs(documents);
         Some(Gathered { facts, proofs })
