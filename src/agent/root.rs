@@ -338,6 +338,7 @@ impl Keeper {
             reactions: Vec::new(),
             unpublished: true,
             published_at: Instant::now(),
+            awake_since: Instant::now(),
             crowd: Crowd::new(Instant::now()),
             crowded: false,
             settled: false,
