@@ -6,7 +6,7 @@ use crate::engine::{CatalogTrouble, Input, ReadOf, ReadOrder};
 use crate::layout::Layout;
 use crate::model::disk::Disk;
 use crate::model::path::RelPath;
-use crate::model::plan::Proof;
+use crate::model::plan::ReadAs;
 use crate::model::seen::Seen;
 use crate::model::session::{Content, Document};
 use crate::model::time::Clock;
@@ -35,7 +35,7 @@ pub fn read(tree: &Tree, layout: &Layout, clock: &dyn Clock, order: ReadOrder) -
             let facts = layout.facts(key, stat, &documents, clock.now().wall);
             let proofs = documents
                 .into_iter()
-                .map(|d| Proof {
+                .map(|d| ReadAs {
                     name: d.name,
                     signature: d.signature,
                 })

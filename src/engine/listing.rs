@@ -1,7 +1,7 @@
 //! What walks bring: evidence for every name of a directory.
 
 use super::{Effect, Engine};
-use crate::index::{Known, Owner};
+use crate::index::{Known, Listed, Owner};
 use crate::model::anomaly::AnomalyKind;
 use crate::model::bytes::Bytes;
 use crate::model::listing::{Listing, ScanId, Unlisted, Walked, Watched};
@@ -131,7 +131,7 @@ impl Engine {
         believe: bool,
         out: &mut Vec<Effect>,
     ) {
-        let (hash, known) = self.index.listed(dir, name, scan.0);
+        let mut listed = self.index.listed(dir, name, scan.0);
         let stat = match seen {
             Seen::There(stat) => stat,
             Seen::Gone => return,
@@ -143,6 +143,16 @@ impl Engine {
                 return;
             }
         };
+        if self.is_twin(dir, &listed, stat) && self.index.part_twins(dir, name) {
+            // Whose the entry is, another listing will tell, also should it be nobody's: a name
+            // may be listed twice. What is gone meanwhile is not counted, which is the safe side.
+            self.index.forget_hash(dir, listed.hash);
+            if let Some(path) = self.index.path(dir) {
+                self.scan_below(path, out);
+            }
+            listed = self.index.listed(dir, name, scan.0);
+        }
+        let Listed { hash, known, .. } = listed;
         match known {
             Some(known) if self.agrees(known, stat) && !self.is_foreign(stat) => {
                 self.confirmed(dir, name, known, stat, now, out);
@@ -158,12 +168,39 @@ impl Engine {
                 self.guard_listed(now, dir, name, stat);
             }
             Some(_) | None => {
+                if !listed.again && is_another(known, stat) {
+                    self.note_disagreeing(dir, hash);
+                }
                 let deferred = self.scanning.defers(scan) && self.scanning.dispute(dir, name);
                 if !deferred {
                     self.look_for_scan(dir, name, out);
                 }
             }
         }
+    }
+
+    /// Whether an entry that a listing names for the second time is another's: two names have
+    /// one hash. Not where somebody looked meanwhile, then the listing is only older.
+    fn is_twin(&self, dir: DirId, listed: &Listed, stat: &Stat) -> bool {
+        let is_linked = match listed.known {
+            Some(Known::File { linked, .. }) => linked,
+            Some(Known::Other { .. }) => false,
+            // The index knows the names of directories.
+            Some(Known::Dir { .. }) | None => return false,
+        };
+        listed.again
+            && (is_linked
+                || is_another(listed.known, stat)
+                || self.disagreeing.contains(&(dir, listed.hash)))
+            && !self.is_recent(dir, listed.hash)
+    }
+
+    /// At the bound all are forgotten: two names with one hash are then found by the next scan.
+    fn note_disagreeing(&mut self, dir: DirId, hash: u64) {
+        if self.disagreeing.len() >= super::MAX_RECENT {
+            self.disagreeing.clear();
+        }
+        self.disagreeing.insert((dir, hash));
     }
 
     fn is_recent(&self, dir: DirId, hash: u64) -> bool {
@@ -308,4 +345,13 @@ impl Engine {
             _ => false,
         }
     }
+}
+
+/// Whether what the index has for a name is another inode than what was seen.
+fn is_another(known: Option<Known>, stat: &Stat) -> bool {
+    known.is_some_and(|known| match known {
+        Known::File { ino, .. } | Known::Dir { ino, .. } | Known::Other { ino } => {
+            ino != stat.id.ino
+        }
+    })
 }

@@ -5,7 +5,7 @@ use crate::support::tree::{Held, NodeId, ROOT};
 use housekeeper::engine::{CatalogTrouble, Input, ReadOf, ReadOrder};
 use housekeeper::model::listing::{Listing, ScanOrder, Unlisted, Walked, Watched};
 use housekeeper::model::path::RelPath;
-use housekeeper::model::plan::Proof;
+use housekeeper::model::plan::ReadAs;
 use housekeeper::model::seen::Seen;
 use housekeeper::model::session::{Content, Document};
 use housekeeper::model::watcher::{DirKey, Watch as Placed};
@@ -193,7 +193,7 @@ impl World {
                 let documents = self.documents(dir);
                 let inode = dir.map(|dir| self.tree.stat(dir));
                 let facts = layout.facts(&key, inode.as_ref(), &documents, now);
-                let proofs = documents.into_iter().map(|document| Proof {
+                let proofs = documents.into_iter().map(|document| ReadAs {
                     name: document.name,
                     signature: document.signature,
                 });
