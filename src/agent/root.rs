@@ -315,7 +315,7 @@ impl Keeper {
         if enforce {
             shell.finish_leftovers(|now| leftovers::finish(&tree, &records, &self.root, now));
         }
-        let (governor, entered) = Governor::enter(self.class, sched::ENGINE, home);
+        let governor = Governor::idle(self.class, sched::ENGINE, home);
         let barrier = Barrier::new(self.barrier, ulid::Ulid::generate().to_string());
         let mut round = Round {
             keeper: self,
@@ -327,8 +327,9 @@ impl Keeper {
             attend,
             hints: Vec::new(),
             governor,
+            hurries: false,
             view: View {
-                scheduling: class_name(entered.class),
+                scheduling: class_name(Class::Normal),
                 ..View::default()
             },
             reactions: Vec::new(),

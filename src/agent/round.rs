@@ -65,6 +65,8 @@ pub(super) struct Round<'a> {
     pub(super) attend: Attend,
     pub(super) hints: Vec<Hint>,
     pub(super) governor: Governor,
+    /// The thread entered its class.
+    pub(super) hurries: bool,
     pub(super) view: View,
     pub(super) reactions: Vec<Duration>,
     pub(super) unpublished: bool,
@@ -88,14 +90,15 @@ impl Round<'_> {
             if self.shell.moved {
                 return Ended::Moved;
             }
-            if let Some(turn) = self.governor.attend() {
-                self.note_turn(&turn);
-            }
+            self.attend_to_class();
             // Hints first; but a writer that never rests must not keep the rest from its turn.
             let confirming = self.shell.confirm_since;
             let mut busy = self.take_hints();
             if let Some(since) = confirming {
                 busy |= self.confirm(since);
+            } else if self.shell.confirm_since.is_some() {
+                // A limit seems to be passed: what is left to hear decides, nothing else.
+                continue;
             }
             self.shell.speak();
             match self.keeper.orders.try_take() {
@@ -118,6 +121,21 @@ impl Round<'_> {
             } else {
                 self.wait();
             }
+        }
+    }
+
+    /// A first scan is bulk work, and no limit is held before its end: real time begins after it.
+    fn attend_to_class(&mut self) {
+        let turn = if self.hurries {
+            self.governor.attend()
+        } else if self.shell.engine.is_scanned() {
+            self.hurries = true;
+            Some(self.governor.begin())
+        } else {
+            None
+        };
+        if let Some(turn) = turn {
+            self.note_turn(&turn);
         }
     }
 
@@ -349,7 +367,7 @@ impl Round<'_> {
                     "the engine's thread was busy for long: it runs with ordinary scheduling for a while"
                 );
             }
-            Turn::SteppedBack(entered) => self.view.scheduling = class_name(entered.class),
+            Turn::Entered(entered) => self.view.scheduling = class_name(entered.class),
         }
     }
 
