@@ -2,11 +2,11 @@
 //! agent at many files over an empty one, and what an idle agent wakes up for.
 //!
 //! `cargo bench --bench scan [-- --files 500000 --sessions 20000 --rounds 5 --memory 1000000
-//! --memory-sessions 100000]`; `--rounds 0` leaves the scans out, and `--index 100000` all but
-//! the index.
+//! --memory-sessions 100000]`; `--rounds 0` leaves the scans out, and `--index 100000 --spread 16`
+//! all but an index of so many sessions, so many of which were written in turns.
 //!
 //! Memory is measured in two shapes: so many sessions, and half as many. First the index by
-//! itself, then a whole agent with its watches.
+//! itself, written one session after the other and in turns, then a whole agent with its watches.
 
 #![expect(
     clippy::print_stdout,

@@ -575,8 +575,14 @@ impl Index {
     /// Whether a file's inode is known under another name than this one.
     pub fn has_other_names(&self, dir: DirId, name: &[u8], ino: u64) -> bool {
         let this = (dir.slot, self.hash_in(dir.slot, name));
+        // A long directory is found once for each of its files, and it is not looked through
+        // for this one alone.
+        let is_long = |d: &Dir| !d.table.is_short();
+        let is_known = self.what_at(this.0, this.1).and_then(What::file_ino) == Some(ino);
+        let mut is_this = is_known && self.dir(dir).is_some_and(is_long);
         self.homes
             .of(ino)
+            .filter(|slot| *slot != dir.slot || !std::mem::take(&mut is_this))
             .any(|slot| self.names_in(slot, ino).any(|hash| (slot, hash) != this))
     }
 
