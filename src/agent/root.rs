@@ -285,6 +285,8 @@ impl Keeper {
         let attend = attend(self.class, home);
         let choice = watching::choice(self.root.backend, &tree);
         let chosen = watching::start(&choice, &tree, &wake, &attend);
+        // Before anything is watched: who sleeps first is woken first.
+        let sleeper = self.bell.sleeper(chosen.source.hints.source())?;
         let is_other = choice.order.first() != Some(&chosen.backend);
         if is_other && self.root.backend != settings::Backend::Auto {
             self.tell_degraded(&chosen);
@@ -325,6 +327,7 @@ impl Keeper {
             tree,
             chosen,
             attend,
+            sleeper,
             hints: Vec::new(),
             governor,
             hurries: false,

@@ -4,6 +4,7 @@
 //! their turn. Nothing here waits for another thread.
 
 use crate::agent::barrier::{Barrier, Ground, Step};
+use crate::agent::bell::Sleeper;
 use crate::agent::crowd::{Crowd, NAP};
 use crate::agent::mailbox::Inbox;
 use crate::agent::published::{View, Watching};
@@ -63,6 +64,7 @@ pub(super) struct Round<'a> {
     pub(super) tree: Arc<Tree>,
     pub(super) chosen: Chosen,
     pub(super) attend: Attend,
+    pub(super) sleeper: Sleeper,
     pub(super) hints: Vec<Hint>,
     pub(super) governor: Governor,
     /// The thread entered its class.
@@ -265,6 +267,13 @@ impl Round<'_> {
         let choice = self.chosen.after(why);
         let wake = self.keeper.bell.waker();
         self.chosen = watching::start(&choice, &self.tree, &wake, &self.attend);
+        match self.keeper.bell.sleeper(self.chosen.source.hints.source()) {
+            Ok(sleeper) => self.sleeper = sleeper,
+            Err(error) => {
+                tracing::error!(event = "root.failed", root = %self.keeper.name, error = %error, "a root's new source of hints cannot be waited for: it is begun anew");
+                self.shell.moved = true;
+            }
+        }
         self.barrier.begin_anew();
         let to = self.chosen.backend;
         self.shell
@@ -337,10 +346,10 @@ impl Round<'_> {
         if self.crowded {
             std::thread::sleep(NAP.min(wait));
         }
-        let source = self.chosen.source.hints.source();
+        let deaf = self.chosen.source.hints.is_kept();
         // Whoever has something for this thread rings afterwards; what came in between is not
         // lost, the next sleep ends at once.
-        let woken = self.keeper.bell.wait(source, wait);
+        let woken = self.sleeper.wait(deaf, wait);
         if woken.mounts_changed {
             self.shell.check_place();
             self.shell.jobs.mounts();

@@ -252,11 +252,12 @@ impl Drain {
 }
 
 impl Hints for Drain {
-    /// Not while the source's thread holds the set: that one pokes. Asked for all the same, a
-    /// full queue would keep a real-time engine awake, and that thread from its core.
     fn source(&self) -> Option<BorrowedFd<'_>> {
-        let pull = self.pull.as_deref().filter(|_| !self.met_held)?;
-        Some(pull.source())
+        self.pull.as_deref().map(|pull| pull.source())
+    }
+
+    fn is_kept(&self) -> bool {
+        self.met_held
     }
 
     /// Takes all names that wait, without ever waiting for a source: what one of them is

@@ -294,10 +294,13 @@ impl Sieve<'_> {
 }
 
 impl Hints for FanotifyHints {
-    /// Not while events wait for a walker's news: that walker rings. Asked for all the same, a
-    /// full queue would keep a real-time engine awake, and the walker from its core.
     fn source(&self) -> Option<BorrowedFd<'_>> {
-        (self.n_filled == 0).then(|| self.shared.queue.as_fd())
+        Some(self.shared.queue.as_fd())
+    }
+
+    /// Events wait for a walker's news.
+    fn is_kept(&self) -> bool {
+        self.n_filled > 0
     }
 
     fn drain(&mut self, known: &dyn Fn(DirKey) -> bool, into: &mut Vec<Hint>) -> Drained {

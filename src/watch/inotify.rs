@@ -6,8 +6,8 @@
 //! that the walker holds (`/proc/self/fd`), so that no rename can put the watch elsewhere.
 //!
 //! The kernel's queue fills in milliseconds: a thread of its own drains it into the dirty set
-//! and never looks at the disk. An engine that sleeps is woken by the queue itself, and reads
-//! it before that thread does.
+//! and never looks at the disk. An engine that sleeps is woken by the queue itself and
+//! reads it; the kernel wakes that thread only while the engine does not sleep (`EPOLLEXCLUSIVE`).
 //!
 //! `IN_EXCL_UNLINK` is not asked for: it would silence writes to a file that was made without
 //! a name (`O_TMPFILE`) and linked afterwards, which count.
@@ -18,7 +18,8 @@ use crate::model::seen::FileId;
 use crate::model::watcher::{Backend, DirKey, Watch, WatchError, Watcher};
 use crate::watch::Attend;
 use crate::watch::dirty::{Dirty, Drain, Pull, Waiting, Waker};
-use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::event::epoll::{self, Event, EventData, EventFlags};
+use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 use rustix::io::Errno;
 use std::collections::HashMap;
@@ -27,11 +28,13 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 use std::thread::JoinHandle;
 
 /// Some eight thousand events.
 const BUFFER: usize = 256 << 10;
+const QUEUE: u64 = 0;
+const STOP: u64 = 1;
 const MASK: WatchFlags = WatchFlags::MODIFY
     .union(WatchFlags::CLOSE_WRITE)
     .union(WatchFlags::ATTRIB)
@@ -52,13 +55,16 @@ const OF_SELF: ReadFlags = ReadFlags::MOVE_SELF
 #[derive(Debug)]
 pub struct InotifyWatcher {
     shared: Arc<Shared>,
-    stop: Arc<OwnedFd>,
+    stop: OwnedFd,
     reader: Option<JoinHandle<()>>,
 }
 
 #[derive(Debug)]
 struct Shared {
     queue: OwnedFd,
+    /// What the reader's thread sleeps on.
+    waiting: OwnedFd,
+    reads: Once,
     book: Mutex<Book>,
     n_watches: AtomicUsize,
     /// To the book, which whoever reads events must not wait for.
@@ -89,7 +95,12 @@ impl InotifyWatcher {
         let queue = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)
             .map_err(|errno| failed(errno.into()))?;
         let stop = eventfd(0, EventfdFlags::CLOEXEC).map_err(|errno| failed(errno.into()))?;
-        let stop = Arc::new(stop);
+        let waiting = epoll::create(epoll::CreateFlags::CLOEXEC)
+            .and_then(|waiting| {
+                epoll::add(&waiting, &stop, EventData::new_u64(STOP), EventFlags::IN)?;
+                Ok(waiting)
+            })
+            .map_err(|errno| failed(errno.into()))?;
         let (ended, hear_ended) = mpsc::channel();
         let book = Book {
             generations: HashMap::new(),
@@ -98,6 +109,8 @@ impl InotifyWatcher {
         };
         let shared = Arc::new(Shared {
             queue,
+            waiting,
+            reads: Once::new(),
             book: Mutex::new(book),
             n_watches: AtomicUsize::new(0),
             ended,
@@ -108,10 +121,10 @@ impl InotifyWatcher {
             buffer: vec![MaybeUninit::uninit(); BUFFER],
         });
         let drain = Drain::pulling(shared.dirty.clone(), pull);
-        let (reading, stopped, attend) = (shared.clone(), stop.clone(), attend.clone());
+        let (reading, attend) = (shared.clone(), attend.clone());
         let reader = std::thread::Builder::new()
             .name("inotify".into())
-            .spawn(move || reading.read(&stopped, &attend))
+            .spawn(move || reading.read(&attend))
             .map_err(failed)?;
         let watcher = Self {
             shared,
@@ -143,6 +156,7 @@ impl Watcher for InotifyWatcher {
     }
 
     fn watch(&self, dir: &RelPath, fd: BorrowedFd<'_>, _: FileId) -> Result<Watch, WatchError> {
+        self.shared.begin_to_read();
         let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
         let mask = if dir.is_root() { ROOT_MASK } else { MASK };
         let watch = {
@@ -199,6 +213,19 @@ fn watch_error(errno: Errno) -> WatchError {
 }
 
 impl Shared {
+    /// From the first watch on the reader's thread is woken while the engine does not sleep.
+    /// The engine listens before that, so it is woken first.
+    fn begin_to_read(&self) {
+        self.reads.call_once(|| {
+            let flags = EventFlags::IN | EventFlags::EXCLUSIVE;
+            let data = EventData::new_u64(QUEUE);
+            if let Err(errno) = epoll::add(&self.waiting, &self.queue, data, flags) {
+                // The engine reads all the same.
+                tracing::warn!(%errno, "inotify is read by one thread only");
+            }
+        });
+    }
+
     fn book(&self) -> MutexGuard<'_, Book> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -212,19 +239,20 @@ impl Shared {
     }
 
     /// The reader's thread: until it is stopped, or the kernel gives no more.
-    fn read(&self, stop: &OwnedFd, attend: &Attend) {
+    fn read(&self, attend: &Attend) {
         let mut buffer = vec![MaybeUninit::uninit(); BUFFER];
         let mut reader = Reader::new(&self.queue, &mut buffer);
+        let mut events = [Event {
+            flags: EventFlags::empty(),
+            data: EventData::new_u64(QUEUE),
+        }; 2];
         loop {
-            let mut fds = [
-                PollFd::new(&self.queue, PollFlags::IN),
-                PollFd::new(stop, PollFlags::IN),
-            ];
-            match poll(&mut fds, None) {
-                Ok(_) | Err(Errno::INTR) => {}
+            let n_events = match epoll::wait(&self.waiting, &mut events[..], None) {
+                Ok(n_events) => n_events,
+                Err(Errno::INTR) => continue,
                 Err(errno) => return break_off(&mut self.dirty.hold(), errno),
-            }
-            if fds[1].revents().contains(PollFlags::IN) {
+            };
+            if events[..n_events].iter().any(|e| e.data.u64() == STOP) {
                 return;
             }
             attend();
