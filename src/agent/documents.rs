@@ -7,7 +7,7 @@ use crate::layout::{Layout, Role};
 use crate::model::disk::Disk;
 use crate::model::listing::Gathered;
 use crate::model::path::RelPath;
-use crate::model::plan::Proof;
+use crate::model::plan::ReadAs;
 use crate::model::seen::{FileKind, Seen, Stat};
 use crate::model::session::{Content, Document};
 use crate::model::time::Clock;
@@ -72,7 +72,7 @@ fn gathered(
     documents: Vec<Document>,
 ) -> Gathered {
     let facts = layout.facts(key, stat, &documents, clock.now().wall);
-    let proof = |document: Document| Proof {
+    let proof = |document: Document| ReadAs {
         name: document.name,
         signature: document.signature,
     };

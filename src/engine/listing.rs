@@ -1,13 +1,13 @@
 //! What walks bring: evidence for every name of a directory.
 
 use super::{Effect, Engine};
-use crate::index::{Known, Owner};
+use crate::index::{Known, Listed, Owner};
 use crate::model::anomaly::AnomalyKind;
 use crate::model::bytes::Bytes;
 use crate::model::listing::{Gathered, Listing, ScanId, Unlisted, Walked, Watched};
 use crate::model::path::RelPath;
 use crate::model::place::{DirId, Look, Why};
-use crate::model::plan::Proof;
+use crate::model::plan::ReadAs;
 use crate::model::seen::{FileKind, Seen, Stat};
 use crate::model::session::SessionId;
 use crate::model::time::Now;
@@ -134,7 +134,7 @@ impl Engine {
         believe: bool,
         out: &mut Vec<Effect>,
     ) {
-        let (hash, known) = self.index.listed(dir, name, scan.0);
+        let mut listed = self.index.listed(dir, name, scan.0);
         let stat = match seen {
             Seen::There(stat) => stat,
             Seen::Gone => return,
@@ -146,6 +146,16 @@ impl Engine {
                 return;
             }
         };
+        if self.is_twin(dir, &listed, stat) && self.index.part_twins(dir, name) {
+            // Whose the entry is, another listing will tell, also should it be nobody's: a name
+            // may be listed twice. What is gone meanwhile is not counted, which is the safe side.
+            self.index.forget_hash(dir, listed.hash);
+            if let Some(path) = self.index.path(dir) {
+                self.scan_below(path, out);
+            }
+            listed = self.index.listed(dir, name, scan.0);
+        }
+        let Listed { hash, known, .. } = listed;
         match known {
             Some(known) if self.agrees(known, stat) && !self.is_foreign(stat) => {
                 self.confirmed(dir, name, known, stat, now, out);
@@ -163,12 +173,39 @@ impl Engine {
                 self.guard_listed(now, dir, name, stat);
             }
             Some(_) | None => {
+                if !listed.again && is_another(known, stat) {
+                    self.note_disagreeing(dir, hash);
+                }
                 let deferred = self.scanning.defers(scan) && self.scanning.dispute(dir, name);
                 if !deferred {
                     self.look_for_scan(dir, name, out);
                 }
             }
         }
+    }
+
+    /// Whether an entry that a listing names for the second time is another's: two names have
+    /// one hash. Not where somebody looked meanwhile, then the listing is only older.
+    fn is_twin(&self, dir: DirId, listed: &Listed, stat: &Stat) -> bool {
+        let is_linked = match listed.known {
+            Some(Known::File { linked, .. }) => linked,
+            Some(Known::Other { .. }) => false,
+            // The index knows the names of directories.
+            Some(Known::Dir { .. }) | None => return false,
+        };
+        listed.again
+            && (is_linked
+                || is_another(listed.known, stat)
+                || self.disagreeing.contains(&(dir, listed.hash)))
+            && !self.is_recent(dir, listed.hash)
+    }
+
+    /// At the bound all are forgotten: two names with one hash are then found by the next scan.
+    fn note_disagreeing(&mut self, dir: DirId, hash: u64) {
+        if self.disagreeing.len() >= super::MAX_RECENT {
+            self.disagreeing.clear();
+        }
+        self.disagreeing.insert((dir, hash));
     }
 
     fn is_recent(&self, dir: DirId, hash: u64) -> bool {
@@ -260,7 +297,8 @@ impl Engine {
     /// Whether what a walk read of a session is the newest that anybody knows: nothing was
     /// read of it yet, and none of its documents was touched since the walk came by.
     fn is_first_word(&self, session: SessionId, dir: DirId, gathered: &Gathered) -> bool {
-        let is_touched = |proof: &Proof| self.is_recent(dir, self.index.name_hash(&proof.name));
+        let is_touched =
+            |proof: &ReadAs| self.is_recent(dir, self.index.name_hash(dir, &proof.name));
         self.is_unread(session) && !gathered.proofs.iter().any(is_touched)
     }
 
@@ -330,4 +368,13 @@ impl Engine {
             _ => false,
         }
     }
+}
+
+/// Whether what the index has for a name is another inode than what was seen.
+fn is_another(known: Option<Known>, stat: &Stat) -> bool {
+    known.is_some_and(|known| match known {
+        Known::File { ino, .. } | Known::Dir { ino, .. } | Known::Other { ino } => {
+            ino != stat.id.ino
+        }
+    })
 }

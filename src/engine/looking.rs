@@ -15,7 +15,6 @@ use crate::model::session::SessionId;
 use crate::model::time::{Now, UnixNanos};
 use crate::model::watcher::{DirKey, Watch};
 use std::collections::HashMap;
-use std::sync::Arc;
 
 /// The agent's own directory in a root.
 const CONTROL: &[u8] = b".housekeeper";
@@ -552,8 +551,7 @@ impl Engine {
                 if !self.make_room(dir, name, stat, out) {
                     return None;
                 }
-                let key = Arc::from(path.as_bytes());
-                let (session, _) = self.index.begin_tree(dir, name, stat, key);
+                let (session, _) = self.index.begin_tree(dir, name, stat);
                 self.note_write(session, stat, now, why);
                 Some(path)
             }

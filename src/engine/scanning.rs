@@ -353,6 +353,7 @@ impl Engine {
     fn forget_recent(&mut self) {
         if self.scanning.is_quiet() {
             self.recent = HashMap::new();
+            self.disagreeing.clear();
             self.ended_early.clear();
             // Their listings would have come: the directories were gone.
             self.forget_begun();

@@ -61,29 +61,32 @@ impl Engine {
     }
 
     /// What no rule may take, and why; time and locks apart.
-    fn standing_of(&self, session: &Session) -> Standing {
+    fn standing_of(&self, id: SessionId, session: &Session) -> Standing {
         let anomalous = !session.known
             || session.created.is_none()
             || session.verdict != Verdict::Certain
             || !session.obstacles.is_empty()
             || session.anomalies.contains(AnomalyKind::BadId)
             || (self.rules.layout.kind() == Kind::Catalog
-                && (session.tally.n_files == 0 || self.has_unusable_blob(session)));
+                && (session.n_files() == 0 || self.has_unusable_blob(id)));
         if anomalous {
             return Standing::Fixed(Blocker::Anomalous);
         }
         if self.rules.protect.active && session.phase.protects() {
             return Standing::Fixed(Blocker::Active);
         }
-        let id = String::from_utf8_lossy(self.rules.layout.id(&session.key));
-        if !self.rules.protect.keep.is_empty() && self.rules.protect.keep.is_match(&*id) {
-            return Standing::Fixed(Blocker::Pinned);
+        if !self.rules.protect.keep.is_empty() {
+            let key = self.index.key(id);
+            let id = String::from_utf8_lossy(self.rules.layout.id(&key));
+            if self.rules.protect.keep.is_match(&*id) {
+                return Standing::Fixed(Blocker::Pinned);
+            }
         }
         Standing::Removable
     }
 
-    fn has_unusable_blob(&self, session: &Session) -> bool {
-        session.blobs.iter().any(|blob| {
+    fn has_unusable_blob(&self, id: SessionId) -> bool {
+        self.index.blobs(id).iter().any(|blob| {
             matches!(
                 self.index.find(self.index.root(), blob),
                 Some(Known::Dir { .. } | Known::Other { .. })
@@ -94,7 +97,7 @@ impl Engine {
     /// Judges a session anew after something about it changed.
     pub(super) fn restand(&mut self, id: SessionId) {
         if let Some(session) = self.index.session(id) {
-            let standing = self.standing_of(session);
+            let standing = self.standing_of(id, session);
             self.index.set_standing(id, standing);
         }
     }
@@ -147,7 +150,7 @@ impl Engine {
         self.rules
             .group
             .as_ref()
-            .is_none_or(|group| session.group.as_ref() == Some(group))
+            .is_none_or(|group| self.index.group(session) == Some(group))
     }
 
     /// The figures the rules see.

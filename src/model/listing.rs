@@ -1,7 +1,7 @@
 //! What a walk saw of one directory, in chunks.
 
 use super::path::RelPath;
-use super::plan::Proof;
+use super::plan::ReadAs;
 use super::seen::{Seen, Stat};
 use super::session::Facts;
 use super::watcher::Watch;
@@ -25,7 +25,7 @@ pub struct ScanOrder {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gathered {
     pub facts: Facts,
-    pub proofs: Vec<Proof>,
+    pub proofs: Vec<ReadAs>,
 }
 
 /// The watch that was placed on a directory before it was listed.

@@ -6,7 +6,7 @@ use housekeeper::engine::{CatalogTrouble, Input, ReadOf, ReadOrder};
 use housekeeper::layout::Role;
 use housekeeper::model::listing::{Gathered, Listing, ScanOrder, Unlisted, Walked, Watched};
 use housekeeper::model::path::RelPath;
-use housekeeper::model::plan::Proof;
+use housekeeper::model::plan::ReadAs;
 use housekeeper::model::seen::{FileKind, Seen, Stat};
 use housekeeper::model::session::{Content, Document};
 use housekeeper::model::watcher::{DirKey, Watch as Placed};
@@ -246,8 +246,8 @@ impl World {
     }
 }
 
-fn proofs(documents: Vec<Document>) -> Vec<Proof> {
-    let proof = |document: Document| Proof {
+fn proofs(documents: Vec<Document>) -> Vec<ReadAs> {
+    let proof = |document: Document| ReadAs {
         name: document.name,
         signature: document.signature,
     };
