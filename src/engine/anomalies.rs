@@ -165,11 +165,11 @@ impl Engine {
         }
         let measure = self.rules.limits.measure;
         for (id, session) in self.index.sessions() {
-            let path = || self.told_path(id, &session.key);
+            let path = || self.told_path(id);
             let kinds = session.anomalies.iter().chain(session.obstacles.iter());
             all.extend(
                 kinds
-                    .chain(self.derived(session))
+                    .chain(self.derived(id, session))
                     .chain(self.as_time_goes_by(id, now))
                     .map(|kind| (kind, path(), session.bytes(measure))),
             );
@@ -188,13 +188,14 @@ impl Engine {
 
     /// Where people look for a session. An entry that names no file is told by its id, with a
     /// slash in it escaped, so that no two of them are taken for one.
-    fn told_path(&self, id: SessionId, key: &[u8]) -> RelPath {
+    fn told_path(&self, id: SessionId) -> RelPath {
         let path = self.index.session_path(id);
         if !path.is_root() {
             return path;
         }
+        let key = self.index.key(id);
         let mut name = Vec::with_capacity(key.len());
-        for byte in key {
+        for byte in &*key {
             match byte {
                 b'/' => name.extend_from_slice(br"\x2F"),
                 byte => name.push(*byte),
@@ -209,15 +210,16 @@ impl Engine {
     /// What follows from comparing a session's entry with the disk.
     pub(super) fn derived(
         &self,
+        id: SessionId,
         session: &crate::index::Session,
     ) -> impl Iterator<Item = AnomalyKind> + use<> {
         let catalog = self.rules.layout.kind() == Kind::Catalog;
         let bad_id = session.anomalies.contains(AnomalyKind::BadId);
-        let dangling = catalog && session.tally.n_files == 0 && !bad_id;
-        let mismatch = match session.declared {
+        let dangling = catalog && session.n_files() == 0 && !bad_id;
+        let mismatch = match self.index.declared(id) {
             Declared::Nothing => false,
             Declared::Nonsense => true,
-            Declared::Bytes(size) => !dangling && u128::from(size) != session.tally.apparent,
+            Declared::Bytes(size) => !dangling && u128::from(size) != self.index.tally(id).apparent,
         };
         [
             dangling.then_some(AnomalyKind::DanglingEntry),

@@ -248,7 +248,7 @@ impl Engine {
                 .index
                 .oldest_first()
                 .take(MAX_NAMED)
-                .map(|(_, _, s)| s.key.clone());
+                .map(|(id, _, _)| self.index.key(id));
             out.push(Effect::Tell(Fact::PruneSummary(Summary {
                 before: burst.before,
                 after: usage.bytes,
@@ -505,7 +505,7 @@ impl Engine {
                 self.scan_below(self.index.session_path(id), out);
             }
         }
-        let blobs = self.index.session(id).map_or(&[][..], |s| &s.blobs);
+        let blobs = self.index.blobs(id);
         let root = self.index.root();
         let looks = blobs.iter().map(|blob| Look::new(root, blob, Why::Again));
         out.extend(looks.map(Effect::Look));

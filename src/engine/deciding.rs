@@ -263,7 +263,7 @@ impl Engine {
                     dev: root.id.dev,
                     ino: self.index.dir_ino(dir)?,
                 },
-                proofs: session.proofs.to_vec(),
+                proofs: self.index.proofs(session),
             },
             Kind::Catalog => Body::Blobs {
                 blobs: self.index.present_blobs(pick.session, root.id.dev),
@@ -271,15 +271,16 @@ impl Engine {
                     name: self.rules.layout.catalogue()?.into(),
                     // Owners rewrite it for every save: only where an entry has a state can
                     // that turn a session into one that must stay.
-                    signature: (self.rules.layout.spec().state)
+                    mark: (self.rules.layout.spec().state)
                         .as_ref()
-                        .and_then(|_| self.reading.catalogue_signature()),
+                        .and_then(|_| self.reading.catalogue_signature())
+                        .map(|signature| signature.mark()),
                 },
             },
         };
         Some(Victim {
             session: pick.session,
-            key: session.key.clone(),
+            key: self.index.key(pick.session),
             path: self.index.path(dir)?,
             body,
             freed: pick.freed,

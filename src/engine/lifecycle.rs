@@ -19,10 +19,10 @@ use crate::model::fact::Fact;
 use crate::model::lifecycle::{
     Deed, LifeOrder, LifeOutcome, LifeReport, Parts, PartsOrder, PartsSeen, Transition,
 };
-use crate::model::plan::Because;
+use crate::model::plan::{Because, Proof};
 use crate::model::report::Skip;
 use crate::model::seen::FileId;
-use crate::model::session::{Key, SessionId, Verdict};
+use crate::model::session::{Key, Moments, Phase as SessionPhase, SessionId, Verdict};
 use crate::model::time::{Now, Tick, Time, UnixNanos};
 use crate::policy::lifecycle::{Condition, Lifecycle, Step};
 use crate::policy::{Hold, Pick, age};
@@ -75,6 +75,8 @@ pub(super) struct Living {
     retiring: BTreeSet<(Age, SessionId)>,
     /// Sessions found without parts, and how new their newest write was then.
     barren: HashMap<SessionId, UnixNanos>,
+    /// What the metadata of some tells of their lives.
+    moments: HashMap<SessionId, Box<Moments>>,
     /// After a refusal: the pause, which doubles each time.
     pauses: HashMap<SessionId, Duration>,
     n_finding: usize,
@@ -129,8 +131,16 @@ impl Living {
         self.quota = self.quota.saturating_sub(1);
     }
 
+    pub(super) fn set_moments(&mut self, session: SessionId, moments: Option<Box<Moments>>) {
+        match moments {
+            Some(moments) => self.moments.insert(session, moments),
+            None => self.moments.remove(&session),
+        };
+    }
+
     pub(super) fn forget(&mut self, session: SessionId) {
         self.unstage(session);
+        self.moments.remove(&session);
         self.barren.remove(&session);
         self.pauses.remove(&session);
     }
@@ -191,13 +201,13 @@ impl Engine {
     }
 
     /// `None`: nothing may be concluded about it, or it is to stay as it is.
-    fn condition<'s>(&self, id: SessionId, session: &'s Session) -> Option<Condition<'s>> {
+    fn condition(&self, id: SessionId, session: &Session) -> Option<Condition<'_>> {
         let is_sure = session.known
             && session.verdict == Verdict::Certain
             && session.obstacles.is_empty()
             && !session.is_disowned();
         let is_known = session.written != UnixNanos(i64::MIN);
-        if !is_sure || !is_known || self.is_pinned(session) || self.deciding.is_leaving(id) {
+        if !is_sure || !is_known || self.is_pinned(id) || self.deciding.is_leaving(id) {
             return None;
         }
         let layout = &self.rules.layout;
@@ -208,26 +218,27 @@ impl Engine {
             }
             Kind::Catalog => true,
         };
-        let has_record = match (layout.kind(), &layout.spec().metadata) {
-            (Kind::Catalog, _) | (_, None) => true,
-            // What is there and cannot be read is a record.
-            (Kind::Directories, Some(name)) => {
-                session.anomalies.contains(AnomalyKind::MetadataUnreadable)
-                    || session.anomalies.contains(AnomalyKind::MetadataCorrupt)
-                    || !session
-                        .proofs
-                        .iter()
-                        .any(|proof| *proof.name == *name.as_bytes() && proof.signature.is_none())
-            }
-        };
         Some(Condition {
             phase: session.phase,
-            has_record,
+            has_record: session.phase != SessionPhase::Stateless || self.has_record(session),
             created: session.created,
-            moments: session.moments.as_deref(),
+            moments: self.living.moments.get(&id).map(|moments| &**moments),
             written: session.written.time(),
             has_no_parts,
         })
+    }
+
+    /// Whether a session has metadata. What is there and cannot be read is a record.
+    fn has_record(&self, session: &Session) -> bool {
+        let layout = &self.rules.layout;
+        let Some(name) = &layout.spec().metadata else {
+            return true;
+        };
+        let is_absent = |proof: &Proof| *proof.name == *name.as_bytes() && proof.mark.is_none();
+        layout.kind() == Kind::Catalog
+            || session.anomalies.contains(AnomalyKind::MetadataUnreadable)
+            || session.anomalies.contains(AnomalyKind::MetadataCorrupt)
+            || !self.index.proofs(session).iter().any(is_absent)
     }
 
     /// Looks ahead to a session's next step, after something about it changed.
@@ -304,7 +315,7 @@ impl Engine {
         let Some(session) = self.index.session(id) else {
             return;
         };
-        let age = (session.created.unwrap_or(at), session.key.clone());
+        let age = (session.created.unwrap_or(at), self.index.key(id));
         self.living.make_due(id, age, step, parts);
         if step == Step::Retire {
             // Nothing was tried with this one yet.
@@ -441,7 +452,7 @@ impl Engine {
         let since = TimeDelta::from_std(transition.limit).ok()?;
         Some(LifeOrder {
             id: file,
-            proofs: self.index.session(id)?.proofs.to_vec(),
+            proofs: self.index.proofs(self.index.session(id)?),
             unwritten_since: now.wall.checked_sub_signed(since)?.into(),
             at: now.wall,
             transition,
@@ -460,7 +471,7 @@ impl Engine {
         let limit = self.rules.lifecycle.limit(deed);
         Some(Transition {
             session: id,
-            key: self.index.session(id)?.key.clone(),
+            key: self.index.key(id),
             path: self.index.session_path(id),
             deed,
             idle: age(at, now.wall).saturating_add(limit),

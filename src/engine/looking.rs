@@ -15,7 +15,6 @@ use crate::model::session::SessionId;
 use crate::model::time::{Now, UnixNanos};
 use crate::model::watcher::{DirKey, Watch};
 use std::collections::HashMap;
-use std::sync::Arc;
 
 /// The agent's own directory in a root.
 const CONTROL: &[u8] = b".housekeeper";
@@ -329,8 +328,23 @@ impl Engine {
         why: Why,
         out: &mut Vec<Effect>,
     ) -> Option<RelPath> {
-        self.clock.note_newest(stat.ctime.min(now.wall.into()));
         let known = self.index.find(dir, name);
+        self.there_for(known, dir, name, stat, now, why, out)
+    }
+
+    /// The same, where it was looked up already what the index has for the name.
+    #[expect(clippy::too_many_arguments, reason = "one look with its context")]
+    pub(super) fn there_for(
+        &mut self,
+        known: Option<Known>,
+        dir: DirId,
+        name: &[u8],
+        stat: &Stat,
+        now: Now,
+        why: Why,
+        out: &mut Vec<Effect>,
+    ) -> Option<RelPath> {
+        self.clock.note_newest(stat.ctime.min(now.wall.into()));
         let found = self.found(stat);
         if let (Some(Known::Dir { id, .. }), Found::Dir(stat)) = (known, &found)
             && self.index.is_same_dir(id, stat)
@@ -542,8 +556,7 @@ impl Engine {
                 if !self.make_room(dir, name, stat, out) {
                     return None;
                 }
-                let key = Arc::from(path.as_bytes());
-                let (session, _) = self.index.begin_tree(dir, name, stat, key);
+                let (session, _) = self.index.begin_tree(dir, name, stat);
                 self.note_write(session, stat, now, why);
                 Some(path)
             }

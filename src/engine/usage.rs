@@ -63,38 +63,42 @@ impl Engine {
     }
 
     /// What no rule may take, and why; time and locks apart.
-    fn standing_of(&self, session: &Session) -> Standing {
+    fn standing_of(&self, id: SessionId, session: &Session) -> Standing {
         let anomalous = !session.known
             || session.created.is_none()
             || session.verdict != Verdict::Certain
             || !session.obstacles.is_empty()
             || session.anomalies.contains(AnomalyKind::BadId)
             || (self.rules.layout.kind() == Kind::Catalog
-                && (session.tally.n_files == 0 || self.has_unusable_blob(session)));
+                && (session.n_files() == 0 || self.has_unusable_blob(id)));
         if anomalous {
             return Standing::Fixed(Blocker::Anomalous);
         }
         if self.rules.protect.active && session.phase.protects() {
             return Standing::Fixed(Blocker::Active);
         }
-        if self.is_pinned(session) {
+        if self.is_pinned(id) {
             return Standing::Fixed(Blocker::Pinned);
         }
         Standing::Removable
     }
 
-    pub(super) fn is_pinned(&self, session: &Session) -> bool {
-        let id = String::from_utf8_lossy(self.rules.layout.id(&session.key));
-        !self.rules.protect.keep.is_empty() && self.rules.protect.keep.is_match(&*id)
+    pub(super) fn is_pinned(&self, id: SessionId) -> bool {
+        if self.rules.protect.keep.is_empty() {
+            return false;
+        }
+        let key = self.index.key(id);
+        let id = String::from_utf8_lossy(self.rules.layout.id(&key));
+        self.rules.protect.keep.is_match(&*id)
     }
 
     /// Whether an entry is all that there is of a session.
     fn is_ghost(&self, session: &Session) -> bool {
-        self.rules.layout.kind() == Kind::Catalog && session.tally.n_files == 0
+        self.rules.layout.kind() == Kind::Catalog && session.n_files() == 0
     }
 
-    fn has_unusable_blob(&self, session: &Session) -> bool {
-        session.blobs.iter().any(|blob| {
+    fn has_unusable_blob(&self, id: SessionId) -> bool {
+        self.index.blobs(id).iter().any(|blob| {
             matches!(
                 self.index.find(self.index.root(), blob),
                 Some(Known::Dir { .. } | Known::Other { .. })
@@ -105,7 +109,7 @@ impl Engine {
     /// Judges a session anew after something about it changed.
     pub(super) fn restand(&mut self, id: SessionId) {
         if let Some(session) = self.index.session(id) {
-            let standing = self.standing_of(session);
+            let standing = self.standing_of(id, session);
             let is_ghost = self.is_ghost(session);
             self.unlisting.note_ghost(id, is_ghost);
             self.index.set_standing(id, standing);
@@ -168,7 +172,7 @@ impl Engine {
         self.rules
             .group
             .as_ref()
-            .is_none_or(|group| session.group.as_ref() == Some(group))
+            .is_none_or(|group| self.index.group(session) == Some(group))
     }
 
     /// The figures the rules see.

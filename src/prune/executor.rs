@@ -130,8 +130,8 @@ impl<D: Disk, R: Records> Executor<D, R> {
         match self.disk.open_in(&dir, &catalogue.name) {
             Ok((file, stat)) => {
                 if catalogue
-                    .signature
-                    .is_some_and(|signature| signature != stat.signature())
+                    .mark
+                    .is_some_and(|mark| mark != stat.signature().mark())
                 {
                     return Err(skip(Skip::Changed));
                 }
@@ -139,7 +139,7 @@ impl<D: Disk, R: Records> Executor<D, R> {
                 Ok(Some((dir, file)))
             }
             // Without states nothing in it can speak against the removal.
-            Err(_) if catalogue.signature.is_none() => Ok(None),
+            Err(_) if catalogue.mark.is_none() => Ok(None),
             Err(_) => Err(skip(Skip::Changed)),
         }
     }

@@ -6,7 +6,7 @@ use crate::model::disk::Disk;
 use crate::model::path::RelPath;
 use crate::model::plan::Proof;
 use crate::model::report::{Outcome, Skip};
-use crate::model::seen::{FileId, Seen, Stat};
+use crate::model::seen::{FileId, Seen, Signature, Stat};
 use crate::model::time::{Now, UnixNanos};
 use std::io;
 use std::time::Duration;
@@ -18,7 +18,7 @@ pub(super) type Checked<T> = Result<T, Outcome>;
 pub(super) struct Grip<'d, D: Disk> {
     disk: &'d D,
     /// The documents with their names, and lock files.
-    handles: Vec<(Box<[u8]>, D::Handle)>,
+    handles: Vec<(Box<[u8]>, D::Handle, Signature)>,
     ids: Vec<FileId>,
     written: UnixNanos,
 }
@@ -39,10 +39,10 @@ impl<'d, D: Disk> Grip<'d, D> {
         self.written = self.written.max(stat.written(now.wall.into()));
     }
 
-    /// An open file that was held under this name.
-    pub(super) fn handle(&self, name: &[u8]) -> Option<&D::Handle> {
-        let held = self.handles.iter().find(|(known, _)| **known == *name);
-        held.map(|(_, handle)| handle)
+    /// An open file that was held under this name, and what it was then.
+    pub(super) fn handle(&self, name: &[u8]) -> Option<(&D::Handle, Signature)> {
+        let held = self.handles.iter().find(|(known, _, _)| **known == *name);
+        held.map(|(_, handle, signature)| (handle, *signature))
     }
 
     /// A document is what it was when the facts were read, and locked from now on.
@@ -55,9 +55,9 @@ impl<'d, D: Disk> Grip<'d, D> {
                 outcome => return Err(outcome),
             },
         };
-        match (opened, proof.signature) {
+        match (opened, proof.mark) {
             (None, None) => Ok(()),
-            (Some((file, stat)), Some(signature)) if stat.signature() == signature => {
+            (Some((file, stat)), Some(mark)) if stat.signature().mark() == mark => {
                 self.hold(&proof.name, file, &stat, now)
             }
             (None, Some(_)) | (Some(_), None | Some(_)) => Err(skip(Skip::Changed)),
@@ -102,7 +102,7 @@ impl<'d, D: Disk> Grip<'d, D> {
             return Err(skip(Skip::Locked));
         }
         self.ids.push(stat.id);
-        self.handles.push((name.clone(), file));
+        self.handles.push((name.clone(), file, stat.signature()));
         Ok(())
     }
 
@@ -118,7 +118,7 @@ impl<'d, D: Disk> Grip<'d, D> {
             take(self.disk, &file)?;
         }
         self.note(stat, now);
-        self.handles.push((name.into(), file));
+        self.handles.push((name.into(), file, stat.signature()));
         Ok(())
     }
 

@@ -91,8 +91,7 @@ impl<D: LiveDisk> Keeping<'_, D> {
         let path = &order.transition.path;
         let metadata = self.layout.spec().metadata.as_ref();
         let name = metadata.map_or(&b""[..], |name| name.as_bytes());
-        let proof = order.proofs.iter().find(|proof| *proof.name == *name);
-        let (Some(file), Some(old)) = (grip.handle(name), proof.and_then(|p| p.signature)) else {
+        let Some((file, old)) = grip.handle(name) else {
             return Err(skip(Skip::Changed));
         };
         let cannot = |operation| move |error: io::Error| skip(refused(operation, errno(&error)));

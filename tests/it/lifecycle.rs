@@ -290,7 +290,7 @@ fn order(tree: &Tree, name: &str, deed: Deed, now: Now) -> LifeOrder {
         id: dir.id,
         proofs: vec![Proof {
             name: b"metadata.json".as_slice().into(),
-            signature: Some(file.signature()),
+            mark: Some(file.signature().mark()),
         }],
         unwritten_since: now.wall.into(),
         at: now.wall,

@@ -63,7 +63,8 @@ impl World {
             "{:?} of a session that is {:?}",
             transition.deed, session.phase
         );
-        let id = String::from_utf8_lossy(self.rules.layout.id(&session.key));
+        let key = index.key(transition.session);
+        let id = String::from_utf8_lossy(self.rules.layout.id(&key));
         assert!(
             !self.rules.protect.keep.is_match(&*id),
             "changes a pinned session"
@@ -134,7 +135,8 @@ impl World {
             return LifeOutcome::Skipped(Skip::Replaced);
         }
         for proof in &order.proofs {
-            if self.document(Some(dir), &proof.name).signature != proof.signature {
+            let signature = self.document(Some(dir), &proof.name).signature;
+            if signature.map(|signature| signature.mark()) != proof.mark {
                 return LifeOutcome::Skipped(Skip::Changed);
             }
         }
