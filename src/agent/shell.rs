@@ -211,7 +211,7 @@ impl Shell {
                 self.jobs
                     .find_parts(order, self.engine.rules().lifecycle.clone());
             }
-            Effect::Live(order) => self.live(order),
+            Effect::Live(order) => self.live(*order),
             Effect::Follow { dir, name, id } => {
                 if let Some(dir) = self.engine.index().path(dir) {
                     self.jobs.follow(dir, name, id);
@@ -392,7 +392,7 @@ impl Shell {
     }
 
     /// Hands a step of a session's life to the threads beside, if the lock is ours still.
-    fn live(&mut self, order: Box<LifeOrder>) {
+    fn live(&mut self, order: LifeOrder) {
         let now = self.clock.now();
         let refusal = match self.lock.touch(now.tick) {
             _ if self.stop.load(Ordering::Relaxed) => Skip::Stopping,
@@ -402,7 +402,7 @@ impl Shell {
             },
             Ok(()) => {
                 let rules = self.engine.rules().lifecycle.clone();
-                return self.jobs.live(*order, rules);
+                return self.jobs.live(order, rules);
             }
         };
         let report = LifeReport {

@@ -11,8 +11,23 @@ use std::time::Duration;
 const SHORTEST_STALE: Duration = Duration::from_secs(1);
 const MAX_BATCH: u64 = 1_000_000;
 
-/// Reads the table.
-pub(super) fn read(table: &mut Reader<'_>, layout: &LayoutSpec) -> Lifecycle {
+/// Reads the table of a root.
+pub(super) fn read(root: &mut Reader<'_>, layout: &LayoutSpec) -> Lifecycle {
+    let mut table = root.table_or_absent("lifecycle");
+    let lifecycle = read_table(&mut table, layout);
+    match &layout.state {
+        _ if lifecycle.is_off() => {}
+        Some(state) => check(&mut table, &lifecycle, layout, state),
+        None => root.problem(
+            "lifecycle",
+            "means nothing without [root.layout.state]: say there which words are active, complete and failed",
+        ),
+    }
+    root.absorb(table);
+    lifecycle
+}
+
+fn read_table(table: &mut Reader<'_>, layout: &LayoutSpec) -> Lifecycle {
     let default = Lifecycle::default();
     let globs = table.texts("parts").unwrap_or_default();
     let parts = PartGlobs::new(&globs).unwrap_or_else(|wrong| {
@@ -21,7 +36,7 @@ pub(super) fn read(table: &mut Reader<'_>, layout: &LayoutSpec) -> Lifecycle {
         }
         PartGlobs::default()
     });
-    let lifecycle = Lifecycle {
+    Lifecycle {
         stale_after: table.parsed("stale_after", stale),
         failed_value: failed_value(table, layout),
         parts,
@@ -33,9 +48,7 @@ pub(super) fn read(table: &mut Reader<'_>, layout: &LayoutSpec) -> Lifecycle {
         batch: table
             .number("batch", 1..MAX_BATCH + 1)
             .unwrap_or(default.batch),
-    };
-    check(table, &lifecycle, layout);
-    lifecycle
+    }
 }
 
 fn stale(text: &str) -> Result<Duration, String> {
@@ -56,17 +69,7 @@ fn failed_value(table: &mut Reader<'_>, layout: &LayoutSpec) -> Arc<str> {
 }
 
 /// What each key allows may not make sense together, or with the layout.
-fn check(table: &mut Reader<'_>, lifecycle: &Lifecycle, layout: &LayoutSpec) {
-    if lifecycle.is_off() {
-        return;
-    }
-    let Some(state) = &layout.state else {
-        table.problem(
-            "",
-            "means nothing without [root.layout.state]: say there which words are active, complete and failed",
-        );
-        return;
-    };
+fn check(table: &mut Reader<'_>, lifecycle: &Lifecycle, layout: &LayoutSpec, state: &StateSpec) {
     check_stale(table, lifecycle, layout, state);
     if !lifecycle.parts.is_empty() {
         check_parts(table, lifecycle, layout);

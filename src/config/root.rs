@@ -141,9 +141,7 @@ impl Body {
         let mut below = table.table_or_absent("protect");
         let protect = protect::read(&mut below, &spec, flags);
         table.absorb(below);
-        let mut below = table.table_or_absent("lifecycle");
-        let lifecycle = lifecycle::read(&mut below, &spec);
-        table.absorb(below);
+        let lifecycle = lifecycle::read(table, &spec);
         let mut below = table.table_or_absent("guard");
         let first_start = below.word("first_start").unwrap_or_default();
         table.absorb(below);

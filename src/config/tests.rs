@@ -250,6 +250,72 @@ url = "postgres://joe:secret@host/db"
 }
 
 #[test]
+fn a_lifecycle_must_make_sense_with_its_layout() {
+    let state = "[root.layout.state]\nkey = \"/s\"\nactive = [\"on\"]\nfailed = [\"lost\"]\n";
+    let catalog = format!("[root.layout]\nkind = \"catalog\"\n{state}");
+    for (layout, keys, wrong) in [
+        (
+            state,
+            "stale_after = \"24h\"\nparts = [\"parts/*\"]\nfailed_retention = \"7d\"",
+            "",
+        ),
+        (state, "", ""),
+        ("", "", ""),
+        (catalog.as_str(), "failed_retention = \"7d\"", ""),
+        ("", "parts = [\"parts/*\"]", "root.lifecycle"),
+        (
+            state,
+            "stale_after = \"24h\"\nfailed_value = \"dead\"",
+            "root.lifecycle.failed_value",
+        ),
+        (
+            state,
+            "stale_after = \"10ms\"",
+            "root.lifecycle.stale_after",
+        ),
+        (state, "stale_after = 24", "root.lifecycle.stale_after"),
+        (state, "parts = [\"**\"]", "root.lifecycle.parts"),
+        (state, "parts = [\"meta*\"]", "root.lifecycle.parts"),
+        (
+            state,
+            "orphan_parts_after = \"1h\"\nfailed_retention = \"1h\"",
+            "root.lifecycle.orphan_parts_after",
+        ),
+        (
+            state,
+            "failed_retention = \"0s\"",
+            "root.lifecycle.failed_retention",
+        ),
+        (state, "batch = 0", "root.lifecycle.batch"),
+        (state, "stale_afer = \"1h\"", "root.lifecycle.stale_afer"),
+        (
+            catalog.as_str(),
+            "stale_after = \"1h\"",
+            "root.lifecycle.stale_after",
+        ),
+        (
+            catalog.as_str(),
+            "parts = [\"a/*\"]",
+            "root.lifecycle.parts",
+        ),
+    ] {
+        let case = case(&format!(
+            "[[root]]\npath = \"@/r\"\n{layout}[root.lifecycle]\n{keys}\n"
+        ));
+        let found: Vec<String> = case.wrong().into_iter().map(|(key, _)| key).collect();
+        assert_eq!(found.join(" "), wrong, "{layout}{keys}");
+        let root = &case.load().roots[0];
+        assert!(
+            wrong.is_empty() || root.lifecycle.is_off(),
+            "nothing of it is done"
+        );
+        if keys.contains("7d") && !keys.contains("dead") {
+            assert_eq!(&*root.lifecycle.failed_value, "lost");
+        }
+    }
+}
+
+#[test]
 fn a_wrong_limit_never_becomes_a_number() {
     for (limits, key) in [
         ("max_size = \"10G\"", "max_size"),

@@ -8,7 +8,6 @@ use crate::model::fact::Fact;
 use crate::model::path::RelPath;
 use crate::model::session::{Declared, SessionId};
 use crate::model::time::{Now, Time, UnixNanos};
-use chrono::TimeDelta;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -17,8 +16,12 @@ const MAX_PLACES: usize = 100_000;
 /// Most lines a kind and scan.
 const MAX_LINES: u64 = 100;
 
-/// A kernel's coarse time stamps and the fine clock differ by less.
-const CLOCK_TICK: TimeDelta = TimeDelta::seconds(1);
+/// In nanoseconds; a kernel's coarse time stamps and the fine clock differ by less.
+const CLOCK_TICK: i64 = 1_000_000_000;
+
+fn is_to_come(at: UnixNanos, now: Now) -> bool {
+    at.0 > UnixNanos::from(now.wall).0.saturating_add(CLOCK_TICK)
+}
 
 /// Anomalies that belong to a place, not to a session's metadata.
 #[derive(Debug, Default)]
@@ -95,8 +98,9 @@ impl Places {
 
     /// Something in a session has this time.
     pub(super) fn note_time(&mut self, session: SessionId, at: UnixNanos, now: Now) {
-        let is_future = at.time() > now.wall + CLOCK_TICK;
-        if is_future && (self.future.len() < MAX_PLACES || self.future.contains_key(&session)) {
+        if is_to_come(at, now)
+            && (self.future.len() < MAX_PLACES || self.future.contains_key(&session))
+        {
             let latest = self.future.entry(session).or_insert(at);
             *latest = at.max(*latest);
         }
@@ -109,7 +113,7 @@ impl Places {
 
     fn is_future(&self, session: SessionId, now: Now) -> bool {
         let latest = self.future.get(&session);
-        latest.is_some_and(|at| at.time() > now.wall + CLOCK_TICK)
+        latest.is_some_and(|at| is_to_come(*at, now))
     }
 
     pub(super) fn n_unowned(&self) -> u64 {

@@ -39,13 +39,23 @@
 //! | a name in a directory that is elsewhere counts as gone | `engine_keys::a_look_in_a_directory...` |
 //! | a look in a directory that is elsewhere is dropped | `engine_keys::a_directory_that_came_back...` |
 //! | a key outlives its directory | `engine_keys::a_key_goes...` |
+//! | a burst takes what a step is changing | goes while it is changed |
+//! | a burst lets go of the lock that steps need | unlocked twice |
+//! | a second step begins while one is under way | goes while it is changed |
+//! | pinned sessions change | changes a pinned session |
+//! | steps while suspect | changes while held or suspect |
+//! | a write does not put a step off | touched ... ago, which is not ... |
+//! | the retention counts from the creation | goes too early |
+//! | metadata that cannot be read is none | takes parts of a session with a record |
+//! | a new end of a retention waits for an old pause | still to go |
+//! | pruning goes on by size after a round by age | `what_age_takes_in_several_rounds...` |
 
 use crate::support::world::{Dice, World, bare_rules, say};
 use housekeeper::index::Standing;
 use housekeeper::layout::Layout;
 use housekeeper::layout::spec::LayoutSpec;
-use std::collections::BTreeSet;
 use housekeeper::model::bytes::Bytes;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
