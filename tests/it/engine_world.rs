@@ -39,6 +39,7 @@
 //! | a name in a directory that is elsewhere counts as gone | `engine_keys::a_look_in_a_directory...` |
 //! | a look in a directory that is elsewhere is dropped | `engine_keys::a_directory_that_came_back...` |
 //! | a key outlives its directory | `engine_keys::a_key_goes...` |
+//! | states that nobody listed become failed | fails a session that is unknown |
 //! | a burst takes what a step is changing | goes while it is changed |
 //! | a burst lets go of the lock that steps need | unlocked twice |
 //! | a second step begins while one is under way | goes while it is changed |
