@@ -173,14 +173,14 @@ impl Engine {
                 .counted
                 .bytes(measure)
                 .saturating_sub(leaving)
-                .saturating_sub(self.deciding.grown.bytes),
+                .saturating_sub(self.deciding.unsure.bytes()),
             fixed: fixed.saturating_add(catalogue.saturating_sub(unlisted)),
             orphans: totals.orphans.bytes(measure),
             entry,
             n_sessions: totals
                 .n_sessions
                 .saturating_sub(self.deciding.leaving.len() as u64)
-                .saturating_sub(self.deciding.grown.n_sessions),
+                .saturating_sub(self.deciding.unsure.n_sessions()),
             n_fixed: totals.n_fixed,
         }
     }
