@@ -172,7 +172,9 @@ impl Engine {
         };
         let proof = known.proofs.iter().find(|proof| &*proof.name == name);
         let unchanged = proof.is_some_and(|p| p.signature == Some(stat.signature()));
-        if known.known && !unchanged {
+        // What was half written may be whole now.
+        let in_doubt = self.reading.doubts.contains_key(&Some(session));
+        if (known.known || in_doubt) && !unchanged {
             self.read_session(session, out);
         } else if self.reading.pending.contains_key(&Some(session)) {
             self.ask(Some(session), out);
@@ -250,9 +252,11 @@ impl Engine {
             self.reading.doubts.remove(&who);
             return false;
         }
-        doubt.reading = false;
+        // A read that a hint led to is not one that was waited for.
+        if std::mem::take(&mut doubt.reading) {
+            doubt.pause = doubt.pause.saturating_mul(2);
+        }
         doubt.next = now.tick.after(doubt.pause).min(doubt.since.after(DOUBT));
-        doubt.pause = doubt.pause.saturating_mul(2);
         true
     }
 
