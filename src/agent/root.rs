@@ -339,7 +339,7 @@ impl Keeper {
             unpublished: true,
             published_at: Instant::now(),
             crowd: Crowd::new(Instant::now()),
-            crowded: false,
+            nap: Duration::ZERO,
             settled: false,
         };
         let ended = round.run();
