@@ -85,7 +85,7 @@ fn engine(n_sessions: u64) -> Engine {
                 listing.push(name.as_bytes(), Seen::There(*stat));
             }
             listing.last = chunks.peek().is_none();
-            engine.handle(now(), Input::Walked(Walked::Chunk(listing)), &mut out);
+            engine.handle(now(), Input::Walked(vec![Walked::Chunk(listing)]), &mut out);
         }
         std::mem::take(&mut out)
     };
@@ -129,7 +129,7 @@ fn engine(n_sessions: u64) -> Engine {
         };
         engine.handle(now(), Input::Read { seq: order.seq, of }, &mut out);
     }
-    engine.handle(now(), Input::Walked(Walked::End { scan }), &mut out);
+    engine.handle(now(), Input::Walked(vec![Walked::End { scan }]), &mut out);
     assert!(engine.is_settled());
     engine
 }

@@ -8,7 +8,7 @@ use housekeeper::agent::documents;
 use housekeeper::clock::SystemClock;
 use housekeeper::disk::looker::Looker;
 use housekeeper::disk::tree::Tree;
-use housekeeper::disk::walk::walk;
+use housekeeper::disk::walk::{Aides, walk};
 use housekeeper::engine::{Effect, Engine, Input, Rules};
 use housekeeper::layout::Layout;
 use housekeeper::layout::spec::LayoutSpec;
@@ -118,12 +118,16 @@ impl Turning {
                     self.n_full_scans += u64::from(order.at.is_root());
                     let walked = Mutex::new(Vec::new());
                     let watcher = self.source.watcher.clone();
+                    let aides = Aides {
+                        watcher: watcher.as_deref(),
+                        gather: None,
+                    };
                     let send = |chunk| {
                         walked.lock().expect("one thread").push(chunk);
                         true
                     };
                     let stop = AtomicBool::new(false);
-                    walk(&self.tree, &order, watcher.as_deref(), 1, &stop, &send);
+                    walk(&self.tree, &order, aides, 1, &stop, &send);
                     for chunk in walked.into_inner().expect("one thread") {
                         self.handle(Input::Walked(chunk));
                     }

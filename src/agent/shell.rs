@@ -238,12 +238,13 @@ impl Shell {
         let Some(brief) = self.jobs.list_briefly(&order) else {
             return self.jobs.scan(order);
         };
-        self.handle(now, Input::Walked(Walked::Chunk(brief.listing)));
+        let mut walked = vec![Walked::Chunk(brief.listing)];
         if brief.more {
             self.jobs.scan(order);
         } else {
-            self.handle(now, Input::Walked(Walked::End { scan: order.id }));
+            walked.push(Walked::End { scan: order.id });
         }
+        self.handle(now, Input::Walked(walked));
     }
 
     fn note(&mut self, fact: Fact) {

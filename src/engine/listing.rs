@@ -4,27 +4,29 @@ use super::{Effect, Engine};
 use crate::index::{Known, Owner};
 use crate::model::anomaly::AnomalyKind;
 use crate::model::bytes::Bytes;
-use crate::model::listing::{Listing, ScanId, Unlisted, Walked, Watched};
+use crate::model::listing::{Gathered, Listing, ScanId, Unlisted, Walked, Watched};
 use crate::model::path::RelPath;
 use crate::model::place::{DirId, Look, Why};
+use crate::model::plan::Proof;
 use crate::model::seen::{FileKind, Seen, Stat};
+use crate::model::session::SessionId;
 use crate::model::time::Now;
 
 impl Engine {
     pub(super) fn walked(&mut self, now: Now, walked: Walked, out: &mut Vec<Effect>) {
         match walked {
-            Walked::Chunk(listing) => self.chunk(now, &listing, out),
+            Walked::Chunk(listing) => self.chunk(now, listing, out),
             Walked::Unlisted { dir, why, .. } => self.unlisted(&dir, &why, out),
             Walked::End { scan } => self.scan_ended(scan, out),
         }
     }
 
-    fn chunk(&mut self, now: Now, listing: &Listing, out: &mut Vec<Effect>) {
-        let Some(dir) = self.place_of(listing, out) else {
+    fn chunk(&mut self, now: Now, mut listing: Listing, out: &mut Vec<Effect>) {
+        let Some(dir) = self.place_of(&listing, out) else {
             return;
         };
         if listing.first {
-            self.begin_listing(dir, listing, out);
+            self.begin_listing(dir, &listing, out);
         }
         // A listing that another one overtook is a list of hints. A known directory's unknown
         // names may be newer than their hints: in a rescan they are looked at again at its
@@ -38,7 +40,8 @@ impl Engine {
             self.listed(now, listing.scan, dir, name, seen, believe, out);
         }
         if listing.last {
-            self.listing_ended(listing.scan, dir, out);
+            let gathered = listing.gathered.take().filter(|_| believe);
+            self.listing_ended(now, listing.scan, dir, gathered, out);
         }
         self.note_peak();
     }
@@ -152,7 +155,9 @@ impl Engine {
                 && !self.is_recent(dir, hash)
                 && !self.is_elsewhere(dir, name, stat) =>
             {
-                if self.there(dir, name, stat, now, Why::Scan, out).is_some() {
+                let why = Why::Scan;
+                let new = self.there_for(None, dir, name, stat, now, why, out);
+                if new.is_some() {
                     self.known_since(dir, name, scan.0.saturating_sub(1));
                 }
                 self.guard_listed(now, dir, name, stat);
@@ -223,7 +228,14 @@ impl Engine {
         }
     }
 
-    fn listing_ended(&mut self, scan: ScanId, dir: DirId, out: &mut Vec<Effect>) {
+    fn listing_ended(
+        &mut self,
+        now: Now,
+        scan: ScanId,
+        dir: DirId,
+        gathered: Option<Box<Gathered>>,
+        out: &mut Vec<Effect>,
+    ) {
         let defer = self.scanning.defers(scan) && self.index.is_listed(dir);
         let absent = self.index.end_listing(dir, scan.0);
         for gone in absent.dirs {
@@ -238,8 +250,18 @@ impl Engine {
             }
         }
         if let Some(session) = self.index.session_at(dir) {
-            self.read_if_unknown(session, out);
+            match gathered.filter(|gathered| self.is_first_word(session, dir, gathered)) {
+                Some(gathered) => self.session_gathered(now, session, *gathered, out),
+                None => self.read_if_unknown(session, out),
+            }
         }
+    }
+
+    /// Whether what a walk read of a session is the newest that anybody knows: nothing was
+    /// read of it yet, and none of its documents was touched since the walk came by.
+    fn is_first_word(&self, session: SessionId, dir: DirId, gathered: &Gathered) -> bool {
+        let is_touched = |proof: &Proof| self.is_recent(dir, self.index.name_hash(&proof.name));
+        self.is_unread(session) && !gathered.proofs.iter().any(is_touched)
     }
 
     /// A listing did not name what the index has. What was looked at since the scan began is

@@ -327,8 +327,23 @@ impl Engine {
         why: Why,
         out: &mut Vec<Effect>,
     ) -> Option<RelPath> {
-        self.clock.note_newest(stat.ctime.min(now.wall.into()));
         let known = self.index.find(dir, name);
+        self.there_for(known, dir, name, stat, now, why, out)
+    }
+
+    /// The same, where it was looked up already what the index has for the name.
+    #[expect(clippy::too_many_arguments, reason = "one look with its context")]
+    pub(super) fn there_for(
+        &mut self,
+        known: Option<Known>,
+        dir: DirId,
+        name: &[u8],
+        stat: &Stat,
+        now: Now,
+        why: Why,
+        out: &mut Vec<Effect>,
+    ) -> Option<RelPath> {
+        self.clock.note_newest(stat.ctime.min(now.wall.into()));
         let found = self.found(stat);
         if let (Some(Known::Dir { id, .. }), Found::Dir(stat)) = (known, &found)
             && self.index.is_same_dir(id, stat)

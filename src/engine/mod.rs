@@ -118,7 +118,8 @@ pub enum Input {
     Astray(Look),
     /// All hints at hand were handled.
     Drained,
-    Walked(Walked),
+    /// In the order in which it was seen.
+    Walked(Vec<Walked>),
     Read {
         seq: u64,
         of: ReadOf,
@@ -321,7 +322,11 @@ impl Engine {
             Input::Looked(look, seen) => self.looked(now, look, seen, out),
             Input::Astray(look) => self.astray(&look, out),
             Input::Drained => self.drained(now),
-            Input::Walked(walked) => self.walked(now, walked, out),
+            Input::Walked(walked) => {
+                for walked in walked {
+                    self.walked(now, walked, out);
+                }
+            }
             Input::Read { seq, of } => self.read(now, seq, of, out),
             Input::Confirmed => self.limit_confirmed(now, out),
             Input::Lock(answer) => self.locked(now, answer, out),

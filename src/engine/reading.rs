@@ -9,6 +9,7 @@ use crate::layout::CatalogSeen;
 use crate::layout::spec::Kind;
 use crate::model::anomaly::AnomalyKind;
 use crate::model::bytes::Bytes;
+use crate::model::listing::Gathered;
 use crate::model::path::RelPath;
 use crate::model::place::{DirId, Look, Why};
 use crate::model::plan::Proof;
@@ -278,13 +279,8 @@ impl Engine {
                 facts,
                 proofs,
             } => {
-                // Nothing to read where something is expected: perhaps the whole session went,
-                // and no plan may count what is not there.
-                let vanished = proofs.iter().any(|proof| proof.signature.is_none());
-                if vanished || facts.created.is_none() {
-                    self.look_at_dir(session, out);
-                }
-                self.session_read(now, session, facts, proofs);
+                let gathered = Gathered { facts, proofs };
+                self.session_gathered(now, session, gathered, out);
             }
             ReadOf::Catalogue { signature, seen } => {
                 self.catalogue_read(now, signature, seen, out);
@@ -293,6 +289,32 @@ impl Engine {
         if again {
             self.ask(who, out);
         }
+    }
+
+    /// Whether nobody has read anything of a session yet, nor is about to.
+    pub(super) fn is_unread(&self, session: SessionId) -> bool {
+        let who = Some(session);
+        self.index.session(session).is_some_and(|s| !s.known)
+            && !self.reading.pending.contains_key(&who)
+            && !self.reading.doubts.contains_key(&who)
+    }
+
+    /// A session's documents were read.
+    pub(super) fn session_gathered(
+        &mut self,
+        now: Now,
+        session: SessionId,
+        gathered: Gathered,
+        out: &mut Vec<Effect>,
+    ) {
+        let Gathered { facts, proofs } = gathered;
+        // Nothing to read where something is expected: perhaps the whole session went,
+        // and no plan may count what is not there.
+        let vanished = proofs.iter().any(|proof| proof.signature.is_none());
+        if vanished || facts.created.is_none() {
+            self.look_at_dir(session, out);
+        }
+        self.session_read(now, session, facts, proofs);
     }
 
     fn look_at_dir(&self, session: SessionId, out: &mut Vec<Effect>) {

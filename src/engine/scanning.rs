@@ -306,6 +306,8 @@ impl Engine {
         out.push(Effect::Scan(ScanOrder {
             id,
             at: RelPath::root(),
+            // Later the sessions are known, and read again only where they changed.
+            reads: cause == ScanCause::Start,
         }));
     }
 

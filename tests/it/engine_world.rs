@@ -16,6 +16,7 @@
 //! | a loss is ignored | index is not the recount |
 //! | second names are not settled | index is not the recount |
 //! | what changes while it is read is not read again | index is not the recount |
+//! | what a walk read of a session stands though it was touched since | index is not the recount |
 //! | a known directory that a hint names is not listed again | `what_was_away_for_a_while...`, index is not the recount |
 //! | a moved directory keeps its old place | `what_was_moved_counts_once` |
 //! | an inode number alone tells a directory | `an_inode_number_used_again...` |

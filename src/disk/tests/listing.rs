@@ -37,6 +37,7 @@ fn brief(ground: &Ground, at: &str) -> Option<Brief> {
     let order = ScanOrder {
         id: ScanId(7),
         at: rel(at),
+        reads: false,
     };
     list_briefly(&ground.tree, &order, &AtOnce(true))
 }
@@ -81,6 +82,7 @@ fn nothing_is_done_where_a_walk_has_to_say_what_is_wrong() {
     let order = ScanOrder {
         id: ScanId(7),
         at: rel("s"),
+        reads: false,
     };
     assert!(list_briefly(&ground.tree, &order, &AtOnce(false)).is_none());
 }

@@ -93,6 +93,7 @@ enum Job {
 #[derive(Debug)]
 struct Walk {
     scan: ScanId,
+    reads: bool,
     jobs: Vec<Job>,
     sent: VecDeque<Walked>,
     ended: bool,
@@ -660,12 +661,14 @@ impl World {
             return;
         }
         let at = self.dice.below(self.walks.len());
-        for _ in 0..1 + self.dice.below(12) {
-            let Some(walked) = self.walks[at].sent.pop_front() else {
-                break;
-            };
-            let ended = matches!(walked, Walked::End { .. });
-            self.give(Input::Walked(walked));
+        for _ in 0..1 + self.dice.below(4) {
+            let sent = &mut self.walks[at].sent;
+            let n = (1 + self.dice.below(6)).min(sent.len());
+            let walked: Vec<Walked> = sent.drain(..n).collect();
+            let ended = matches!(walked.last(), Some(Walked::End { .. }));
+            if !walked.is_empty() {
+                self.give(Input::Walked(walked));
+            }
             if ended {
                 self.walks.remove(at);
                 break;

@@ -11,6 +11,10 @@ use housekeeper::model::seen::FileKind;
 use housekeeper::model::session::{Content, Key, Verdict};
 use housekeeper::model::time::UnixNanos;
 
+/// So long, in nanoseconds, a victim that was skipped again and again may be passed over: the
+/// engine's pauses double up to here.
+const LONGEST_PAUSE: u64 = 30_000_000_000;
+
 impl World {
     pub(super) fn quiet(&self) -> i64 {
         self.rules.protect.quiet.as_nanos() as i64
@@ -95,8 +99,7 @@ impl World {
         self.check_order(victim);
         let outcome = self.try_remove(victim);
         if let Outcome::Skipped(_) | Outcome::Gone = outcome {
-            // The longest that a reason which goes on is left alone.
-            let until = self.nanos + 30_000_000_000;
+            let until = self.nanos + LONGEST_PAUSE;
             self.skipped.insert(victim.key.clone(), until);
         }
         outcome
@@ -242,8 +245,7 @@ impl World {
         }
         self.in_place.remove(&victim.key);
         if !left.is_empty() {
-            // The longest that a reason which goes on is left alone.
-            let until = self.nanos + 30_000_000_000;
+            let until = self.nanos + LONGEST_PAUSE;
             self.skipped.insert(victim.key.clone(), until);
         }
         let key = victim.key.clone();
