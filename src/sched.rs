@@ -85,6 +85,37 @@ pub fn leave() -> Result<(), i32> {
     set_policy(libc::SCHED_OTHER, Priority(0))
 }
 
+/// How far a thread of the ordinary class steps back for others: 19 always, -20 never.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Nice(pub i32);
+
+impl Nice {
+    /// What the process began with; 0 where nobody says.
+    pub fn of_process() -> Self {
+        Self(rustix::process::getpriority_process(None).unwrap_or(0))
+    }
+}
+
+/// A thread of this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ThreadId(rustix::thread::Pid);
+
+impl ThreadId {
+    pub fn current() -> Self {
+        Self(rustix::thread::gettid())
+    }
+
+    /// Makes that thread so nice. Nothing happens to other threads: to Linux a thread is a
+    /// process here.
+    ///
+    /// # Errors
+    /// The kernel's number: less nice than before needs `CAP_SYS_NICE`.
+    pub fn set_nice(self, nice: Nice) -> Result<(), i32> {
+        rustix::process::setpriority_process(Some(self.0), nice.0)
+            .map_err(rustix::io::Errno::raw_os_error)
+    }
+}
+
 /// The core that the real-time threads of one root share.
 #[derive(Debug, Clone, Copy)]
 pub struct Home {

@@ -340,7 +340,7 @@ impl Keeper {
             published_at: Instant::now(),
             awake_since: Instant::now(),
             crowd: Crowd::new(Instant::now()),
-            crowded: false,
+            nap: Duration::ZERO,
             settled: false,
         };
         let ended = round.run();

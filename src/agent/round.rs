@@ -16,6 +16,7 @@ use crate::engine::{Command, Input};
 use crate::model::hint::Hint;
 use crate::model::time::Now;
 use crate::model::watcher::Backend;
+use crate::policy::pace::gathering;
 use crate::sched::{Class, Governor, Turn};
 use crate::watch::Attend;
 use std::sync::Arc;
@@ -81,8 +82,8 @@ pub(super) struct Round<'a> {
     /// When the last sleep ended.
     pub(super) awake_since: Instant,
     pub(super) crowd: Crowd,
-    /// Others are at work, and nobody else: their doings may gather.
-    pub(super) crowded: bool,
+    /// So long what comes next may gather.
+    pub(super) nap: Duration,
     /// The last drain took all that the source had when it began.
     pub(super) settled: bool,
 }
@@ -170,7 +171,9 @@ impl Round<'_> {
         if drained.root_touched {
             self.shell.check_place();
         }
-        self.crowded = drained.only_others && self.crowd.came(Instant::now());
+        if drained.only_others {
+            self.nap = self.crowd.came(Instant::now(), NAP);
+        }
         let Some(first_at) = drained.first_at else {
             // What only began matters with the next name.
             self.give_hints();
@@ -188,6 +191,8 @@ impl Round<'_> {
         self.give_hints();
         let now = self.shell.now();
         self.shell.input(now, Input::Drained);
+        let may_gather = gathering(self.shell.engine.room());
+        self.nap = self.crowd.came(Instant::now(), may_gather);
         if let Some(why) = drained.broken {
             self.degrade(&why);
         }
@@ -359,8 +364,9 @@ impl Round<'_> {
         if self.shell.confirm_since.is_some() {
             wait = wait.min(READERS_TURN);
         }
-        if self.crowded {
-            std::thread::sleep(NAP.min(wait));
+        let nap = std::mem::take(&mut self.nap);
+        if !nap.is_zero() {
+            std::thread::sleep(nap.min(wait));
         }
         let deaf = self.chosen.source.hints.is_kept();
         // Whoever has something for this thread rings afterwards; what came in between is not

@@ -65,21 +65,22 @@ impl Bench {
         bench.list(scan, "", 1, ROOT, &[("s", stat(2, FileKind::Dir, 0))]);
         bench.list(scan, "s", 2, S, &[("data", stat(3, FileKind::File, 10))]);
         bench.give(Input::Walked(vec![Walked::End { scan }]));
-        bench.answer_read();
+        bench.answer_read(Verdict::Certain);
         assert!(bench.engine.figures().scanned);
         bench.out.clear();
         bench
     }
 
     /// The metadata of the one session was read.
-    fn answer_read(&mut self) {
+    fn answer_read(&mut self, verdict: Verdict) {
         let read = self.out.iter().find_map(|effect| match effect {
             Effect::Read(order) => order.session.as_ref().map(|(id, _)| (order.seq, *id)),
             _ => None,
         });
         let (seq, session) = read.expect("it is to be read");
+        self.out.clear();
         let facts = Facts {
-            verdict: Verdict::Certain,
+            verdict,
             ..Facts::unknown()
         };
         let proofs = Vec::new();
@@ -91,6 +92,11 @@ impl Bench {
                 proofs,
             },
         });
+    }
+
+    fn reads(&self) -> bool {
+        let is_read = |effect: &Effect| matches!(effect, Effect::Read(_));
+        self.out.iter().any(is_read)
     }
 
     fn give(&mut self, input: Input) {
@@ -386,4 +392,26 @@ fn a_watch_that_ends_for_a_moment_costs_no_full_scan() {
         .engine
         .handle(later(1002), Input::Wake, &mut bench.out);
     assert!(bench.scan("").is_some());
+}
+
+/// A session's directory is met before its metadata is written: what does not parse is waited
+/// for, but a hint of the metadata is a reason to read it now.
+#[test]
+fn metadata_in_doubt_is_read_again_at_its_next_hint() {
+    let (mut bench, scan) = Bench::new();
+    bench.list(scan, "", 1, ROOT, &[("s", stat(2, FileKind::Dir, 0))]);
+    let empty = stat(3, FileKind::File, 0);
+    bench.list(scan, "s", 2, S, &[("metadata.json", empty)]);
+    bench.give(Input::Walked(vec![Walked::End { scan }]));
+    bench.answer_read(Verdict::Doubtful);
+    assert!(!bench.reads(), "time is given to whoever writes it");
+    bench.hint(S, "metadata.json");
+    for look in bench.looks() {
+        let written = Seen::There(stat(3, FileKind::File, 20));
+        bench.give(Input::Looked(look, written));
+    }
+    assert!(bench.reads(), "it may be whole now");
+    bench.answer_read(Verdict::Certain);
+    assert!(!bench.reads());
+    assert!(bench.engine.is_settled());
 }
