@@ -16,8 +16,11 @@ use std::time::Duration;
 
 /// The engine's priority: above the readers', so that a hint is acted on before the next is read.
 pub const ENGINE: Priority = Priority(20);
-/// The priority of threads that read events.
+/// The priority of a thread that reads events while the engine is at work.
 pub const READER: Priority = Priority(10);
+/// The priority of threads that alone read events: above every engine's, or the kernel's queue is
+/// full before one of them has come to an end.
+pub const SOLE_READER: Priority = Priority(30);
 
 const SLICE: Duration = Duration::from_micros(100);
 const WINDOW: Duration = Duration::from_secs(1);

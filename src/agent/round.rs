@@ -30,11 +30,6 @@ const ANSWERS_A_TURN: usize = 4;
 const CONFIRM_WITHIN: Duration = Duration::from_millis(2);
 /// A reader on the same core gets so much time to hand over what it has.
 const READERS_TURN: Duration = Duration::from_micros(50);
-/// Where only a reader on the same core can empty the kernel's queue, this thread is above it
-/// for so long at most ...
-const LONGEST_TURN: Duration = Duration::from_millis(2);
-/// ... and then sleeps so long, however much there is to do: a full queue costs a scan.
-const READERS_SHARE: Duration = Duration::from_millis(1);
 /// The longest sleep; the guard wakes before.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 /// While nothing ends, what is published is at most this old.
@@ -79,8 +74,6 @@ pub(super) struct Round<'a> {
     pub(super) reactions: Vec<Duration>,
     pub(super) unpublished: bool,
     pub(super) published_at: Instant,
-    /// When the last sleep ended.
-    pub(super) awake_since: Instant,
     pub(super) crowd: Crowd,
     /// So long what comes next may gather.
     pub(super) nap: Duration,
@@ -210,17 +203,8 @@ impl Round<'_> {
                 continue;
             }
             self.shell.input(now, Input::Hint(hint));
-            self.let_reader_in();
         }
         self.hints = hints;
-    }
-
-    fn let_reader_in(&mut self) {
-        let alone_reads = self.chosen.source.hints.source().is_none();
-        if alone_reads && self.awake_since.elapsed() > LONGEST_TURN {
-            std::thread::sleep(READERS_SHARE);
-            self.awake_since = Instant::now();
-        }
     }
 
     /// Whether a hint is about `.housekeeper/`, which the engine knows nothing of.
@@ -372,7 +356,6 @@ impl Round<'_> {
         // Whoever has something for this thread rings afterwards; what came in between is not
         // lost, the next sleep ends at once.
         let woken = self.sleeper.wait(deaf, wait);
-        self.awake_since = Instant::now();
         if woken.mounts_changed {
             self.shell.check_place();
             self.shell.jobs.mounts();

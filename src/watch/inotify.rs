@@ -16,6 +16,7 @@ use crate::model::hint::Hint;
 use crate::model::path::RelPath;
 use crate::model::seen::FileId;
 use crate::model::watcher::{Backend, DirKey, Watch, WatchError, Watcher};
+use crate::sched;
 use crate::watch::Attend;
 use crate::watch::dirty::{Dirty, Drain, Pull, Waiting, Waker};
 use rustix::event::epoll::{self, Event, EventData, EventFlags};
@@ -274,7 +275,7 @@ impl Shared {
             if events[..n_events].iter().any(|e| e.data.u64() == STOP) {
                 return;
             }
-            attend();
+            attend(sched::READER);
             let mut adding = self.dirty.hold();
             if let Err(errno) = self.take_batch(&mut reader, &mut adding) {
                 return break_off(&mut adding, errno);

@@ -353,6 +353,38 @@ fn a_limit_is_passed_when_what_happened_before_is_known() {
     assert!(bench.out.contains(&Effect::Lock));
 }
 
+/// What has the size it had may have been empty meanwhile, and something else in its room: it is
+/// certain once it was not touched for a moment. What only grew was as long as it was known to be.
+#[test]
+fn what_was_touched_meanwhile_is_asked_for_again() {
+    let cases = [
+        ("the same size", stat(3, FileKind::File, 10), false),
+        ("another file", stat(6, FileKind::File, 20), false),
+        ("it grew", stat(3, FileKind::File, 11), true),
+    ];
+    for (case, seen, is_certain) in cases {
+        let mut bench = Bench::with_session();
+        let rules = Box::new(bare_rules(15));
+        bench.give(Input::Command(Command::SetRules(rules)));
+        let look = |bench: &mut Bench, name: &str, seen: Stat| {
+            bench.hint(S, name);
+            let look = bench.looks().pop().expect("the hinted name");
+            bench.give(Input::Looked(look, Seen::There(seen)));
+        };
+        look(&mut bench, "new", stat(4, FileKind::File, 10));
+        assert!(bench.out.contains(&Effect::Confirm));
+        bench.out.clear();
+        look(&mut bench, "data", seen);
+        bench.give(Input::Confirmed);
+        assert_eq!(bench.out.contains(&Effect::Lock), is_certain, "{case}");
+        if !is_certain {
+            assert!(bench.out.contains(&Effect::Confirm), "{case}");
+            bench.give(Input::Confirmed);
+            assert!(bench.out.contains(&Effect::Lock), "{case}");
+        }
+    }
+}
+
 /// Where nobody gives hints the totals are those of the last scan, and what its owner removed
 /// since still counts: only a scan that has just ended decides.
 #[test]
@@ -407,8 +439,11 @@ fn metadata_in_doubt_is_read_again_at_its_next_hint() {
     assert!(!bench.reads(), "time is given to whoever writes it");
     bench.hint(S, "metadata.json");
     for look in bench.looks() {
-        let written = Seen::There(stat(3, FileKind::File, 20));
-        bench.give(Input::Looked(look, written));
+        let seen = match look.name() {
+            b"s" => stat(2, FileKind::Dir, 0),
+            _ => stat(3, FileKind::File, 20),
+        };
+        bench.give(Input::Looked(look, Seen::There(seen)));
     }
     assert!(bench.reads(), "it may be whole now");
     bench.answer_read(Verdict::Certain);
