@@ -213,12 +213,12 @@ fn attend(home: Option<Home>) -> Attend {
     thread_local! {
         static GOVERNOR: RefCell<Option<Governor>> = const { RefCell::new(None) };
     }
-    Arc::new(move || {
+    Arc::new(move |priority| {
         GOVERNOR.with_borrow_mut(|governor| match governor {
             Some(governor) => {
                 governor.attend();
             }
-            None => *governor = Some(Governor::enter(Class::Realtime, sched::READER, home).0),
+            None => *governor = Some(Governor::enter(Class::Realtime, priority, home).0),
         });
     })
 }

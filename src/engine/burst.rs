@@ -55,7 +55,7 @@ pub(super) struct Passed {
 /// What a burst did so far.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Burst {
-    before: Bytes,
+    pub(super) before: Bytes,
     /// When the first hint of what made it necessary came in.
     since: Option<Tick>,
     /// A round was too short for what it began: the next one goes on down to the goal.
@@ -92,26 +92,9 @@ impl Burst {
     }
 }
 
-/// What was found since a limit seemed to be passed. It is newer than what is still on its way,
-/// and may be in the place of something that is gone: it does not count before the next time.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Grown {
-    pub(super) bytes: Bytes,
-    pub(super) n_sessions: u64,
-}
-
 impl Engine {
-    /// All that happened before the limit seemed to be passed has been heard and looked at. Is
-    /// it passed still, without what was found since, it really was passed at some moment.
-    pub(super) fn limit_confirmed(&mut self, now: Now, out: &mut Vec<Effect>) {
-        if self.deciding.phase != Phase::Confirming {
-            return;
-        }
-        self.deciding.phase = Phase::Idle;
-        if self.stopped || self.deciding.held || self.catalogue_in_doubt() || !self.is_over(now) {
-            self.deciding.grown = Grown::default();
-            return;
-        }
+    /// The lock is wanted for a burst: it may be held, or asked for, already.
+    pub(super) fn ask_for_lock(&mut self, now: Now, out: &mut Vec<Effect>) {
         self.deciding.phase = Phase::Asked;
         self.deciding.burst.before = self.usage().bytes;
         match self.living.phase() {
@@ -120,23 +103,6 @@ impl Engine {
             LifePhase::Asked => {}
             LifePhase::Working { .. } => self.next_round(now, out),
         }
-    }
-
-    /// Notes what one input added while a limit is being confirmed.
-    pub(super) fn note_grown(&mut self, before: (Bytes, u64)) {
-        let after = self.counted_now();
-        let grown = &mut self.deciding.grown;
-        grown.bytes = grown.bytes.saturating_add(after.0.saturating_sub(before.0));
-        grown.n_sessions += after.1.saturating_sub(before.1);
-    }
-
-    /// `None`: nothing is being confirmed.
-    pub(super) fn before_growing(&self) -> Option<(Bytes, u64)> {
-        (self.deciding.phase == Phase::Confirming).then(|| self.counted_now())
-    }
-
-    fn counted_now(&self) -> (Bytes, u64) {
-        (self.counted_bytes(), self.index.totals().n_sessions)
     }
 
     /// The answer to a try for the lock. The plan is made under it.
@@ -175,7 +141,7 @@ impl Engine {
         self.living.lock_refused(now.tick);
         if self.deciding.phase == Phase::Asked {
             self.deciding.phase = Phase::Idle;
-            self.deciding.grown = Grown::default();
+            self.deciding.unsure.clear();
             match &trouble {
                 LockTrouble::Busy(_) => {
                     self.deciding.back_off = Some(now.tick.after(BUSY_PAUSE));
@@ -232,7 +198,7 @@ impl Engine {
 
     fn end_burst(&mut self, now: Now, draft: Option<Draft>, out: &mut Vec<Effect>) {
         self.deciding.phase = Phase::Idle;
-        self.deciding.grown = Grown::default();
+        self.deciding.unsure.clear();
         self.deciding.checked = false;
         if self.living.phase() == LifePhase::Idle {
             out.push(Effect::Unlock);

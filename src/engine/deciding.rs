@@ -1,6 +1,7 @@
 //! From the index to a plan, and when to ask for the lock to carry it out.
 
-use super::burst::{Burst, Grown, Passed, Phase};
+use super::burst::{Burst, Passed, Phase};
+use super::confirming::Unsure;
 use super::{Effect, Engine};
 use crate::index::{Session, Taken};
 use crate::layout::spec::Kind;
@@ -37,7 +38,7 @@ pub(super) struct Deciding {
     known: bool,
     pub(super) held: bool,
     pub(super) burst: Burst,
-    pub(super) grown: Grown,
+    pub(super) unsure: Unsure,
     /// When the first hint of the batch at hand came in.
     pub(super) since: Option<Tick>,
     pub(super) pruned_sessions: u64,
@@ -64,7 +65,7 @@ impl Deciding {
             known,
             held: false,
             burst: Burst::default(),
-            grown: Grown::default(),
+            unsure: Unsure::default(),
             since: None,
             pruned_sessions: 0,
             pruned_bytes: Bytes::ZERO,
@@ -337,10 +338,7 @@ impl Engine {
         if !self.deciding.known && !self.first_start(now, out) {
             return;
         }
-        self.deciding.phase = Phase::Confirming;
-        self.deciding.grown = Grown::default();
-        self.deciding.burst = Burst::begun(self.usage().bytes, self.n_losses, self.deciding.since);
-        out.push(Effect::Confirm);
+        self.confirm_limit(now, out);
     }
 
     /// Promise 8a: a first plan that takes more than half waits for a person.

@@ -8,6 +8,7 @@
 mod anomalies;
 mod burst;
 mod clock_gate;
+mod confirming;
 mod deciding;
 mod guard;
 mod hot;
@@ -350,7 +351,7 @@ impl Engine {
             | Input::Measured(_)
             | Input::Mounted(_) => false,
         };
-        let growing = self.before_growing();
+        let confirming = self.before_confirming(&input);
         let before = self.is_growth(&input).then(|| self.counted_bytes());
         match input {
             Input::Hint(hint) => self.hint(now, hint, out),
@@ -374,8 +375,8 @@ impl Engine {
             Input::Mounted(points) => self.mounted(points, out),
             Input::Wake => {}
         }
-        if let Some(growing) = growing {
-            self.note_grown(growing);
+        if let Some(before) = confirming {
+            self.note_unsure(before);
         }
         if let Some(before) = before {
             let by = self.counted_bytes().saturating_sub(before);
