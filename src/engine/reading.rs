@@ -481,11 +481,10 @@ impl Engine {
             .blobs
             .iter()
             .any(|blob| matches!(self.index.find(root, blob), Some(Known::File { .. })));
-        if !present && self.unlisting.is_leaving(&entry.id) {
-            return None;
-        }
         let id = match self.index.session_by_key(&entry.id) {
+            // Also where the entry goes in a moment: its blob may come back, and is judged then.
             Some(id) => id,
+            None if !present && self.unlisting.is_leaving(&entry.id) => return None,
             None => self.index.begin_session(entry.id.clone()),
         };
         for blob in &entry.blobs {
