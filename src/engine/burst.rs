@@ -1,7 +1,7 @@
 //! A plan being carried out: the lock, the victims round by round, and what became of each.
 
 use super::deciding::LONGEST_PAUSE;
-use super::lifecycle::Phase as LifePhase;
+use super::living::Phase as LifePhase;
 use super::{Effect, Engine};
 use crate::index::Dropped;
 use crate::model::bytes::Bytes;

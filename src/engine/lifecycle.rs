@@ -9,7 +9,7 @@
 //! others wait in the queue. At most `lifecycle.batch` steps are done a cycle (from one full scan
 //! to the next); what is left is for the next one.
 
-use super::deciding::LONGEST_PAUSE;
+use super::living::{Phase, Stage};
 use super::{Effect, Engine};
 use crate::index::{Session, Standing, Taken};
 use crate::layout::spec::Kind;
@@ -22,12 +22,11 @@ use crate::model::lifecycle::{
 use crate::model::plan::{Because, Proof};
 use crate::model::report::Skip;
 use crate::model::seen::FileId;
-use crate::model::session::{Key, Moments, Phase as SessionPhase, SessionId, Verdict};
+use crate::model::session::{Phase as SessionPhase, SessionId, Verdict};
 use crate::model::time::{Now, Tick, Time, UnixNanos};
 use crate::policy::lifecycle::{Condition, Lifecycle, Step};
 use crate::policy::{Hold, Pick, age};
 use chrono::TimeDelta;
-use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 /// Sessions that are looked through for parts at a time.
@@ -36,161 +35,6 @@ const MAX_FINDING: usize = 16;
 const MAX_DEEDS: usize = 16;
 /// E2BIG, as the disk says it of a session with too many names.
 const TOO_MANY: i32 = 7;
-/// A session that could not be changed is tried again then, at first.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) enum Phase {
-    #[default]
-    Idle,
-    /// The lock was asked for.
-    Asked,
-    /// The lock is held; so many steps are under way.
-    Working { left: usize },
-}
-
-/// When a session was made, and its key for ties.
-type Age = (Time, Key);
-
-/// Where a session is on its way to its next step.
-#[derive(Debug, Clone)]
-enum Stage {
-    /// Asked again then.
-    Waits(Time),
-    /// It is looked through.
-    Finding,
-    /// A step is due.
-    Due { at: Age, step: Step, parts: Parts },
-    /// The step is under way.
-    AtWork,
-}
-
-#[derive(Debug, Default)]
-pub(super) struct Living {
-    phase: Phase,
-    stages: HashMap<SessionId, Stage>,
-    /// Those that wait, and those that are due.
-    queue: BTreeSet<(Time, SessionId)>,
-    due: BTreeSet<(Age, SessionId)>,
-    retiring: BTreeSet<(Age, SessionId)>,
-    /// Sessions found without parts, and how new their newest write was then.
-    barren: HashMap<SessionId, UnixNanos>,
-    /// What the metadata of some tells of their lives.
-    moments: HashMap<SessionId, Box<Moments>>,
-    /// After a refusal: the pause, which doubles each time.
-    pauses: HashMap<SessionId, Duration>,
-    n_finding: usize,
-    /// Steps left in this cycle.
-    quota: u64,
-    /// The lock could not be had.
-    back_off: Option<Tick>,
-}
-
-impl Living {
-    pub(super) fn new(batch: u64) -> Self {
-        Self {
-            quota: batch,
-            ..Self::default()
-        }
-    }
-
-    pub(super) fn phase(&self) -> Phase {
-        self.phase
-    }
-
-    /// Whether the lock is wanted or held.
-    pub(super) fn is_busy(&self) -> bool {
-        self.phase != Phase::Idle
-    }
-
-    /// Whether it is not known yet which parts are due.
-    pub(super) fn is_finding(&self) -> bool {
-        self.n_finding > 0
-    }
-
-    pub(super) fn is_at_work_on(&self, session: SessionId) -> bool {
-        matches!(self.stages.get(&session), Some(Stage::AtWork))
-    }
-
-    /// Whether a session is active and stale, and nothing was done about it yet.
-    pub(super) fn is_stale(&self, session: SessionId) -> bool {
-        let step = match self.stages.get(&session) {
-            Some(Stage::Due { step, .. }) => *step,
-            Some(Stage::Waits(_) | Stage::Finding | Stage::AtWork) | None => return false,
-        };
-        step == Step::Do(Deed::Fail)
-    }
-
-    /// A full scan has ended.
-    pub(super) fn begin_cycle(&mut self, batch: u64) {
-        self.quota = batch;
-    }
-
-    /// One step was done.
-    pub(super) fn count(&mut self) {
-        self.quota = self.quota.saturating_sub(1);
-    }
-
-    pub(super) fn set_moments(&mut self, session: SessionId, moments: Option<Box<Moments>>) {
-        match moments {
-            Some(moments) => self.moments.insert(session, moments),
-            None => self.moments.remove(&session),
-        };
-    }
-
-    pub(super) fn forget(&mut self, session: SessionId) {
-        self.unstage(session);
-        self.moments.remove(&session);
-        self.barren.remove(&session);
-        self.pauses.remove(&session);
-    }
-
-    pub(super) fn lock_refused(&mut self, now: Tick) {
-        if self.phase == Phase::Asked {
-            self.phase = Phase::Idle;
-            self.back_off = Some(now.after(FIRST_PAUSE));
-        }
-    }
-
-    fn unstage(&mut self, session: SessionId) {
-        match self.stages.remove(&session) {
-            Some(Stage::Waits(at)) => {
-                self.queue.remove(&(at, session));
-            }
-            Some(Stage::Due { at, .. }) => {
-                let place = (at, session);
-                self.due.remove(&place);
-                self.retiring.remove(&place);
-            }
-            Some(Stage::Finding | Stage::AtWork) | None => {}
-        }
-    }
-
-    fn wait(&mut self, session: SessionId, at: Time) {
-        self.unstage(session);
-        self.queue.insert((at, session));
-        self.stages.insert(session, Stage::Waits(at));
-    }
-
-    fn make_due(&mut self, session: SessionId, at: Age, step: Step, parts: Parts) {
-        self.unstage(session);
-        let waiting = match step {
-            Step::Do(_) => &mut self.due,
-            Step::Retire => &mut self.retiring,
-        };
-        waiting.insert((at.clone(), session));
-        self.stages.insert(session, Stage::Due { at, step, parts });
-    }
-
-    /// How long to leave a session alone, each time for longer; whether that is news.
-    fn pause(&mut self, session: SessionId) -> (Duration, bool) {
-        let before = self.pauses.get(&session).copied();
-        let pause = before.map_or(FIRST_PAUSE, |pause| pause.saturating_mul(2));
-        let pause = pause.min(LONGEST_PAUSE);
-        self.pauses.insert(session, pause);
-        (pause, before.is_none())
-    }
-}
 
 impl Engine {
     /// The session's next step, and from when on; `None`: none as it is now.
