@@ -20,7 +20,7 @@ use housekeeper::model::watcher::Backend;
 use housekeeper::policy::lifecycle::Lifecycle;
 use housekeeper::policy::limits::{Limits, Protect};
 use housekeeper::sched::{self, Class, Governor, Home};
-use housekeeper::watch::{self, Attend, Source};
+use housekeeper::watch::{self, Attend, Reader, Source};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::path::Path;
@@ -213,7 +213,11 @@ fn attend(home: Option<Home>) -> Attend {
     thread_local! {
         static GOVERNOR: RefCell<Option<Governor>> = const { RefCell::new(None) };
     }
-    Arc::new(move |priority| {
+    Arc::new(move |reader| {
+        let priority = match reader {
+            Reader::Sole => sched::SOLE_READER,
+            Reader::Second => sched::READER,
+        };
         GOVERNOR.with_borrow_mut(|governor| match governor {
             Some(governor) => {
                 governor.attend();

@@ -16,9 +16,8 @@ use crate::model::hint::Hint;
 use crate::model::path::RelPath;
 use crate::model::seen::FileId;
 use crate::model::watcher::{Backend, DirKey, Watch, WatchError, Watcher};
-use crate::sched;
-use crate::watch::Attend;
 use crate::watch::dirty::{Dirty, Drain, Pull, Waiting, Waker};
+use crate::watch::{Attend, Reader as Role};
 use rustix::event::epoll::{self, Event, EventData, EventFlags};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
@@ -275,7 +274,7 @@ impl Shared {
             if events[..n_events].iter().any(|e| e.data.u64() == STOP) {
                 return;
             }
-            attend(sched::READER);
+            attend(Role::Second);
             let mut adding = self.dirty.hold();
             if let Err(errno) = self.take_batch(&mut reader, &mut adding) {
                 return break_off(&mut adding, errno);

@@ -15,15 +15,23 @@ mod tests;
 
 use crate::model::hint::Hint;
 use crate::model::watcher::{Backend, DirKey, Drained, Hints, WatchError, Watcher};
-use crate::sched::Priority;
 use crate::watch::dirty::Waker;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Runs on a source's thread, before it handles what came in: sets its scheduling, at that
-/// priority where it is real-time. Must be cheap and must not block.
-pub type Attend = Arc<dyn Fn(Priority) + Send + Sync>;
+/// What a source's thread is to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reader {
+    /// Nobody else empties the kernel's queue.
+    Sole,
+    /// The engine reads, too, whenever it can.
+    Second,
+}
+
+/// Runs on a source's thread, before it handles what came in: sets its scheduling. Must be
+/// cheap and must not block.
+pub type Attend = Arc<dyn Fn(Reader) + Send + Sync>;
 
 /// A source that runs: the walkers' side and the engine's.
 pub struct Source {

@@ -19,9 +19,8 @@ use crate::model::hint::Hint;
 use crate::model::path::RelPath;
 use crate::model::seen::FileId;
 use crate::model::watcher::{Backend, DirKey, Watch, WatchError, Watcher};
-use crate::sched;
-use crate::watch::Attend;
 use crate::watch::dirty::{Dirty, Drain, Waker};
+use crate::watch::{Attend, Reader};
 use notify::event::{AccessKind, AccessMode};
 use notify::{Config, ErrorKind, Event, EventKind, INotifyWatcher, RecursiveMode};
 use notify::{Error, Watcher as _};
@@ -220,7 +219,7 @@ fn handler(
 ) -> impl Fn(notify::Result<Event>) + Send + 'static {
     let root = root.to_path_buf();
     move |event| {
-        attend(sched::SOLE_READER);
+        attend(Reader::Sole);
         match event {
             // Asked first: such an event has no paths.
             Ok(event) if event.need_rescan() => dirty.hold().lose(),
