@@ -23,14 +23,14 @@ pub fn read(tree: &Tree, layout: &Layout, clock: &dyn Clock, order: ReadOrder) -
         None => catalogue(tree, layout, clock),
         Some((session, key)) => {
             let documents: Vec<Document> = layout
-                .documents()
+                .documents(key)
                 .iter()
                 .map(|name| document::read(tree, &order.dir, name, MAX_METADATA))
                 .collect();
-            let inode = layout.reads_inode().then(|| tree.look(&order.dir));
+            let inode = order.inode.as_ref().map(|path| tree.look(path));
             let stat = match &inode {
                 Some(Seen::There(stat)) => Some(stat),
-                _ => None,
+                Some(Seen::Gone | Seen::Unreadable(_)) | None => None,
             };
             let facts = layout.facts(key, stat, &documents, clock.now().wall);
             let proofs = documents

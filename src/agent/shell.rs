@@ -405,7 +405,7 @@ impl Shell {
     }
 
     fn locks_of(&self, victim: &Victim) -> Vec<LockAt> {
-        self.engine.rules().layout.locks(&victim.path)
+        self.engine.rules().layout.locks(&victim.key)
     }
 
     /// Discards the records of what is done now.

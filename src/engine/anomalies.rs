@@ -1,12 +1,13 @@
 //! What is wrong at which place, and what of it was told.
 
 use super::{Effect, Engine};
-use crate::layout::spec::Kind;
+use crate::index::{Known, Session};
+use crate::layout::spec::{Kind, Means};
 use crate::model::anomaly::AnomalyKind;
 use crate::model::bytes::Bytes;
 use crate::model::fact::Fact;
 use crate::model::path::RelPath;
-use crate::model::session::{Declared, SessionId};
+use crate::model::session::{Declared, Phase, SessionId};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Most places kept; above it they are counted only.
@@ -133,6 +134,9 @@ impl Engine {
             if session.is_disowned() {
                 all.push((AnomalyKind::Unowned, path(), session.bytes(measure)));
             }
+            if session.is_orphaned() {
+                all.push((AnomalyKind::OrphanBlob, path(), session.bytes(measure)));
+            }
         }
         all.sort();
         all.dedup_by(|a, b| a.0 == b.0 && a.1 == b.1);
@@ -164,24 +168,53 @@ impl Engine {
     }
 
     /// What follows from comparing a session's entry with the disk.
-    pub(super) fn derived(
-        &self,
-        session: &crate::index::Session,
-    ) -> impl Iterator<Item = AnomalyKind> + use<> {
-        let catalog = self.rules.layout.kind() == Kind::Catalog;
+    pub(super) fn derived(&self, session: &Session) -> impl Iterator<Item = AnomalyKind> + use<> {
         let bad_id = session.anomalies.contains(AnomalyKind::BadId);
-        let dangling = catalog && session.tally.n_files == 0 && !bad_id;
+        let dangling = match self.rules.layout.kind() {
+            Kind::Directories | Kind::Files => false,
+            Kind::Sidecar => session.is_bare_metadata(),
+            Kind::Catalog => session.tally.n_files == 0 && !bad_id,
+        };
         let mismatch = match session.declared {
             Declared::Nothing => false,
             Declared::Nonsense => true,
-            Declared::Bytes(size) => !dangling && u128::from(size) != session.tally.apparent,
+            Declared::Bytes(size) => !dangling && self.differs(session, size),
         };
         [
             dangling.then_some(AnomalyKind::DanglingEntry),
-            (catalog && mismatch && !bad_id).then_some(AnomalyKind::SizeMismatch),
+            (mismatch && !bad_id).then_some(AnomalyKind::SizeMismatch),
         ]
         .into_iter()
         .flatten()
+    }
+
+    /// Whether a size from the metadata is not what the disk has, the metadata itself apart.
+    fn differs(&self, session: &Session, size: u64) -> bool {
+        let there = session.tally.apparent - self.metadata_bytes(session);
+        match self.rules.layout.size().map(|size| size.means) {
+            None | Some(Means::Bytes) => u128::from(size) != there,
+            Some(Means::DeclaredTotal) => {
+                let is_whole = session.phase == Phase::Complete;
+                there > u128::from(size) || (is_whole && there < u128::from(size))
+            }
+        }
+    }
+
+    /// The bytes of a session's own metadata file; a file that is its own metadata has none
+    /// beside it.
+    fn metadata_bytes(&self, session: &Session) -> u128 {
+        let layout = &self.rules.layout;
+        let documents = match layout.kind() {
+            Kind::Directories | Kind::Sidecar => layout.documents(&session.key),
+            Kind::Files | Kind::Catalog => return 0,
+        };
+        let (Some(dir), Some(name)) = (self.index.dir_of(session), documents.first()) else {
+            return 0;
+        };
+        match self.index.find(dir, name) {
+            Some(Known::File { apparent, .. }) => apparent.into(),
+            Some(Known::Dir { .. } | Known::Other { .. }) | None => 0,
+        }
     }
 
     fn place_bytes(&self, kind: AnomalyKind, path: &RelPath) -> Option<Bytes> {

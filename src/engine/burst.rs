@@ -5,8 +5,6 @@ use super::{Effect, Engine};
 use crate::index::Dropped;
 use crate::model::bytes::Bytes;
 use crate::model::fact::{Fact, Summary};
-use crate::model::path::RelPath;
-use crate::model::place::{DirId, Look, Why};
 use crate::model::plan::{Blocker, Body, Victim};
 use crate::model::report::{
     LockTrouble, LockTry, LockWait, Outcome, Removed, Report, Skip, Unlist,
@@ -295,7 +293,7 @@ impl Engine {
             }
             Outcome::Gone => {
                 self.deciding.burst.unsure = true;
-                self.look_at(&victim, out);
+                self.look_at_session(victim.session, out);
             }
             Outcome::Skipped(why) => self.skipped(now, &victim, why, out),
         }
@@ -316,7 +314,6 @@ impl Engine {
     /// Takes a victim out of the index. Its names count as looked at: a walk may have seen
     /// them before.
     fn drop_victim(&mut self, victim: &Victim, out: &mut Vec<Effect>) -> Dropped {
-        let root = self.index.root();
         match &victim.body {
             Body::Tree { .. } => {
                 let dir = self.index.session_dir(victim.session);
@@ -326,10 +323,13 @@ impl Engine {
                 }
                 self.places.forget_below(|| Some(victim.path.clone()));
             }
-            Body::Blobs { blobs, .. } => {
-                for (blob, _) in blobs {
-                    self.note_recent(root, blob, out);
-                    self.places.forget_below(|| RelPath::new(blob).ok());
+            Body::Files { names, .. } | Body::Blobs { blobs: names, .. } => {
+                let home = self.index.session_dir(victim.session);
+                for (name, _) in names {
+                    if let Some(home) = home {
+                        self.note_recent(home, name, out);
+                    }
+                    self.places.forget_below(|| victim.path.join(name).ok());
                 }
             }
         }
@@ -361,29 +361,6 @@ impl Engine {
         }));
     }
 
-    /// The disk is asked again about a victim that was not as planned.
-    fn look_at(&mut self, victim: &Victim, out: &mut Vec<Effect>) {
-        let Some(dir) = self.index.session_dir(victim.session) else {
-            return;
-        };
-        match self.index.parent(dir) {
-            Some(parent) => {
-                let name = self.index.dir_name(dir);
-                out.push(Effect::Look(Look::new(parent, name, Why::Again)));
-            }
-            None => self.look_at_blobs(victim, dir, out),
-        }
-    }
-
-    fn look_at_blobs(&self, victim: &Victim, root: DirId, out: &mut Vec<Effect>) {
-        if let Body::Blobs { blobs, .. } = &victim.body {
-            let looks = blobs
-                .iter()
-                .map(|(blob, _)| Look::new(root, blob, Why::Again));
-            out.extend(looks.map(Effect::Look));
-        }
-    }
-
     fn skipped(&mut self, now: Now, victim: &Victim, why: Skip, out: &mut Vec<Effect>) {
         let pause = match &why {
             Skip::Locked => (Blocker::Locked, LOCKED_PAUSE),
@@ -405,7 +382,7 @@ impl Engine {
             }
             Skip::Replaced | Skip::Stranger | Skip::StrangerKept => {
                 self.deciding.burst.unsure = true;
-                self.look_at(victim, out);
+                self.look_at_session(victim.session, out);
             }
             Skip::Quiet => self.index.note_written(victim.session, now.wall.into()),
             Skip::Locked | Skip::Refused { .. } | Skip::RootMoved => {}
@@ -471,19 +448,10 @@ impl Engine {
         if !whole {
             self.pass_over(now, id, Blocker::Locked, REFUSED_PAUSE);
         }
-        let Some(dir) = self.index.session_dir(id) else {
-            return;
-        };
-        if let Some(parent) = self.index.parent(dir) {
-            let name = self.index.dir_name(dir);
-            out.push(Effect::Look(Look::new(parent, name, Why::Again)));
-            if !whole {
-                self.scan_below(self.index.session_path(id), out);
-            }
+        self.look_at_session(id, out);
+        let is_tree = self.index.session(id).is_some_and(|s| !s.is_files());
+        if !whole && is_tree {
+            self.scan_below(self.index.session_path(id), out);
         }
-        let blobs = self.index.session(id).map_or(&[][..], |s| &s.blobs);
-        let root = self.index.root();
-        let looks = blobs.iter().map(|blob| Look::new(root, blob, Why::Again));
-        out.extend(looks.map(Effect::Look));
     }
 }

@@ -38,7 +38,7 @@ impl Engine {
         let mut unordered: Vec<_> = self
             .index
             .sessions()
-            .filter(|(_, s)| s.created.is_none() && !s.is_disowned())
+            .filter(|(_, s)| s.created.is_none() && s.is_owned())
             .collect();
         unordered.sort_by(|a, b| a.1.key.cmp(&b.1.key));
         let ordered = self.index.oldest_first().map(|(id, _, _)| id);

@@ -1,7 +1,7 @@
 //! What walks bring: evidence for every name of a directory.
 
 use super::{Effect, Engine};
-use crate::index::{Known, Owner};
+use crate::index::{DirOwner, Known, Owner};
 use crate::model::anomaly::AnomalyKind;
 use crate::model::bytes::Bytes;
 use crate::model::listing::{Listing, ScanId, Unlisted, Walked, Watched};
@@ -209,14 +209,19 @@ impl Engine {
     ) {
         let inside = match known {
             Known::Dir { id, .. } => self.session_of_dir(id),
-            Known::File { .. } | Known::Other { .. } => self.session_of_dir(dir),
+            Known::File { .. } | Known::Other { .. } => self.session_at_name(dir, name),
         };
         if let Some(session) = inside {
             self.index
                 .note_written(session, stat.written(now.wall.into()));
-        }
-        if self.is_document(dir, name) {
-            self.document_seen(dir, name, stat, out);
+            match known {
+                Known::File { .. } if self.rules.layout.is_of_files() => {
+                    self.file_seen(session, dir, name, stat, now, out);
+                }
+                Known::File { .. } | Known::Dir { .. } | Known::Other { .. } => {
+                    self.document_seen(dir, name, stat, out);
+                }
+            }
         }
         if self.is_catalogue(dir, name) {
             self.catalogue_seen(stat, out);
@@ -240,6 +245,7 @@ impl Engine {
         if let Some(session) = self.index.session_at(dir) {
             self.read_if_unknown(session, out);
         }
+        self.read_listed(dir, out);
     }
 
     /// A listing did not name what the index has. What was looked at since the scan began is
@@ -252,6 +258,9 @@ impl Engine {
         let Some(owner) = self.index.forget_hash(dir, hash) else {
             return;
         };
+        if self.index.dir_owner(dir) == Some(DirOwner::Container) {
+            self.file_gone(owner, hash, out);
+        }
         self.note_drift(before);
         if let Some(session) = self.index.session_of(owner) {
             self.restand(session);

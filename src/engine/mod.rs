@@ -6,6 +6,7 @@
 //! scan began it is believed, everywhere else the engine looks again.
 
 mod anomalies;
+mod beside;
 mod burst;
 mod clock_gate;
 mod deciding;
@@ -144,6 +145,8 @@ pub struct ReadOrder {
     /// `None`: the catalogue.
     pub session: Option<(SessionId, Key)>,
     pub dir: RelPath,
+    /// Whose times are asked for, too.
+    pub inode: Option<RelPath>,
 }
 
 /// What the shell has to do, in order.

@@ -43,6 +43,9 @@ pub(super) struct Reading {
     outstanding: BTreeSet<u64>,
     pending: HashMap<Option<SessionId>, Pending>,
     doubts: HashMap<Option<SessionId>, Doubt>,
+    /// Sessions that are files, found in directories whose listings have not ended. At most
+    /// the sessions that there are.
+    listed: HashMap<DirId, Vec<SessionId>>,
     catalogue: Option<Signature>,
     catalogue_asked: bool,
     catalogue_known: bool,
@@ -71,6 +74,21 @@ impl Reading {
         self.pending.remove(&Some(session));
     }
 
+    /// A session's metadata is to be read when all beside it is known.
+    pub(super) fn await_listing(&mut self, dir: DirId, session: SessionId) {
+        self.listed.entry(dir).or_default().push(session);
+    }
+
+    /// Those that waited for the end of a listing.
+    pub(super) fn listed(&mut self, dir: DirId) -> Vec<SessionId> {
+        self.listed.remove(&dir).unwrap_or_default()
+    }
+
+    /// Scans are over: what still waits is of directories that are gone.
+    pub(super) fn forget_listed(&mut self) {
+        self.listed = HashMap::new();
+    }
+
     /// The catalogue as it was when it was read last.
     pub(super) fn catalogue_signature(&self) -> Option<Signature> {
         self.catalogue
@@ -96,8 +114,8 @@ impl Engine {
             pending.again = true;
             return;
         }
-        let (key, dir) = match session {
-            None => (None, RelPath::root()),
+        let (key, dir, inode) = match session {
+            None => (None, RelPath::root(), None),
             Some(id) => {
                 let Some(dir) = self.index.session_dir(id).and_then(|d| self.index.path(d)) else {
                     return;
@@ -105,7 +123,13 @@ impl Engine {
                 let Some(known) = self.index.session(id) else {
                     return;
                 };
-                (Some((id, known.key.clone())), dir)
+                // Of several files the metadata's times count, else those of the first by name.
+                let inode = match known.metadata_or_first() {
+                    Some(name) => dir.join(name).ok(),
+                    None => Some(dir.clone()),
+                };
+                let inode = inode.filter(|_| self.rules.layout.reads_inode());
+                (Some((id, known.key.clone())), dir, inode)
             }
         };
         self.reading.seq += 1;
@@ -118,19 +142,14 @@ impl Engine {
             seq,
             session: key,
             dir,
+            inode,
         }));
     }
 
     pub(super) fn read_session(&mut self, session: SessionId, out: &mut Vec<Effect>) {
-        if self.rules.layout.kind() == Kind::Directories {
+        let layout = &self.rules.layout;
+        if layout.kind() != Kind::Catalog && !layout.reads_no_file() {
             self.ask(Some(session), out);
-        }
-    }
-
-    /// A document of this directory's session changed or went.
-    pub(super) fn read_of_dir(&mut self, dir: DirId, out: &mut Vec<Effect>) {
-        if let Some(session) = self.index.session_at(dir) {
-            self.read_session(session, out);
         }
     }
 
@@ -164,7 +183,7 @@ impl Engine {
         stat: &Stat,
         out: &mut Vec<Effect>,
     ) {
-        let Some(session) = self.index.session_at(dir) else {
+        let Some(session) = self.document_of(dir, name) else {
             return;
         };
         let Some(known) = self.index.session(session) else {
@@ -277,8 +296,10 @@ impl Engine {
                 // Nothing to read where something is expected: perhaps the whole session went,
                 // and no plan may count what is not there.
                 let vanished = proofs.iter().any(|proof| proof.signature.is_none());
-                if vanished || facts.created.is_none() {
-                    self.look_at_dir(session, out);
+                // A look at a file that is in doubt would ask for a read in turn.
+                let is_there = facts.verdict == Verdict::Doubtful && !vanished;
+                if vanished || (facts.created.is_none() && !is_there) {
+                    self.look_at_session(session, out);
                 }
                 self.session_read(now, session, facts, proofs);
             }
@@ -288,14 +309,6 @@ impl Engine {
         }
         if again {
             self.ask(who, out);
-        }
-    }
-
-    fn look_at_dir(&self, session: SessionId, out: &mut Vec<Effect>) {
-        let dir = self.index.session_dir(session);
-        if let Some((dir, parent)) = dir.and_then(|dir| Some((dir, self.index.parent(dir)?))) {
-            let name = self.index.dir_name(dir);
-            out.push(Effect::Look(Look::new(parent, name, Why::Again)));
         }
     }
 
@@ -465,9 +478,6 @@ impl Engine {
         self.index.set_blobs(id, entry.blobs.clone());
         for blob in old.iter().filter(|blob| !entry.blobs.contains(blob)) {
             self.orphaned(blob);
-        }
-        if let Some(session) = self.index.session_mut(id) {
-            session.declared = entry.declared;
         }
         self.index.set_facts(id, entry.facts, Vec::new());
         if present {

@@ -67,8 +67,11 @@ impl Engine {
             || session.verdict != Verdict::Certain
             || !session.obstacles.is_empty()
             || session.anomalies.contains(AnomalyKind::BadId)
-            || (self.rules.layout.kind() == Kind::Catalog
-                && (session.tally.n_files == 0 || self.has_unusable_blob(session)));
+            || match self.rules.layout.kind() {
+                Kind::Directories | Kind::Files => false,
+                Kind::Sidecar => session.is_bare_metadata(),
+                Kind::Catalog => session.tally.n_files == 0 || self.has_unusable_blob(session),
+            };
         if anomalous {
             return Standing::Fixed(Blocker::Anomalous);
         }
@@ -207,9 +210,7 @@ impl Engine {
         let measure = self.rules.limits.measure;
         let mut usage = Usage::default();
         let sessions = self.index.sessions().filter(|(id, session)| {
-            self.in_group(session)
-                && !session.is_disowned()
-                && !self.deciding.leaving.contains_key(id)
+            self.in_group(session) && session.is_owned() && !self.deciding.leaving.contains_key(id)
         });
         for (_, session) in sessions {
             let bytes = session.bytes(measure);

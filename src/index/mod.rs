@@ -120,7 +120,9 @@ impl Index {
             Owner::Session(slot) => {
                 let session = self.sessions.at_mut(slot);
                 session.tally.add(tally);
-                if session.fixed && !session.disowned {
+                if session.orphaned {
+                    self.totals.orphans.add(tally);
+                } else if session.fixed && !session.disowned {
                     self.totals.fixed.add(tally);
                 }
             }
@@ -134,7 +136,9 @@ impl Index {
             Owner::Session(slot) => {
                 let session = self.sessions.at_mut(slot);
                 session.tally.take(tally);
-                if session.fixed && !session.disowned {
+                if session.orphaned {
+                    self.totals.orphans.take(tally);
+                } else if session.fixed && !session.disowned {
                     self.totals.fixed.take(tally);
                 }
             }

@@ -37,9 +37,13 @@ pub struct Session {
     pub(super) generation: u32,
     pub(super) live: bool,
     pub key: Key,
-    /// The slot of its directory; `None`: its blobs lie in the root.
+    /// The slot of its directory; `None`: it is the files named by `blobs`.
     pub(super) dir: Option<u32>,
+    /// The slot of the directory that these lie in, beside others.
+    pub(super) home: u32,
     pub blobs: Box<[Box<[u8]>]>,
+    /// The last of these is the metadata's.
+    ends_in_metadata: bool,
     pub declared: Declared,
     pub created: Option<Time>,
     pub phase: Phase,
@@ -64,6 +68,8 @@ pub struct Session {
     pub standing: Standing,
     /// Marked as not owned by the layout's marker rule.
     pub(super) disowned: bool,
+    /// Its files are orphans: what would claim them is missing.
+    pub(super) orphaned: bool,
 }
 
 #[derive(Debug, Default)]
@@ -90,7 +96,9 @@ impl Session {
             live: true,
             key,
             dir,
+            home: 0,
             blobs: Box::default(),
+            ends_in_metadata: false,
             declared: Declared::Nothing,
             created: None,
             phase: Phase::Stateless,
@@ -107,6 +115,7 @@ impl Session {
             fixed: true,
             standing: Standing::Fixed(Blocker::Anomalous),
             disowned: false,
+            orphaned: false,
         }
     }
 
@@ -118,8 +127,37 @@ impl Session {
         self.disowned
     }
 
+    pub fn is_orphaned(&self) -> bool {
+        self.orphaned
+    }
+
+    /// Neither disowned nor orphaned.
+    pub fn is_owned(&self) -> bool {
+        !self.disowned && !self.orphaned
+    }
+
+    /// Of a session that is files the metadata's name, or else the first one.
+    pub fn metadata_or_first(&self) -> Option<&[u8]> {
+        let name = if self.ends_in_metadata {
+            self.blobs.last()
+        } else {
+            self.blobs.first()
+        };
+        name.map(|name| &**name)
+    }
+
+    /// Whether it is files, and none but the metadata.
+    pub fn is_bare_metadata(&self) -> bool {
+        self.ends_in_metadata && self.blobs.len() == 1
+    }
+
+    /// Whether it is files in a directory that holds others, too.
+    pub fn is_files(&self) -> bool {
+        self.dir.is_none()
+    }
+
     fn ordered(&self) -> Option<Time> {
-        self.created.filter(|_| self.live && !self.disowned)
+        self.created.filter(|_| self.live && self.is_owned())
     }
 }
 
@@ -193,13 +231,58 @@ impl Index {
         (session, dir)
     }
 
+    /// Begins a session that is files in a directory with others, none of them so far.
+    pub fn begin_files(&mut self, home: DirId, key: Key) -> SessionId {
+        let session = self.begin_session(key);
+        self.sessions.at_mut(session.slot).home = home.slot;
+        session
+    }
+
+    /// Gives a session that is files one name more, the last one where it is the metadata.
+    pub fn add_file(&mut self, id: SessionId, name: &[u8], is_metadata: bool) {
+        let Some(home) = self.session_dir(id) else {
+            return;
+        };
+        let session = self.sessions.at_mut(id.slot);
+        if session.blobs.iter().all(|known| **known != *name) {
+            let mut blobs = std::mem::take(&mut session.blobs).into_vec();
+            let metadata = blobs.len() - usize::from(session.ends_in_metadata);
+            let at = if is_metadata {
+                metadata
+            } else {
+                blobs[..metadata].partition_point(|known| **known < *name)
+            };
+            session.ends_in_metadata |= is_metadata;
+            blobs.insert(at, name.into());
+            session.blobs = blobs.into_boxed_slice();
+        }
+        self.set_owner(home, name, Owner::Session(id.slot));
+    }
+
+    /// A file of such a session is gone, known by the hash of its name. With the last one the
+    /// session ends.
+    pub fn take_file(&mut self, id: SessionId, hash: u64) -> Option<SessionId> {
+        let session = self.session(id)?;
+        let home = session.home;
+        let mut names = session.blobs.iter();
+        let at = names.position(|name| self.hash(name) == hash)?;
+        let session = self.sessions.at_mut(id.slot);
+        let mut blobs = std::mem::take(&mut session.blobs).into_vec();
+        session.ends_in_metadata &= at + 1 < blobs.len();
+        blobs.remove(at);
+        let is_last = blobs.is_empty();
+        session.blobs = blobs.into_boxed_slice();
+        self.loose.remove(&(home, hash));
+        is_last.then(|| self.end_session(id.slot))
+    }
+
     /// Ends a session whose names have all left the index.
     pub(super) fn end_session(&mut self, slot: u32) -> SessionId {
         let id = self.session_id(slot);
         self.reorder(slot, |s| s.live = false);
         let session = self.sessions.at_mut(slot);
         debug_assert_eq!(session.tally, Tally::default(), "a session ends empty");
-        let (fixed, disowned) = (session.fixed, session.disowned);
+        let (fixed, disowned, orphaned) = (session.fixed, session.disowned, session.orphaned);
         let key = std::mem::replace(&mut session.key, Arc::from(&b""[..]));
         session.blobs = Box::default();
         session.proofs = Box::default();
@@ -208,11 +291,11 @@ impl Index {
         if self.sessions.by_key.get(&key) == Some(&slot) {
             self.sessions.by_key.remove(&key);
         }
-        if !disowned {
+        if disowned {
+            self.n_disowned -= 1;
+        } else if !orphaned {
             self.totals.n_sessions -= 1;
             self.totals.n_fixed -= u64::from(fixed);
-        } else {
-            self.n_disowned -= 1;
         }
         self.sessions.free.push(slot);
         id
@@ -226,10 +309,10 @@ impl Index {
         if let Some(dir) = session.dir {
             return self.drop_dir(dir);
         }
-        let blobs = session.blobs.clone();
+        let (home, blobs) = (self.dir_id_of(session.home), session.blobs.clone());
         for blob in &blobs {
-            self.forget(self.root(), blob);
-            self.set_owner(self.root(), blob, Owner::Unowned);
+            self.forget(home, blob);
+            self.set_owner(home, blob, Owner::Unowned);
         }
         Dropped {
             sessions: vec![self.end_session(id.slot)],
@@ -273,6 +356,7 @@ impl Index {
         if self.session(id).is_none() {
             return;
         }
+        self.change_orphaned(id.slot, facts.verdict == Verdict::Orphaned);
         let disowned = facts.verdict == Verdict::Disowned;
         if disowned != self.sessions.at(id.slot).disowned {
             self.change_disowned(id.slot, disowned);
@@ -284,6 +368,7 @@ impl Index {
             session.state = facts.state;
             session.group = facts.group;
             session.verdict = facts.verdict;
+            session.declared = facts.declared;
             session.anomalies = facts.anomalies;
             session.proofs = proofs.into_boxed_slice();
         });
@@ -301,6 +386,32 @@ impl Index {
             }
             if let Some(created) = after {
                 self.order.insert((created, key, slot));
+            }
+        }
+    }
+
+    /// Only the sums of their own change: orphans count as sessions do.
+    fn change_orphaned(&mut self, slot: u32, orphaned: bool) {
+        let session = self.sessions.at(slot);
+        let (tally, fixed) = (session.tally, session.fixed);
+        if session.orphaned == orphaned || session.disowned {
+            return;
+        }
+        self.reorder(slot, |session| session.orphaned = orphaned);
+        let totals = &mut self.totals;
+        if orphaned {
+            totals.n_sessions -= 1;
+            totals.n_fixed -= u64::from(fixed);
+            totals.orphans.add(tally);
+            if fixed {
+                totals.fixed.take(tally);
+            }
+        } else {
+            totals.n_sessions += 1;
+            totals.n_fixed += u64::from(fixed);
+            totals.orphans.take(tally);
+            if fixed {
+                totals.fixed.add(tally);
             }
         }
     }
@@ -347,7 +458,7 @@ impl Index {
         }
         session.fixed = fixed;
         let tally = session.tally;
-        if session.disowned {
+        if !session.is_owned() {
             return;
         }
         if fixed {
@@ -413,10 +524,15 @@ impl Index {
         }
     }
 
-    /// The directory of a session; the root for one that is blobs.
+    /// The directory of a session; for one that is files the directory that they lie in.
     pub fn session_dir(&self, id: SessionId) -> Option<DirId> {
-        let session = self.session(id)?;
-        Some(session.dir.map_or(self.root(), |slot| self.dir_id_of(slot)))
+        self.dir_of(self.session(id)?)
+    }
+
+    /// The same, of a session at hand.
+    pub fn dir_of(&self, session: &Session) -> Option<DirId> {
+        let slot = session.dir.unwrap_or(session.home);
+        self.dirs[slot as usize].live.then(|| self.dir_id_of(slot))
     }
 
     /// A session's directory's path, or that of its first blob.
@@ -428,20 +544,24 @@ impl Index {
             (Some(slot), _) => self
                 .path(self.dir_id_of(slot))
                 .unwrap_or_else(RelPath::root),
-            (None, Some(blob)) => RelPath::new(blob).unwrap_or_else(|_| RelPath::root()),
+            (None, Some(blob)) => {
+                let home = self.path(self.dir_id_of(session.home));
+                home.and_then(|home| home.join(blob).ok())
+                    .unwrap_or_else(RelPath::root)
+            }
             (None, None) => RelPath::root(),
         }
     }
 
     /// The blobs of a session that are there, with their inodes; `dev` completes them.
     pub fn present_blobs(&self, id: SessionId, dev: u64) -> Vec<(Box<[u8]>, FileId)> {
-        let Some(session) = self.session(id) else {
+        let (Some(session), Some(home)) = (self.session(id), self.session_dir(id)) else {
             return Vec::new();
         };
         session
             .blobs
             .iter()
-            .filter_map(|blob| match self.find(self.root(), blob) {
+            .filter_map(|blob| match self.find(home, blob) {
                 Some(Known::File { ino, .. }) => Some((blob.clone(), FileId { dev, ino })),
                 _ => None,
             })
@@ -472,7 +592,7 @@ impl Index {
             None => session.blobs.iter().for_each(|blob| {
                 if let Some(Known::File {
                     ino, linked: true, ..
-                }) = self.find(self.root(), blob)
+                }) = self.find(self.dir_id_of(session.home), blob)
                 {
                     visit(ino);
                 }

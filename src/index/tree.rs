@@ -579,11 +579,15 @@ impl Index {
 
     fn empty_dir(&mut self, slot: u32, dropped: &mut Dropped) {
         let table = std::mem::take(&mut self.dirs[slot as usize].table);
+        let is_container = self.dirs[slot as usize].owner == DirOwner::Container;
         for entry in table.iter().filter(|e| e.kind() == EntryKind::File) {
             let owner = self.owner_at(slot, entry.hash);
             self.uncount_entry(owner, entry);
             self.homes.remove(entry.ino, slot);
             self.loose.remove(&(slot, entry.hash));
+            if let Some(session) = self.session_of(owner).filter(|_| is_container) {
+                dropped.sessions.extend(self.take_file(session, entry.hash));
+            }
         }
         let dir = &mut self.dirs[slot as usize];
         dir.live = false;

@@ -79,6 +79,9 @@ impl<D: Disk, R: Records> Executor<D, R> {
         self.intent = None;
         let removed = match &victim.body {
             Body::Tree { id, proofs } => self.remove_tree(victim, *id, proofs, now, quiet, locks),
+            Body::Files { names, proofs } => {
+                self.remove_files(victim, names, proofs, now, quiet, locks)
+            }
             Body::Blobs { blobs, catalogue } => {
                 let kept = self.check_catalogue(victim, catalogue);
                 kept.and_then(|_kept| self.remove_blobs(victim, blobs, now, quiet, locks))
@@ -152,6 +155,61 @@ impl<D: Disk, R: Records> Executor<D, R> {
         }
     }
 
+    fn remove_files(
+        &mut self,
+        victim: &Victim,
+        names: &[(Box<[u8]>, FileId)],
+        proofs: &[Proof],
+        now: Now,
+        quiet: Duration,
+        locks: &[LockAt],
+    ) -> Checked<Outcome> {
+        let (dir, _) = self.disk.open(&victim.path).map_err(not_openable)?;
+        let mut grip = Grip::new();
+        for proof in proofs {
+            self.check_proof(&dir, proof, &mut grip, now)?;
+        }
+        let there = self.hold_all(&dir, names, &mut grip, now)?;
+        for lock in locks {
+            self.take_lock(victim, &dir, lock, &mut grip)?;
+        }
+        grip.check_quiet(now, quiet)?;
+        let [(name, inode)] = &there[..] else {
+            self.intend(
+                victim,
+                Work::Blobs(there.clone()),
+                fresh(now),
+                Lasting::Process,
+            )?;
+            let outcome = self.blobs_aside(victim, &there, now);
+            // All of them are out of the tree: nothing is left to be finished.
+            let is_done = matches!(&outcome, Outcome::Aside(asides) if asides.len() == there.len());
+            return Ok(if is_done { self.done(outcome) } else { outcome });
+        };
+        let ulid = fresh(now);
+        let path = victim.path.join(name);
+        let path = path.map_err(|_| skip(refused("name", libc::EINVAL)))?;
+        match self.set_aside(&path, inode.id, &ulid) {
+            Renamed::Aside(aside) => Ok(Outcome::Aside(vec![aside])),
+            Renamed::Gone => Ok(Outcome::Gone),
+            Renamed::Not(why) => Ok(skip(why)),
+            Renamed::Impossible => {
+                self.intend(victim, Work::Blobs(there), ulid, Lasting::Power)?;
+                Ok(Outcome::InPlace)
+            }
+        }
+    }
+
+    /// Discards the record of what is done. One that stays finds nothing to do.
+    fn done(&mut self, outcome: Outcome) -> Outcome {
+        if let Some((name, intent)) = self.intent.take()
+            && self.records.discard(&name).is_err()
+        {
+            self.intent = Some((name, intent));
+        }
+        outcome
+    }
+
     fn remove_blobs(
         &mut self,
         victim: &Victim,
@@ -162,9 +220,31 @@ impl<D: Disk, R: Records> Executor<D, R> {
     ) -> Checked<Outcome> {
         let (dir, _) = self.disk.open(&victim.path).map_err(not_openable)?;
         let mut grip = Grip::new();
-        let mut there = Vec::with_capacity(blobs.len());
-        for (name, id) in blobs {
-            let (blob, stat) = match self.disk.open_in(&dir, name) {
+        let there = match self.hold_all(&dir, blobs, &mut grip, now) {
+            // An entry that dangles: only it is left to go.
+            Err(Outcome::Gone) if blobs.is_empty() => Vec::new(),
+            held => held?,
+        };
+        for lock in locks {
+            self.take_lock(victim, &dir, lock, &mut grip)?;
+        }
+        grip.check_quiet(now, quiet)?;
+        let ulid = fresh(now);
+        self.intend(victim, Work::Blobs(there.clone()), ulid, Lasting::Process)?;
+        Ok(self.blobs_aside(victim, &there, now))
+    }
+
+    /// Opens and locks files that are to go together; those that are gone already are left out.
+    fn hold_all(
+        &self,
+        dir: &D::Handle,
+        names: &[(Box<[u8]>, FileId)],
+        grip: &mut Grip<D::Handle>,
+        now: Now,
+    ) -> Checked<Vec<(Box<[u8]>, Inode)>> {
+        let mut there = Vec::with_capacity(names.len());
+        for (name, id) in names {
+            let (file, stat) = match self.disk.open_in(dir, name) {
                 Ok(opened) => opened,
                 Err(error) => match not_openable(error) {
                     Outcome::Gone => continue,
@@ -174,19 +254,13 @@ impl<D: Disk, R: Records> Executor<D, R> {
             if stat.id != *id || stat.kind != FileKind::File {
                 return Err(skip(Skip::Replaced));
             }
-            self.hold(blob, &stat, &mut grip, now)?;
+            self.hold(file, &stat, grip, now)?;
             there.push((name.clone(), stat.inode()));
         }
-        if there.is_empty() && !blobs.is_empty() {
+        if there.is_empty() {
             return Err(Outcome::Gone);
         }
-        for lock in locks {
-            self.take_lock(victim, &dir, lock, &mut grip)?;
-        }
-        grip.check_quiet(now, quiet)?;
-        let ulid = fresh(now);
-        self.intend(victim, Work::Blobs(there.clone()), ulid, Lasting::Process)?;
-        Ok(self.blobs_aside(victim, &there, now))
+        Ok(there)
     }
 
     /// The point of no return for blobs is the first rename: before it a refusal takes the
@@ -269,13 +343,17 @@ impl<D: Disk, R: Records> Executor<D, R> {
         lock: &LockAt,
         grip: &mut Grip<D::Handle>,
     ) -> Checked<()> {
-        let beside = match (lock, &victim.body, victim.path.parent()) {
-            (LockAt::Beside(name), Body::Tree { .. }, Some(parent)) => {
-                let bad_name = |_| skip(refused("open the lock file", libc::EINVAL));
-                Some(parent.join(name).map_err(bad_name)?)
+        let beside = match (lock, &victim.body) {
+            (LockAt::Beside(name), Body::Tree { .. }) => victim.path.parent().zip(Some(name)),
+            (LockAt::Beside(name), Body::Files { .. } | Body::Blobs { .. }) => {
+                Some((victim.path.clone(), name))
             }
-            (LockAt::Inside(_) | LockAt::Beside(_), _, _) => None,
+            (LockAt::Inside(_), _) => None,
         };
+        let bad_name = |_| skip(refused("open the lock file", libc::EINVAL));
+        let beside = beside
+            .map(|(parent, name)| parent.join(name).map_err(bad_name))
+            .transpose()?;
         let opened = match (&beside, lock) {
             (Some(path), _) => self.disk.open(path),
             (None, LockAt::Inside(name) | LockAt::Beside(name)) => self.disk.open_in(dir, name),

@@ -222,6 +222,31 @@ fn layout_for(dice: &mut Dice, kind: Kind) -> Layout {
     };
     match kind {
         Kind::Catalog => spec.blobs = vec!["{id}.{format}".to_owned()],
+        Kind::Files => {
+            let deep = if dice.percent(30) { "**/" } else { "" };
+            if dice.percent(60) {
+                spec.sessions = format!("{deep}*.json");
+                spec.metadata = Some(".".to_owned());
+            } else {
+                spec.sessions = format!("{deep}a*");
+                spec.metadata = None;
+                spec.state = None;
+                spec.group = None;
+                spec.created_at = vec![Source::Mtime];
+            }
+        }
+        Kind::Sidecar => {
+            spec.metadata = Some("{id}.json".to_owned());
+            spec.blobs = vec!["{id}.{ext}".to_owned()];
+            if dice.percent(30) {
+                spec.sessions = "*/*".to_owned();
+            }
+            if dice.percent(30) {
+                spec.required = false;
+                spec.pattern = Some(r"^a\d$".to_owned());
+                spec.created_at.push(Source::Birth);
+            }
+        }
         Kind::Directories => {
             if dice.percent(30) {
                 spec.sessions = "*/*".to_owned();
@@ -299,10 +324,11 @@ pub(crate) fn bare_rules(max_size: u64) -> Rules {
 impl World {
     pub(crate) fn new(seed: u64) -> Self {
         let mut dice = Dice::new(seed);
-        let kind = if seed % 3 == 2 {
-            Kind::Catalog
-        } else {
-            Kind::Directories
+        let kind = match seed % 6 {
+            0 | 1 => Kind::Directories,
+            2 | 5 => Kind::Catalog,
+            3 => Kind::Files,
+            _ => Kind::Sidecar,
         };
         let rules = rules_for(&mut dice, kind);
         let mut world = Self::with_rules(dice, rules, true);
