@@ -13,6 +13,7 @@ use crate::agent::documents;
 use crate::agent::mailbox::{Inbox, Outbox, mailbox};
 use crate::disk::catalogue_edit;
 use crate::disk::cookie;
+use crate::disk::empty;
 use crate::disk::in_place;
 use crate::disk::remove;
 use crate::disk::tree::{CONTROL, Tree};
@@ -67,6 +68,7 @@ enum Removing {
         watches: Vec<(RelPath, Watch)>,
     },
     InPlace(Box<Intent>),
+    Empty(RelPath),
     Unlist(Vec<Key>),
 }
 
@@ -228,6 +230,10 @@ impl Jobs {
 
     pub fn remove_in_place(&self, intent: Intent) {
         self.remove(Removing::InPlace(Box::new(intent)));
+    }
+
+    pub fn remove_empty(&self, dir: RelPath) {
+        self.remove(Removing::Empty(dir));
     }
 
     pub fn unlist(&self, keys: Vec<Key>) {
@@ -393,6 +399,9 @@ impl Shop {
                 let left = finish_in_place(&self.tree, &intent);
                 let key = intent.key.clone();
                 self.answer(Input::Removed(Removed::InPlace { key, left }));
+            }
+            Removing::Empty(dir) => {
+                empty::remove_empty(&self.tree, &dir);
             }
             Removing::Unlist(keys) => {
                 let result = self.unlist(&keys);

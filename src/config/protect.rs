@@ -42,5 +42,6 @@ pub(super) fn read(table: &mut Reader<'_>, layout: &LayoutSpec, flags: &RootFlag
         quiet: flags.quiet.or(quiet).unwrap_or(default),
         keep,
         keep_globs,
+        open_files: table.switch("open_files").unwrap_or_default(),
     }
 }

@@ -8,9 +8,12 @@
 pub mod catalogue_edit;
 pub mod cookie;
 pub mod document;
+pub mod empty;
+pub mod foreign_lock;
 pub mod in_place;
 mod lease;
 pub mod looker;
+pub mod open_files;
 pub mod records;
 pub mod remove;
 pub mod removed;

@@ -7,6 +7,7 @@
 use super::{Effect, Engine};
 use crate::index::Owner;
 use crate::layout::spec::Kind;
+use crate::model::anomaly::AnomalyKind;
 use crate::model::path::RelPath;
 use crate::model::place::{DirId, Look, Why};
 use crate::model::seen::Stat;
@@ -49,7 +50,7 @@ impl Engine {
         self.index.add_file(session, name, is_sidecar);
         self.index.put_file(dir, name, stat);
         self.note_write(session, stat, now, why);
-        self.file_seen(session, dir, name, stat, now, out);
+        self.file_seen(session, dir, name, stat, now, why, out);
         if known.is_none() && !layout.reads_no_file() {
             match why {
                 Why::Scan => self.reading.await_listing(dir, session),
@@ -60,6 +61,10 @@ impl Engine {
     }
 
     /// A file of a session is there: what its inode or its text says may be news.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one look's context, passed on unchanged"
+    )]
     pub(super) fn file_seen(
         &mut self,
         session: SessionId,
@@ -67,10 +72,11 @@ impl Engine {
         name: &[u8],
         stat: &Stat,
         now: Now,
+        why: Why,
         out: &mut Vec<Effect>,
     ) {
         if !self.rules.layout.reads_no_file() {
-            return self.document_seen(dir, name, stat, out);
+            return self.document_seen(dir, name, stat, why, out);
         }
         let Some(known) = self.index.session(session) else {
             return;
@@ -94,6 +100,35 @@ impl Engine {
             Some(ended) => self.session_ended(ended),
             // Perhaps it was the metadata.
             None => self.read_session(session, out),
+        }
+    }
+
+    /// Something that is no regular file came to, or left, a name that metadata may have.
+    pub(super) fn metadata_replaced(&mut self, dir: DirId, name: &[u8], out: &mut Vec<Effect>) {
+        if self.rules.layout.kind() != Kind::Sidecar {
+            return;
+        }
+        let path = self.path_in(dir, name);
+        let key = path.and_then(|path| self.rules.layout.part_of(path.as_bytes()));
+        let session = key.and_then(|key| self.index.session_by_key(&key));
+        if let Some(session) = session {
+            self.read_session(session, out);
+        }
+    }
+
+    /// Listings did not name what they named before. Of what is no regular file only a hash is
+    /// known: sessions whose metadata was such a thing are read again.
+    pub(super) fn read_unreadable(&mut self, out: &mut Vec<Effect>) {
+        if self.rules.layout.kind() != Kind::Sidecar {
+            return;
+        }
+        let sessions = self.index.sessions();
+        let unreadable: Vec<SessionId> = sessions
+            .filter(|(_, session)| session.anomalies.contains(AnomalyKind::MetadataUnreadable))
+            .map(|(id, _)| id)
+            .collect();
+        for session in unreadable {
+            self.read_session(session, out);
         }
     }
 

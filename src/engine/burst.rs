@@ -5,6 +5,7 @@ use super::{Effect, Engine};
 use crate::index::Dropped;
 use crate::model::bytes::Bytes;
 use crate::model::fact::{Fact, Summary};
+use crate::model::place::DirId;
 use crate::model::plan::{Blocker, Body, Victim};
 use crate::model::report::{
     LockTrouble, LockTry, LockWait, Outcome, Removed, Report, Skip, Unlist,
@@ -279,12 +280,14 @@ impl Engine {
                     deciding.trash.insert(first.0.clone(), victim.freed);
                     deciding.trash_bytes = deciding.trash_bytes.saturating_add(victim.freed);
                 }
+                let home = self.home_of(victim.session);
                 let dropped = self.drop_victim(&victim, out);
                 self.release(&dropped, out);
                 out.push(Effect::Reap {
                     aside,
                     watches: dropped.watches,
                 });
+                self.leave_empty(home, out);
             }
             Outcome::InPlace => {
                 self.tell_deleted(now, &victim, out);
@@ -308,6 +311,28 @@ impl Engine {
             self.next_round(now, out);
         } else {
             self.end_burst(now, None, out);
+        }
+    }
+
+    /// The directory that a session lies in.
+    fn home_of(&self, session: SessionId) -> Option<DirId> {
+        let is_files = self.index.session(session)?.is_files();
+        let dir = self.index.session_dir(session)?;
+        if is_files {
+            Some(dir)
+        } else {
+            self.index.parent(dir)
+        }
+    }
+
+    /// A directory that held only sessions may go with the last of them.
+    fn leave_empty(&self, home: Option<DirId>, out: &mut Vec<Effect>) {
+        let home = home.filter(|_| self.rules.layout.spec().remove_empty_parents);
+        let Some(home) = home.filter(|home| self.index.is_empty(*home)) else {
+            return;
+        };
+        if let Some(path) = self.index.path(home).filter(|path| !path.is_root()) {
+            out.push(Effect::RemoveEmpty(path));
         }
     }
 
@@ -363,7 +388,7 @@ impl Engine {
 
     fn skipped(&mut self, now: Now, victim: &Victim, why: Skip, out: &mut Vec<Effect>) {
         let pause = match &why {
-            Skip::Locked => (Blocker::Locked, LOCKED_PAUSE),
+            Skip::Locked | Skip::Open => (Blocker::Locked, LOCKED_PAUSE),
             Skip::Quiet => (Blocker::Quiet, self.rules.protect.quiet.min(LOCKED_PAUSE)),
             Skip::Refused { .. } | Skip::RootMoved | Skip::Stopping => {
                 (Blocker::Locked, REFUSED_PAUSE)
@@ -385,7 +410,7 @@ impl Engine {
                 self.look_at_session(victim.session, out);
             }
             Skip::Quiet => self.index.note_written(victim.session, now.wall.into()),
-            Skip::Locked | Skip::Refused { .. } | Skip::RootMoved => {}
+            Skip::Locked | Skip::Open | Skip::Refused { .. } | Skip::RootMoved => {}
             Skip::Stopping => return,
         }
         if is_news {

@@ -216,10 +216,10 @@ impl Engine {
                 .note_written(session, stat.written(now.wall.into()));
             match known {
                 Known::File { .. } if self.rules.layout.is_of_files() => {
-                    self.file_seen(session, dir, name, stat, now, out);
+                    self.file_seen(session, dir, name, stat, now, Why::Scan, out);
                 }
                 Known::File { .. } | Known::Dir { .. } | Known::Other { .. } => {
-                    self.document_seen(dir, name, stat, out);
+                    self.document_seen(dir, name, stat, Why::Scan, out);
                 }
             }
         }
@@ -236,6 +236,9 @@ impl Engine {
                 let name: Box<[u8]> = self.index.dir_name(gone).into();
                 self.look_for_scan(parent, &name, out);
             }
+        }
+        if !defer && !absent.names.is_empty() {
+            self.read_unreadable(out);
         }
         for hash in absent.names {
             if !(defer && self.scanning.defer_absent(dir, hash)) {

@@ -253,6 +253,7 @@ impl Engine {
         self.give_up(dropped, out);
         if self.index.dir_owner(dir) == Some(DirOwner::Container) {
             self.file_gone(owner, self.index.name_hash(name), out);
+            self.metadata_replaced(dir, name, out);
         }
         if let Some(session) = self.index.session_of(owner) {
             self.restand(session);
@@ -450,7 +451,7 @@ impl Engine {
                 None
             }
         };
-        self.document_seen(dir, name, stat, out);
+        self.document_seen(dir, name, stat, why, out);
         new
     }
 
@@ -532,6 +533,7 @@ impl Engine {
             let owner = self.index.owner_of(dir, name);
             self.index.forget(dir, name);
             self.file_gone(owner, self.index.name_hash(name), out);
+            self.metadata_replaced(dir, name, out);
         }
         if matches!(found, Found::Foreign(_)) {
             self.index.put_other(dir, name, stat.id.ino);

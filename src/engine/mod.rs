@@ -172,6 +172,8 @@ pub enum Effect {
     },
     /// Remove where it lies, metadata last.
     RemoveInPlace(Box<Victim>),
+    /// Remove a directory that is empty now, and those above it that are empty then.
+    RemoveEmpty(RelPath),
     /// Take these entries out of the catalogue.
     Unlist(Vec<Key>),
     /// Tell the source of this file's names elsewhere; beside the engine, it takes a while.

@@ -181,6 +181,7 @@ impl Engine {
         dir: DirId,
         name: &[u8],
         stat: &Stat,
+        why: Why,
         out: &mut Vec<Effect>,
     ) {
         let Some(session) = self.document_of(dir, name) else {
@@ -193,7 +194,8 @@ impl Engine {
         let unchanged = proof.is_some_and(|p| p.signature == Some(stat.signature()));
         if known.known && !unchanged {
             self.read_session(session, out);
-        } else if self.reading.pending.contains_key(&Some(session)) {
+        } else if why != Why::Again && self.reading.pending.contains_key(&Some(session)) {
+            // A read asks for a look of the engine's own: it must not ask for a read in turn.
             self.ask(Some(session), out);
         }
     }

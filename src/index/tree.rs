@@ -660,6 +660,12 @@ impl Index {
         absent
     }
 
+    /// Whether a directory has no names, as far as is known.
+    pub fn is_empty(&self, dir: DirId) -> bool {
+        let dir = self.dir(dir);
+        dir.is_some_and(|dir| dir.listed && dir.table.iter().next().is_none())
+    }
+
     /// Forgets a file (or symlink, or device) by the hash of its name. Returns whose it was.
     pub fn forget_hash(&mut self, dir: DirId, hash: u64) -> Option<Owner> {
         let entry = self.dir(dir)?.table.get(hash)?;

@@ -525,6 +525,8 @@ impl World {
                 let at = self.after(500);
                 self.later.push((at, Later::InPlace(*victim)));
             }
+            // Nothing here asks for it.
+            Effect::RemoveEmpty(_) => {}
             Effect::Unlist(keys) => {
                 let at = self.after(500);
                 self.later.push((at, Later::Unlist(keys)));
