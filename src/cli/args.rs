@@ -159,7 +159,7 @@ pub struct Presets {
     #[command(subcommand)]
     pub what: Option<PresetsWhat>,
     /// Print one JSON document
-    #[arg(long)]
+    #[arg(long, global = true)]
     pub json: bool,
 }
 

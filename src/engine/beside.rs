@@ -10,6 +10,7 @@ use crate::layout::spec::Kind;
 use crate::model::anomaly::AnomalyKind;
 use crate::model::path::RelPath;
 use crate::model::place::{DirId, Look, Why};
+use crate::model::plan::Proof;
 use crate::model::seen::Stat;
 use crate::model::session::SessionId;
 use crate::model::time::Now;
@@ -86,7 +87,13 @@ impl Engine {
         }
         let key = known.key.clone();
         let facts = self.rules.layout.facts(&key, Some(stat), &[], now.wall);
-        self.index.set_facts(session, facts, Vec::new());
+        // A file that is written to meanwhile may be younger than the plan thinks.
+        let proof = self.rules.layout.reads_inode().then(|| Proof {
+            name: name.into(),
+            signature: Some(stat.signature()),
+        });
+        let proofs = proof.into_iter().collect();
+        self.index.set_facts(session, facts, proofs);
     }
 
     /// A name with an owner is gone, or something else has it. Where it was a file of a session

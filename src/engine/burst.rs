@@ -402,6 +402,9 @@ impl Engine {
             !matches!(why, Skip::Refused { .. } | Skip::RootMoved | Skip::Stopping);
         match why {
             Skip::Changed => {
+                if self.rules.layout.reads_no_file() {
+                    self.look_at_session(victim.session, out);
+                }
                 self.read_session(victim.session, out);
                 self.read_catalogue(out);
             }

@@ -210,6 +210,10 @@ impl Engine {
             Seen::There(stat) => {
                 let found = self.there(look.dir, look.name(), &stat, now, look.why, out);
                 self.guard_seen(now, &look, &stat, known, out);
+                if look.why == Why::Scan {
+                    // Its listing may have ended before.
+                    self.read_listed(look.dir, out);
+                }
                 if let Some(new) = found {
                     self.known_since(look.dir, look.name(), self.scanning.last_id());
                     self.scan_below(new, out);
@@ -279,7 +283,10 @@ impl Engine {
 
     /// The same without the watches, which the caller ends.
     pub(super) fn release(&mut self, dropped: &Dropped, out: &mut Vec<Effect>) {
-        out.extend(dropped.slots.iter().map(|slot| Effect::Forget(*slot)));
+        for slot in &dropped.slots {
+            self.reading.forget_dir(*slot);
+            out.push(Effect::Forget(*slot));
+        }
         for session in &dropped.sessions {
             self.session_ended(*session);
         }

@@ -44,7 +44,7 @@ pub(super) struct Reading {
     pending: HashMap<Option<SessionId>, Pending>,
     doubts: HashMap<Option<SessionId>, Doubt>,
     /// Sessions that are files, found in directories whose listings have not ended. At most
-    /// the sessions that there are.
+    /// the sessions that there are; those of a directory that goes are forgotten with it.
     listed: HashMap<DirId, Vec<SessionId>>,
     catalogue: Option<Signature>,
     catalogue_asked: bool,
@@ -69,6 +69,12 @@ impl Reading {
         self.outstanding.is_empty() && self.doubts.is_empty()
     }
 
+    pub(super) fn forget_dir(&mut self, slot: u32) {
+        if !self.listed.is_empty() {
+            self.listed.retain(|dir, _| dir.slot != slot);
+        }
+    }
+
     pub(super) fn forget(&mut self, session: SessionId) {
         self.doubts.remove(&Some(session));
         self.pending.remove(&Some(session));
@@ -82,11 +88,6 @@ impl Reading {
     /// Those that waited for the end of a listing.
     pub(super) fn listed(&mut self, dir: DirId) -> Vec<SessionId> {
         self.listed.remove(&dir).unwrap_or_default()
-    }
-
-    /// Scans are over: what still waits is of directories that are gone.
-    pub(super) fn forget_listed(&mut self) {
-        self.listed = HashMap::new();
     }
 
     /// The catalogue as it was when it was read last.

@@ -353,7 +353,6 @@ impl Engine {
 
     fn forget_recent(&mut self) {
         if self.scanning.is_quiet() {
-            self.reading.forget_listed();
             self.recent = HashMap::new();
             self.ended_early.clear();
             // Their listings would have come: the directories were gone.
