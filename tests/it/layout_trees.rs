@@ -206,8 +206,7 @@ fn matches(glob: &[&str], path: &[&str], below: bool) -> bool {
             let is_last = others.is_empty();
             (!is_last && matches(others, path, below))
                 || (!hidden && matches(glob, rest, below))
-                || (!hidden && is_last && rest.is_empty() && !below)
-                || (!hidden && is_last && below)
+                || (!hidden && is_last && rest.is_empty())
         }
         "*" => !hidden && matches(others, rest, below),
         "*.log" => !hidden && name.ends_with(".log") && matches(others, rest, below),

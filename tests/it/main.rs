@@ -24,6 +24,7 @@ mod odd_inputs;
 mod odd_metadata;
 mod presets;
 mod pruners;
+mod real_bugs;
 mod recording;
 mod signals;
 mod support;
