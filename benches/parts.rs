@@ -8,6 +8,7 @@ use housekeeper::model::bytes::Bytes;
 use housekeeper::model::hint::Hint;
 use housekeeper::model::listing::{Listing, Walked, Watched};
 use housekeeper::model::path::RelPath;
+use housekeeper::model::place::{DirId, Look, Why};
 use housekeeper::model::seen::{FileId, FileKind, Seen, Stat};
 use housekeeper::model::session::{Content, Document, Facts, Verdict};
 use housekeeper::model::time::{Now, Tick, UnixNanos};
@@ -85,7 +86,7 @@ fn engine(n_sessions: u64) -> Engine {
                 listing.push(name.as_bytes(), Seen::There(*stat));
             }
             listing.last = chunks.peek().is_none();
-            engine.handle(now(), Input::Walked(Walked::Chunk(listing)), &mut out);
+            engine.handle(now(), Input::Walked(vec![Walked::Chunk(listing)]), &mut out);
         }
         std::mem::take(&mut out)
     };
@@ -129,25 +130,54 @@ fn engine(n_sessions: u64) -> Engine {
         };
         engine.handle(now(), Input::Read { seq: order.seq, of }, &mut out);
     }
-    engine.handle(now(), Input::Walked(Walked::End { scan }), &mut out);
+    engine.handle(now(), Input::Walked(vec![Walked::End { scan }]), &mut out);
     assert!(engine.is_settled());
     engine
 }
 
 fn look(c: &mut Criterion) {
-    let mut engine = engine(20_000);
+    look_among(c, 20_000, "hint to index, 200 000 files");
+    look_among(c, 200_000, "hint to index, 2 000 000 files");
+}
+
+fn look_among(c: &mut Criterion, n_sessions: u64, title: &str) {
+    let mut engine = engine(n_sessions);
     let mut out = Vec::new();
     let mut size = 4096;
     let mut number = 0u64;
-    c.bench_function("hint to index, 200 000 files", |b| {
+    c.bench_function(title, |b| {
         b.iter(|| {
-            number = (number + 7919) % 20_000;
+            number = (number + 7919) % n_sessions;
             size += 1;
             let path = format!("s{number:07}/f3").into_bytes().into_boxed_slice();
             engine.handle(now(), Input::Hint(Hint::Name(path)), &mut out);
             let Some(Effect::Look(look)) = out.pop() else {
                 panic!("a look")
             };
+            let seen = Seen::There(stat(10_000_000 + number * 10 + 3, FileKind::File, size));
+            engine.handle(now(), Input::Looked(look, seen), &mut out);
+            out.clear();
+        });
+    });
+}
+
+/// What the disk answered, into the index: nothing else.
+fn apply(c: &mut Criterion) {
+    let n_sessions = 200_000;
+    let mut engine = engine(n_sessions);
+    let dir = |number: u64| {
+        let path = RelPath::new(format!("s{number:07}").as_bytes()).expect("a path");
+        engine.index().dir_at(&path).expect("a session")
+    };
+    let dirs: Vec<DirId> = (0..n_sessions).map(dir).collect();
+    let mut out = Vec::new();
+    let mut size = 4096;
+    let mut number = 0u64;
+    c.bench_function("a look applied, 2 000 000 files", |b| {
+        b.iter(|| {
+            number = (number + 7919) % n_sessions;
+            size += 1;
+            let look = Look::new(dirs[number as usize], b"f3", Why::Hint);
             let seen = Seen::There(stat(10_000_000 + number * 10 + 3, FileKind::File, size));
             engine.handle(now(), Input::Looked(look, seen), &mut out);
             out.clear();
@@ -181,5 +211,5 @@ fn judge(c: &mut Criterion) {
     });
 }
 
-criterion_group!(parts, look, plan, judge);
+criterion_group!(parts, look, apply, plan, judge);
 criterion_main!(parts);

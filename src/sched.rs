@@ -131,11 +131,9 @@ impl Home {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Turn {
     /// It used this much of the last window and is in the ordinary class for ten seconds.
-    SteppedDown {
-        used: Duration,
-        window: Duration,
-    },
-    SteppedBack(Entered),
+    SteppedDown { used: Duration, window: Duration },
+    /// It is in its class, for the first time or again.
+    Entered(Entered),
 }
 
 /// Watches over the thread that made it. Costs one clock reading a call, two a second.
@@ -148,6 +146,23 @@ pub struct Governor {
 }
 
 impl Governor {
+    /// Stays in the ordinary class until [`Self::begin`].
+    pub fn idle(wanted: Class, priority: Priority, home: Option<Home>) -> Self {
+        Self {
+            wanted,
+            priority,
+            home,
+            window: Window::new(false, read(ClockId::Monotonic), Duration::ZERO),
+        }
+    }
+
+    /// Enters the class and watches over the thread from now on.
+    pub fn begin(&mut self) -> Turn {
+        let (begun, entered) = Self::enter(self.wanted, self.priority, self.home);
+        *self = begun;
+        Turn::Entered(entered)
+    }
+
     /// Enters the class and watches from now on. While it is real-time the thread stays at
     /// `home`.
     pub fn enter(wanted: Class, priority: Priority, home: Option<Home>) -> (Self, Entered) {
@@ -180,7 +195,7 @@ impl Governor {
             Verdict::Back => {
                 let entered = enter_at(self.wanted, self.priority, self.home);
                 self.window.realtime = entered.class == Class::Realtime;
-                Some(Turn::SteppedBack(entered))
+                Some(Turn::Entered(entered))
             }
         }
     }

@@ -3,11 +3,12 @@
 //! removals, what is published, and that walks run beside.
 
 use super::board::{Board, Known};
+use housekeeper::agent::bell::Bell;
 use housekeeper::agent::documents;
 use housekeeper::clock::SystemClock;
 use housekeeper::disk::looker::Looker;
 use housekeeper::disk::tree::Tree;
-use housekeeper::disk::walk::walk;
+use housekeeper::disk::walk::{Aides, walk};
 use housekeeper::engine::{Effect, Engine, Input, Rules};
 use housekeeper::layout::Layout;
 use housekeeper::layout::spec::LayoutSpec;
@@ -18,10 +19,7 @@ use housekeeper::model::time::Clock;
 use housekeeper::model::watcher::Backend;
 use housekeeper::policy::limits::{Limits, Protect};
 use housekeeper::sched::{self, Class, Governor, Home};
-use housekeeper::watch::dirty::Waker;
 use housekeeper::watch::{self, Attend, Source};
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
-use rustix::fd::{AsFd, OwnedFd};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::path::Path;
@@ -40,11 +38,6 @@ pub(super) struct Heard {
     /// Full scans after the first one.
     pub(super) n_recoveries: u64,
     pub(super) remark: &'static str,
-}
-
-struct Bell {
-    fd: OwnedFd,
-    rung: AtomicBool,
 }
 
 struct Turning {
@@ -125,12 +118,16 @@ impl Turning {
                     self.n_full_scans += u64::from(order.at.is_root());
                     let walked = Mutex::new(Vec::new());
                     let watcher = self.source.watcher.clone();
+                    let aides = Aides {
+                        watcher: watcher.as_deref(),
+                        gather: None,
+                    };
                     let send = |chunk| {
                         walked.lock().expect("one thread").push(chunk);
                         true
                     };
                     let stop = AtomicBool::new(false);
-                    walk(&self.tree, &order, watcher.as_deref(), 1, &stop, &send);
+                    walk(&self.tree, &order, aides, 1, &stop, &send);
                     for chunk in walked.into_inner().expect("one thread") {
                         self.handle(Input::Walked(chunk));
                     }
@@ -155,21 +152,12 @@ pub(super) fn listen(
     home: Option<Home>,
     ready: &AtomicBool,
 ) -> Heard {
-    let bell = Arc::new(Bell {
-        fd: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).expect("an eventfd"),
-        rung: AtomicBool::new(false),
-    });
-    let ringing = bell.clone();
-    let wake = Waker::new(move || {
-        if !ringing.rung.swap(true, Ordering::AcqRel)
-            && let Err(errno) = rustix::io::write(&ringing.fd, &1u64.to_ne_bytes())
-        {
-            panic!("a bell cannot be rung: {errno}");
-        }
-    });
+    let bell = Bell::new().expect("a bell");
+    let wake = bell.waker();
     let tree = Arc::new(Tree::open(root).expect("a root"));
     let source = watch::open(backend, tree.path(), tree.root(), &wake, &attend(home))
         .expect("the backend can be had");
+    let sleeper = bell.sleeper(source.hints.source()).expect("descriptors");
     let mut turning = Turning::new(root, source, tree);
     turning.input(Input::Wake, &mut |_| {});
     let (mut governor, _) = Governor::enter(Class::Realtime, sched::ENGINE, home);
@@ -203,11 +191,8 @@ pub(super) fn listen(
         if board.over.load(Ordering::Acquire) {
             break;
         }
-        wait(
-            &bell,
-            &turning.source,
-            due.unwrap_or(PATIENCE).min(PATIENCE),
-        );
+        let deaf = turning.source.hints.is_kept();
+        sleeper.wait(deaf, due.unwrap_or(PATIENCE).min(PATIENCE));
     }
     if let Err(errno) = governor.leave() {
         panic!("the ordinary class was refused: {errno}");
@@ -218,24 +203,6 @@ pub(super) fn listen(
         n_losses: turning.engine.figures().n_losses,
         n_recoveries: turning.n_full_scans - n_first,
         remark,
-    }
-}
-
-fn wait(bell: &Bell, source: &Source, patience: Duration) {
-    let source = source.hints.source().unwrap_or(bell.fd.as_fd());
-    let mut fds = [
-        PollFd::new(&bell.fd, PollFlags::IN),
-        PollFd::from_borrowed_fd(source, PollFlags::IN),
-    ];
-    let patience = Timespec {
-        tv_sec: 0,
-        tv_nsec: patience.as_nanos() as i64,
-    };
-    poll(&mut fds, Some(&patience)).expect("a poll");
-    if fds[0].revents().contains(PollFlags::IN) {
-        let mut count = [0; 8];
-        rustix::io::read(&bell.fd, &mut count).expect("a count");
-        bell.rung.swap(false, Ordering::AcqRel);
     }
 }
 

@@ -17,7 +17,7 @@ use crate::disk::empty;
 use crate::disk::in_place;
 use crate::disk::remove;
 use crate::disk::tree::{CONTROL, Tree};
-use crate::disk::walk::walk;
+use crate::disk::walk::{Aides, walk};
 use crate::engine::{Input, ReadOrder};
 use crate::layout::{Layout, catalog};
 use crate::model::listing::ScanOrder;
@@ -32,7 +32,7 @@ use crate::prune::intent::{Intent, Work};
 use crate::watch::dirty::Waker;
 use crate::watch::mounts;
 use crossbeam_channel::{Sender, unbounded};
-use rustix::fd::AsFd;
+use rustix::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::JoinHandle;
@@ -296,15 +296,18 @@ impl Shop {
             Looking::Scan(order) => {
                 // A new directory is small; a whole root is spread over the cores.
                 let n_threads = if order.at.is_root() { N_LOOKERS } else { 1 };
+                let (tree, layout, clock) = (&self.tree, &self.layout, &*self.clock);
+                let gather = |path: &RelPath, dir: BorrowedFd<'_>| {
+                    documents::gather(tree, layout, clock, path, dir)
+                };
                 let watcher = self.watcher();
-                walk(
-                    &self.tree,
-                    &order,
-                    watcher.as_deref(),
-                    n_threads,
-                    &self.stop,
-                    &|walked| self.answer(Input::Walked(walked)),
-                );
+                let aides = Aides {
+                    watcher: watcher.as_deref(),
+                    gather: Some(&gather),
+                };
+                walk(tree, &order, aides, n_threads, &self.stop, &|walked| {
+                    self.answer(Input::Walked(walked))
+                });
             }
             Looking::Read(order) => {
                 self.answer(documents::read(

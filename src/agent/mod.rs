@@ -1,7 +1,7 @@
 //! The loops and the wiring.
 
 mod barrier;
-mod bell;
+pub mod bell;
 pub mod control;
 mod crowd;
 pub mod documents;

@@ -285,6 +285,8 @@ impl Keeper {
         let attend = attend(self.class, home);
         let choice = watching::choice(self.root.backend, &tree);
         let chosen = watching::start(&choice, &tree, &wake, &attend);
+        // Before anything is watched: who sleeps first is woken first.
+        let sleeper = self.bell.sleeper(chosen.source.hints.source())?;
         let is_other = choice.order.first() != Some(&chosen.backend);
         if is_other && self.root.backend != settings::Backend::Auto {
             self.tell_degraded(&chosen);
@@ -315,7 +317,7 @@ impl Keeper {
         if enforce {
             shell.finish_leftovers(|now| leftovers::finish(&tree, &records, &self.root, now));
         }
-        let (governor, entered) = Governor::enter(self.class, sched::ENGINE, home);
+        let governor = Governor::idle(self.class, sched::ENGINE, home);
         let barrier = Barrier::new(self.barrier, ulid::Ulid::generate().to_string());
         let mut round = Round {
             keeper: self,
@@ -325,15 +327,18 @@ impl Keeper {
             tree,
             chosen,
             attend,
+            sleeper,
             hints: Vec::new(),
             governor,
+            hurries: false,
             view: View {
-                scheduling: class_name(entered.class),
+                scheduling: class_name(Class::Normal),
                 ..View::default()
             },
             reactions: Vec::new(),
             unpublished: true,
             published_at: Instant::now(),
+            awake_since: Instant::now(),
             crowd: Crowd::new(Instant::now()),
             crowded: false,
             settled: false,

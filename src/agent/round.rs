@@ -4,6 +4,7 @@
 //! their turn. Nothing here waits for another thread.
 
 use crate::agent::barrier::{Barrier, Ground, Step};
+use crate::agent::bell::Sleeper;
 use crate::agent::crowd::{Crowd, NAP};
 use crate::agent::mailbox::Inbox;
 use crate::agent::published::{View, Watching};
@@ -28,6 +29,11 @@ const ANSWERS_A_TURN: usize = 4;
 const CONFIRM_WITHIN: Duration = Duration::from_millis(2);
 /// A reader on the same core gets so much time to hand over what it has.
 const READERS_TURN: Duration = Duration::from_micros(50);
+/// Where only a reader on the same core can empty the kernel's queue, this thread is above it
+/// for so long at most ...
+const LONGEST_TURN: Duration = Duration::from_millis(2);
+/// ... and then sleeps so long, however much there is to do: a full queue costs a scan.
+const READERS_SHARE: Duration = Duration::from_millis(1);
 /// The longest sleep; the guard wakes before.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 /// While nothing ends, what is published is at most this old.
@@ -63,12 +69,17 @@ pub(super) struct Round<'a> {
     pub(super) tree: Arc<Tree>,
     pub(super) chosen: Chosen,
     pub(super) attend: Attend,
+    pub(super) sleeper: Sleeper,
     pub(super) hints: Vec<Hint>,
     pub(super) governor: Governor,
+    /// The thread entered its class.
+    pub(super) hurries: bool,
     pub(super) view: View,
     pub(super) reactions: Vec<Duration>,
     pub(super) unpublished: bool,
     pub(super) published_at: Instant,
+    /// When the last sleep ended.
+    pub(super) awake_since: Instant,
     pub(super) crowd: Crowd,
     /// Others are at work, and nobody else: their doings may gather.
     pub(super) crowded: bool,
@@ -88,14 +99,15 @@ impl Round<'_> {
             if self.shell.moved {
                 return Ended::Moved;
             }
-            if let Some(turn) = self.governor.attend() {
-                self.note_turn(&turn);
-            }
+            self.attend_to_class();
             // Hints first; but a writer that never rests must not keep the rest from its turn.
             let confirming = self.shell.confirm_since;
             let mut busy = self.take_hints();
             if let Some(since) = confirming {
                 busy |= self.confirm(since);
+            } else if self.shell.confirm_since.is_some() {
+                // A limit seems to be passed: what is left to hear decides, nothing else.
+                continue;
             }
             self.shell.speak();
             match self.keeper.orders.try_take() {
@@ -118,6 +130,21 @@ impl Round<'_> {
             } else {
                 self.wait();
             }
+        }
+    }
+
+    /// A first scan is bulk work, and no limit is held before its end: real time begins after it.
+    fn attend_to_class(&mut self) {
+        let turn = if self.hurries {
+            self.governor.attend()
+        } else if self.shell.engine.is_scanned() {
+            self.hurries = true;
+            Some(self.governor.begin())
+        } else {
+            None
+        };
+        if let Some(turn) = turn {
+            self.note_turn(&turn);
         }
     }
 
@@ -178,8 +205,17 @@ impl Round<'_> {
                 continue;
             }
             self.shell.input(now, Input::Hint(hint));
+            self.let_reader_in();
         }
         self.hints = hints;
+    }
+
+    fn let_reader_in(&mut self) {
+        let alone_reads = self.chosen.source.hints.source().is_none();
+        if alone_reads && self.awake_since.elapsed() > LONGEST_TURN {
+            std::thread::sleep(READERS_SHARE);
+            self.awake_since = Instant::now();
+        }
     }
 
     /// Whether a hint is about `.housekeeper/`, which the engine knows nothing of.
@@ -247,6 +283,13 @@ impl Round<'_> {
         let choice = self.chosen.after(why);
         let wake = self.keeper.bell.waker();
         self.chosen = watching::start(&choice, &self.tree, &wake, &self.attend);
+        match self.keeper.bell.sleeper(self.chosen.source.hints.source()) {
+            Ok(sleeper) => self.sleeper = sleeper,
+            Err(error) => {
+                tracing::error!(event = "root.failed", root = %self.keeper.name, error = %error, "a root's new source of hints cannot be waited for: it is begun anew");
+                self.shell.moved = true;
+            }
+        }
         self.barrier.begin_anew();
         let to = self.chosen.backend;
         self.shell
@@ -319,10 +362,11 @@ impl Round<'_> {
         if self.crowded {
             std::thread::sleep(NAP.min(wait));
         }
-        let source = self.chosen.source.hints.source();
+        let deaf = self.chosen.source.hints.is_kept();
         // Whoever has something for this thread rings afterwards; what came in between is not
         // lost, the next sleep ends at once.
-        let woken = self.keeper.bell.wait(source, wait);
+        let woken = self.sleeper.wait(deaf, wait);
+        self.awake_since = Instant::now();
         if woken.mounts_changed {
             self.shell.check_place();
             self.shell.jobs.mounts();
@@ -349,7 +393,7 @@ impl Round<'_> {
                     "the engine's thread was busy for long: it runs with ordinary scheduling for a while"
                 );
             }
-            Turn::SteppedBack(entered) => self.view.scheduling = class_name(entered.class),
+            Turn::Entered(entered) => self.view.scheduling = class_name(entered.class),
         }
     }
 

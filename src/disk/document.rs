@@ -3,14 +3,14 @@
 //! Opened without following and without blocking, so a symlink or a FIFO in its place stops
 //! nobody; bounded twice, by its size and by the reading itself, so a sparse giant costs nothing.
 
-use crate::disk::tree::{Tree, fd_stat, open_quietly};
+use crate::disk::tree::{Tree, c_name, fd_stat, open_quietly};
 use crate::model::path::RelPath;
 use crate::model::seen::{FileKind, Stat};
 use crate::model::session::{Content, Document};
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::time::Duration;
 
 /// The bound for a session's metadata.
@@ -26,7 +26,26 @@ const MAX_LEASE_WAITS: u32 = 50;
 
 /// Reads `name` in `dir`, up to `bound` bytes.
 pub fn read(tree: &Tree, dir: &RelPath, name: &[u8], bound: u64) -> Document {
-    let (signature, content) = match open(tree, dir, name) {
+    let path = dir.join(name).map_err(|_| Errno::INVAL);
+    let path = path.and_then(|path| CString::new(path.as_bytes()).map_err(|_| Errno::INVAL));
+    let opened = path.and_then(|path| open(tree.root(), &path));
+    document(tree, opened, name, bound)
+}
+
+/// Reads `name` in a directory that is held open, up to `bound` bytes.
+pub fn read_in(tree: &Tree, dir: BorrowedFd<'_>, name: &[u8], bound: u64) -> Document {
+    let mut buffer = [0; 256];
+    let opened = c_name(name, &mut buffer).and_then(|name| open(dir, name));
+    document(tree, opened, name, bound)
+}
+
+fn document(
+    tree: &Tree,
+    opened: rustix::io::Result<(OwnedFd, Stat)>,
+    name: &[u8],
+    bound: u64,
+) -> Document {
+    let (signature, content) = match opened {
         Err(Errno::NOENT | Errno::NOTDIR) => (None, Content::Absent),
         // ENXIO: a socket, or a FIFO nobody reads.
         Err(Errno::LOOP | Errno::ISDIR | Errno::XDEV | Errno::NXIO) => (None, Content::NotAFile),
@@ -43,12 +62,10 @@ pub fn read(tree: &Tree, dir: &RelPath, name: &[u8], bound: u64) -> Document {
     }
 }
 
-fn open(tree: &Tree, dir: &RelPath, name: &[u8]) -> rustix::io::Result<(OwnedFd, Stat)> {
-    let path = dir.join(name).map_err(|_| Errno::INVAL)?;
-    let c_path = CString::new(path.as_bytes()).map_err(|_| Errno::INVAL)?;
+fn open(dir: BorrowedFd<'_>, path: &CStr) -> rustix::io::Result<(OwnedFd, Stat)> {
     let mut waits = 0;
     let file = loop {
-        match open_quietly(tree.root(), &c_path, OFlags::RDONLY | OFlags::NONBLOCK) {
+        match open_quietly(dir, path, OFlags::RDONLY | OFlags::NONBLOCK) {
             // A lease, ours perhaps while the catalogue is edited: it ends in milliseconds.
             Err(Errno::AGAIN) if waits < MAX_LEASE_WAITS => {
                 waits += 1;
@@ -115,6 +132,10 @@ pub(super) fn read_all(
         }
         if n_read as u64 > bound {
             return Ok(None);
+        }
+        // All that was expected and less than was asked for: that is the end.
+        if n_read as u64 == size {
+            break;
         }
         if n_read == text.len() {
             let grown = (text.len() * 2).min(fits(bound)? + 1);

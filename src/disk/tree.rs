@@ -475,7 +475,8 @@ pub(super) fn stat_at(dir: BorrowedFd<'_>, name: &CStr) -> rustix::io::Result<St
 }
 
 /// `statx` of an open descriptor.
-pub(super) fn fd_stat(fd: BorrowedFd<'_>) -> rustix::io::Result<Stat> {
+/// What an open file is.
+pub fn fd_stat(fd: BorrowedFd<'_>) -> rustix::io::Result<Stat> {
     raw_fd_stat(fd).map(|raw| model_stat(&raw))
 }
 

@@ -1,16 +1,21 @@
 //! A parallel look at everything below one directory.
 //!
-//! Threads share a stack of directories (last in, first out: what waits stays small). A
-//! directory is watched first and listed then. The chunk that names a directory is sent before
-//! the directory is queued, so a receiver knows a parent before its children. What can't be
-//! read is sent like everything else; nothing is skipped in silence.
+//! Each thread has a stack of directories of its own (last in, first out: what waits stays
+//! small) and shares it when another one has nothing to do. A directory is watched first and
+//! listed then. What can't be read is sent like everything else; nothing is skipped in silence.
 //!
-//! Bounds: a chunk holds [`Listing::MAX_ENTRIES`]; sending blocks where the receiver is slow;
-//! the stack holds directories that exist, each once; a path has at most
+//! What is seen of many small directories goes in one message. A message is sent before another
+//! thread gets a directory that it names, so a receiver knows a parent before its children.
+//!
+//! Each directory is opened by its whole path from the root, not by its name in its parent's
+//! descriptor: a parent that was moved out of the root meanwhile would lead out of it.
+//!
+//! Bounds: a message and a chunk hold [`Listing::MAX_ENTRIES`] at most; sending blocks where the
+//! receiver is slow; the stacks hold directories that exist, each once; a path has at most
 //! [`MAX_DEEP`] bytes. A source that watches by path watches nothing beyond [`MAX_PATH`].
 
 use crate::disk::tree::{CONTROL, MAX_PATH, Tree, fd_stat, seen, stat_at};
-use crate::model::listing::{Listing, ScanId, ScanOrder, Unlisted, Walked, Watched};
+use crate::model::listing::{Gathered, Listing, ScanId, ScanOrder, Unlisted, Walked, Watched};
 use crate::model::path::RelPath;
 use crate::model::seen::{FileId, FileKind, Seen, Stat};
 use crate::model::watcher::{WatchError, Watcher};
@@ -19,7 +24,7 @@ use rustix::fs::RawDir;
 use rustix::io::Errno;
 use std::collections::HashSet;
 use std::mem::MaybeUninit;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 const BUFFER: usize = 128 << 10;
@@ -27,6 +32,36 @@ const BUFFER: usize = 128 << 10;
 /// counted: its session is judged by nobody until it is gone. Every level costs the engine a
 /// pass from the root down, so a path without a bound would stop it.
 pub const MAX_DEEP: usize = 4 * MAX_PATH;
+/// Directories that a thread takes at a time.
+const HANDFUL: usize = 16;
+/// What a message may hold beside its last chunk: the engine takes it in one turn, between two
+/// hints.
+const MAX_MESSAGE: usize = Listing::MAX_ENTRIES / 2;
+/// Beside its entries, what a directory or anything else adds to a message: a watcher may take
+/// long for each, and nobody knows of them before the message is sent.
+const WEIGHT: usize = 16;
+
+/// Reads what a session's documents say, given its path and its open directory. `None`: it is
+/// no session.
+pub type Gather<'a> = dyn Fn(&RelPath, BorrowedFd<'_>) -> Option<Gathered> + Sync + 'a;
+
+/// Who helps a walk.
+#[derive(Clone, Copy, Default)]
+pub struct Aides<'a> {
+    /// Watches each directory before it is listed.
+    pub watcher: Option<&'a dyn Watcher>,
+    /// Asked for each directory after it was listed, where the order says so.
+    pub gather: Option<&'a Gather<'a>>,
+}
+
+impl std::fmt::Debug for Aides<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Aides")
+            .field("watcher", &self.watcher.is_some())
+            .field("gather", &self.gather.is_some())
+            .finish()
+    }
+}
 
 /// Walks everything below `order.at` with up to `n_threads` threads, this one among them, and
 /// sends what it saw. `send` answers `false` when nobody listens any more. Ends with exactly
@@ -34,18 +69,20 @@ pub const MAX_DEEP: usize = 4 * MAX_PATH;
 pub fn walk(
     tree: &Tree,
     order: &ScanOrder,
-    watcher: Option<&dyn Watcher>,
+    aides: Aides<'_>,
     n_threads: usize,
     stop: &AtomicBool,
-    send: &(dyn Fn(Walked) -> bool + Sync),
+    send: &(dyn Fn(Vec<Walked>) -> bool + Sync),
 ) {
     let walk = Walk {
         tree,
         scan: order.id,
-        watcher,
+        watcher: aides.watcher,
+        gather: aides.gather.filter(|_| order.reads),
         stop,
         send,
         unheard: AtomicBool::new(false),
+        n_idle: AtomicUsize::new(0),
         queue: Mutex::new(Queue {
             dirs: vec![order.at.clone()],
             n_busy: 0,
@@ -64,20 +101,24 @@ pub fn walk(
         }
         walk.work();
     });
-    send(Walked::End { scan: order.id });
+    send(vec![Walked::End { scan: order.id }]);
 }
 
 struct Walk<'a> {
     tree: &'a Tree,
     scan: ScanId,
     watcher: Option<&'a dyn Watcher>,
+    gather: Option<&'a Gather<'a>>,
     stop: &'a AtomicBool,
-    send: &'a (dyn Fn(Walked) -> bool + Sync),
+    send: &'a (dyn Fn(Vec<Walked>) -> bool + Sync),
     unheard: AtomicBool,
+    /// Threads that wait for a directory: whoever has some shares them.
+    n_idle: AtomicUsize,
     queue: Mutex<Queue>,
     changed: Condvar,
 }
 
+/// The directories that any thread may take.
 struct Queue {
     dirs: Vec<RelPath>,
     n_busy: usize,
@@ -86,9 +127,16 @@ struct Queue {
 /// What a thread uses for one directory after the other.
 struct Workbench {
     buffer: Vec<MaybeUninit<u8>>,
-    /// Subdirectories of the directory in hand that are queued: `getdents` may give a name
+    /// Subdirectories of the directory in hand that are on a stack: `getdents` may give a name
     /// twice when the directory changes meanwhile.
-    queued: HashSet<RelPath>,
+    stacked: HashSet<RelPath>,
+    /// Directories that this thread lists next, the last one first.
+    dirs: Vec<RelPath>,
+    /// What was seen and not sent yet.
+    message: Vec<Walked>,
+    weight: usize,
+    /// Entries and bytes of names in the last chunk: the next one is often alike.
+    like: (usize, usize),
 }
 
 /// Counts a thread out of the busy ones, also when it panics: the others would wait for ever.
@@ -105,15 +153,26 @@ impl Walk<'_> {
     fn work(&self) {
         let mut bench = Workbench {
             buffer: vec![MaybeUninit::uninit(); BUFFER],
-            queued: HashSet::new(),
+            stacked: HashSet::new(),
+            dirs: Vec::new(),
+            message: Vec::new(),
+            weight: 0,
+            like: (0, 0),
         };
-        while let Some((dir, _busy)) = self.next() {
-            bench.queued.clear();
-            match self.list(&dir, &mut bench) {
-                Ok(()) => {}
-                Err(why) => self.unlisted(dir, why),
+        while let Some(_busy) = self.take(&mut bench) {
+            while let Some(dir) = bench.dirs.pop() {
+                if self.stopped() {
+                    bench.dirs.clear();
+                    break;
+                }
+                bench.stacked.clear();
+                if let Err(why) = self.list(&dir, &mut bench) {
+                    self.unlisted(&mut bench, dir, why);
+                }
+                self.share(&mut bench);
             }
         }
+        self.send(&mut bench);
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
@@ -124,45 +183,74 @@ impl Walk<'_> {
         self.stop.load(Ordering::Relaxed) || self.unheard.load(Ordering::Relaxed)
     }
 
-    /// Waits for a directory; `None` when all are done.
-    fn next(&self) -> Option<(RelPath, Busy<'_, '_>)> {
+    /// Waits for directories and takes some; `None` when all are done.
+    fn take(&self, bench: &mut Workbench) -> Option<Busy<'_, '_>> {
         let mut queue = self.queue();
         loop {
             if self.stopped() {
                 queue.dirs.clear();
             }
-            if let Some(dir) = queue.dirs.pop() {
+            if !queue.dirs.is_empty() {
+                // Not all of a few: the others want some, too.
+                let n = HANDFUL.min(queue.dirs.len().div_ceil(2));
+                let at = queue.dirs.len() - n;
+                bench.dirs.extend(queue.dirs.drain(at..));
                 queue.n_busy += 1;
-                return Some((dir, Busy(self)));
+                return Some(Busy(self));
             }
             if queue.n_busy == 0 {
                 self.changed.notify_all();
                 return None;
             }
+            if !bench.message.is_empty() {
+                // Nobody knows how long the others take.
+                drop(queue);
+                self.send(bench);
+                queue = self.queue();
+                continue;
+            }
+            self.n_idle.fetch_add(1, Ordering::Relaxed);
             queue = self
                 .changed
                 .wait(queue)
                 .unwrap_or_else(PoisonError::into_inner);
+            self.n_idle.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
-    fn put(&self, dirs: &mut Vec<RelPath>) {
-        if dirs.is_empty() {
+    /// Gives this thread's directories away where another one has none.
+    fn share(&self, bench: &mut Workbench) {
+        if bench.dirs.len() < 2 || self.n_idle.load(Ordering::Relaxed) == 0 {
             return;
         }
-        self.queue().dirs.append(dirs);
+        self.send(bench);
+        self.queue().dirs.append(&mut bench.dirs);
         self.changed.notify_all();
     }
 
-    fn say(&self, walked: Walked) {
-        if !(self.send)(walked) {
+    /// Adds to the message, which is sent when it is full.
+    fn say(&self, bench: &mut Workbench, walked: Walked) {
+        let weight = match &walked {
+            Walked::Chunk(listing) => WEIGHT + listing.len(),
+            Walked::Unlisted { .. } | Walked::End { .. } => WEIGHT,
+        };
+        if bench.weight + weight > MAX_MESSAGE {
+            self.send(bench);
+        }
+        bench.weight += weight;
+        bench.message.push(walked);
+    }
+
+    fn send(&self, bench: &mut Workbench) {
+        bench.weight = 0;
+        if !bench.message.is_empty() && !(self.send)(std::mem::take(&mut bench.message)) {
             self.unheard.store(true, Ordering::Relaxed);
         }
     }
 
-    fn unlisted(&self, dir: RelPath, why: Unlisted) {
+    fn unlisted(&self, bench: &mut Workbench, dir: RelPath, why: Unlisted) {
         let scan = self.scan;
-        self.say(Walked::Unlisted { scan, dir, why });
+        self.say(bench, Walked::Unlisted { scan, dir, why });
     }
 
     /// Watches and lists one directory, and queues those in it.
@@ -177,18 +265,23 @@ impl Walk<'_> {
         }
         let watched = self.watch(path, dir.as_fd(), stat.id)?;
         let listed = Listing::new(self.scan, path.clone(), stat, watched, true);
-        self.entries(&dir, listed, bench)
+        let mut buffer = std::mem::take(&mut bench.buffer);
+        let listed = self.entries(&dir, listed, &mut buffer, bench);
+        bench.buffer = buffer;
+        listed
     }
 
     fn entries(
         &self,
         dir: &OwnedFd,
         mut listed: Listing,
+        buffer: &mut [MaybeUninit<u8>],
         bench: &mut Workbench,
     ) -> Result<(), Unlisted> {
         let path = listed.dir.clone();
-        let Workbench { buffer, queued } = bench;
+        listed.make_room(bench.like);
         let mut entries = RawDir::new(dir, buffer);
+        // Go on the stack when the chunk that names them is in the message.
         let mut subdirs = Vec::new();
         while let Some(entry) = entries.next() {
             let entry = match entry {
@@ -208,8 +301,9 @@ impl Walk<'_> {
             if listed.len() == Listing::MAX_ENTRIES {
                 let next =
                     Listing::new(self.scan, path.clone(), listed.stat, listed.watched, false);
-                self.say(Walked::Chunk(std::mem::replace(&mut listed, next)));
-                self.put(&mut subdirs);
+                self.say(bench, Walked::Chunk(std::mem::replace(&mut listed, next)));
+                bench.dirs.append(&mut subdirs);
+                self.share(bench);
                 if self.stopped() {
                     return Ok(());
                 }
@@ -217,15 +311,20 @@ impl Walk<'_> {
             listed.push(name, seen);
             if let Seen::There(stat) = seen {
                 match stat.kind {
-                    FileKind::Dir => self.subdir(&path, name, &stat, &mut subdirs, queued),
+                    FileKind::Dir => subdirs.extend(self.subdir(&path, name, &stat, bench)),
                     FileKind::File if stat.n_links > 1 => self.follow(dir, name, stat.id),
                     FileKind::File | FileKind::Symlink | FileKind::Other => {}
                 }
             }
         }
         listed.last = true;
-        self.say(Walked::Chunk(listed));
-        self.put(&mut subdirs);
+        bench.like = listed.room();
+        // After the listing: what is read then is never older than what the listing says.
+        let gather = self.gather;
+        let gathered = gather.and_then(|gather| gather(&path, dir.as_fd()));
+        listed.gathered = gathered.map(Box::new);
+        self.say(bench, Walked::Chunk(listed));
+        bench.dirs.append(&mut subdirs);
         Ok(())
     }
 
@@ -235,24 +334,22 @@ impl Walk<'_> {
         }
     }
 
+    /// The path of a subdirectory that is to be listed, too.
     fn subdir(
         &self,
         parent: &RelPath,
         name: &[u8],
         stat: &Stat,
-        subdirs: &mut Vec<RelPath>,
-        queued: &mut HashSet<RelPath>,
-    ) {
+        bench: &mut Workbench,
+    ) -> Option<RelPath> {
         // A name that no path can hold comes from a broken file system only; the entry itself
         // is in the listing.
-        let Ok(path) = parent.join(name) else {
-            return;
-        };
+        let path = parent.join(name).ok()?;
         if !self.tree.is_ours(stat) {
-            self.unlisted(path, Unlisted::ForeignMount);
-        } else if queued.insert(path.clone()) {
-            subdirs.push(path);
+            self.unlisted(bench, path, Unlisted::ForeignMount);
+            return None;
         }
+        bench.stacked.insert(path.clone()).then_some(path)
     }
 
     fn watch(&self, path: &RelPath, dir: BorrowedFd<'_>, id: FileId) -> Result<Watched, Unlisted> {

@@ -124,11 +124,11 @@ impl Engine {
         }
         let measure = self.rules.limits.measure;
         for (id, session) in self.index.sessions() {
-            let path = || self.told_path(id, &session.key);
+            let path = || self.told_path(id);
             let kinds = session.anomalies.iter().chain(session.obstacles.iter());
             all.extend(
                 kinds
-                    .chain(self.derived(session))
+                    .chain(self.derived(id, session))
                     .map(|kind| (kind, path(), session.bytes(measure))),
             );
             if session.is_disowned() {
@@ -149,13 +149,14 @@ impl Engine {
 
     /// Where people look for a session. An entry that names no file is told by its id, with a
     /// slash in it escaped, so that no two of them are taken for one.
-    fn told_path(&self, id: SessionId, key: &[u8]) -> RelPath {
+    fn told_path(&self, id: SessionId) -> RelPath {
         let path = self.index.session_path(id);
         if !path.is_root() {
             return path;
         }
+        let key = self.index.key(id);
         let mut name = Vec::with_capacity(key.len());
-        for byte in key {
+        for byte in &*key {
             match byte {
                 b'/' => name.extend_from_slice(br"\x2F"),
                 byte => name.push(*byte),
@@ -168,17 +169,21 @@ impl Engine {
     }
 
     /// What follows from comparing a session's entry with the disk.
-    pub(super) fn derived(&self, session: &Session) -> impl Iterator<Item = AnomalyKind> + use<> {
+    pub(super) fn derived(
+        &self,
+        id: SessionId,
+        session: &Session,
+    ) -> impl Iterator<Item = AnomalyKind> + use<> {
         let bad_id = session.anomalies.contains(AnomalyKind::BadId);
         let dangling = match self.rules.layout.kind() {
             Kind::Directories | Kind::Files => false,
-            Kind::Sidecar => session.is_bare_metadata(),
-            Kind::Catalog => session.tally.n_files == 0 && !bad_id,
+            Kind::Sidecar => self.index.is_bare_metadata(id),
+            Kind::Catalog => session.n_files() == 0 && !bad_id,
         };
-        let mismatch = match session.declared {
+        let mismatch = match self.index.declared(id) {
             Declared::Nothing => false,
             Declared::Nonsense => true,
-            Declared::Bytes(size) => !dangling && self.differs(session, size),
+            Declared::Bytes(size) => !dangling && self.differs(id, session, size),
         };
         [
             dangling.then_some(AnomalyKind::DanglingEntry),
@@ -189,8 +194,8 @@ impl Engine {
     }
 
     /// Whether a size from the metadata is not what the disk has, the metadata itself apart.
-    fn differs(&self, session: &Session, size: u64) -> bool {
-        let there = session.tally.apparent - self.metadata_bytes(session);
+    fn differs(&self, id: SessionId, session: &Session, size: u64) -> bool {
+        let there = self.index.tally(id).apparent - self.metadata_bytes(id);
         match self.rules.layout.size().map(|size| size.means) {
             None | Some(Means::Bytes) => u128::from(size) != there,
             Some(Means::DeclaredTotal) => {
@@ -202,13 +207,14 @@ impl Engine {
 
     /// The bytes of a session's own metadata file; a file that is its own metadata has none
     /// beside it.
-    fn metadata_bytes(&self, session: &Session) -> u128 {
+    fn metadata_bytes(&self, id: SessionId) -> u128 {
         let layout = &self.rules.layout;
+        let key = self.index.key(id);
         let documents = match layout.kind() {
-            Kind::Directories | Kind::Sidecar => layout.documents(&session.key),
+            Kind::Directories | Kind::Sidecar => layout.documents(&key),
             Kind::Files | Kind::Catalog => return 0,
         };
-        let (Some(dir), Some(name)) = (self.index.dir_of(session), documents.first()) else {
+        let (Some(dir), Some(name)) = (self.index.session_dir(id), documents.first()) else {
             return 0;
         };
         match self.index.find(dir, name) {

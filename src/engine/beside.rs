@@ -10,7 +10,7 @@ use crate::layout::spec::Kind;
 use crate::model::anomaly::AnomalyKind;
 use crate::model::path::RelPath;
 use crate::model::place::{DirId, Look, Why};
-use crate::model::plan::Proof;
+use crate::model::plan::ReadAs;
 use crate::model::seen::Stat;
 use crate::model::session::SessionId;
 use crate::model::time::Now;
@@ -44,7 +44,7 @@ impl Engine {
         let Some(key) = layout.part_of(path.as_bytes()) else {
             return;
         };
-        let known = self.index.session_by_key(&key);
+        let known = self.index.files_by_key(&key);
         let session = known.unwrap_or_else(|| self.index.begin_files(dir, key.as_ref().into()));
         let is_document = layout.is_document(&key, name);
         let is_sidecar = is_document && layout.kind() == Kind::Sidecar;
@@ -85,15 +85,14 @@ impl Engine {
         if known.known && !self.rules.layout.reads_inode() {
             return;
         }
-        let key = known.key.clone();
+        let key = self.index.key(session);
         let facts = self.rules.layout.facts(&key, Some(stat), &[], now.wall);
         // A file that is written to meanwhile may be younger than the plan thinks.
-        let proof = self.rules.layout.reads_inode().then(|| Proof {
+        let proof = self.rules.layout.reads_inode().then(|| ReadAs {
             name: name.into(),
             signature: Some(stat.signature()),
         });
-        let proofs = proof.into_iter().collect();
-        self.index.set_facts(session, facts, proofs);
+        self.index.set_facts(session, facts, proof.as_slice());
     }
 
     /// A name with an owner is gone, or something else has it. Where it was a file of a session
@@ -117,7 +116,7 @@ impl Engine {
         }
         let path = self.path_in(dir, name);
         let key = path.and_then(|path| self.rules.layout.part_of(path.as_bytes()));
-        let session = key.and_then(|key| self.index.session_by_key(&key));
+        let session = key.and_then(|key| self.index.files_by_key(&key));
         if let Some(session) = session {
             self.read_session(session, out);
         }
@@ -154,7 +153,7 @@ impl Engine {
             return;
         };
         if known.is_files() {
-            let looks = known.blobs.iter();
+            let looks = self.index.blobs(session).iter();
             out.extend(looks.map(|name| Effect::Look(Look::new(dir, name, Why::Again))));
         } else if let Some(parent) = self.index.parent(dir) {
             let name = self.index.dir_name(dir);

@@ -53,7 +53,7 @@ pub(super) struct Passed {
 /// What a burst did so far.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Burst {
-    before: Bytes,
+    pub(super) before: Bytes,
     /// When the first hint of what made it necessary came in.
     since: Option<Tick>,
     /// A round was too short for what it began: the next one goes on down to the goal.
@@ -90,48 +90,7 @@ impl Burst {
     }
 }
 
-/// What was found since a limit seemed to be passed. It is newer than what is still on its way,
-/// and may be in the place of something that is gone: it does not count before the next time.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Grown {
-    pub(super) bytes: Bytes,
-    pub(super) n_sessions: u64,
-}
-
 impl Engine {
-    /// All that happened before the limit seemed to be passed has been heard and looked at. Is
-    /// it passed still, without what was found since, it really was passed at some moment.
-    pub(super) fn limit_confirmed(&mut self, now: Now, out: &mut Vec<Effect>) {
-        if self.deciding.phase != Phase::Confirming {
-            return;
-        }
-        self.deciding.phase = Phase::Idle;
-        if self.stopped || self.deciding.held || self.catalogue_in_doubt() || !self.is_over(now) {
-            self.deciding.grown = Grown::default();
-            return;
-        }
-        self.deciding.phase = Phase::Asked;
-        self.deciding.burst.before = self.usage().bytes;
-        out.push(Effect::Lock);
-    }
-
-    /// Notes what one input added while a limit is being confirmed.
-    pub(super) fn note_grown(&mut self, before: (Bytes, u64)) {
-        let after = self.counted_now();
-        let grown = &mut self.deciding.grown;
-        grown.bytes = grown.bytes.saturating_add(after.0.saturating_sub(before.0));
-        grown.n_sessions += after.1.saturating_sub(before.1);
-    }
-
-    /// `None`: nothing is being confirmed.
-    pub(super) fn before_growing(&self) -> Option<(Bytes, u64)> {
-        (self.deciding.phase == Phase::Confirming).then(|| self.counted_now())
-    }
-
-    fn counted_now(&self) -> (Bytes, u64) {
-        (self.counted_bytes(), self.index.totals().n_sessions)
-    }
-
     /// The answer to a try for the lock. The plan is made under it.
     pub(super) fn locked(&mut self, now: Now, answer: LockTry, out: &mut Vec<Effect>) {
         if self.deciding.phase != Phase::Asked {
@@ -153,7 +112,7 @@ impl Engine {
             }
             LockTry::Busy(holder) => {
                 self.deciding.phase = Phase::Idle;
-                self.deciding.grown = Grown::default();
+                self.deciding.unsure.clear();
                 self.deciding.back_off = Some(now.tick.after(BUSY_PAUSE));
                 self.lock_wanted(now, LockTrouble::Busy(holder.clone()));
                 if !std::mem::replace(&mut self.deciding.busy_told, true) {
@@ -162,7 +121,7 @@ impl Engine {
             }
             LockTry::Failed { operation, errno } => {
                 self.deciding.phase = Phase::Idle;
-                self.deciding.grown = Grown::default();
+                self.deciding.unsure.clear();
                 self.deciding.back_off(now.tick, None);
                 self.lock_wanted(now, LockTrouble::Failed { operation, errno });
                 if !std::mem::replace(&mut self.deciding.busy_told, true) {
@@ -212,7 +171,7 @@ impl Engine {
 
     fn end_burst(&mut self, now: Now, draft: Option<Draft>, out: &mut Vec<Effect>) {
         self.deciding.phase = Phase::Idle;
-        self.deciding.grown = Grown::default();
+        self.deciding.unsure.clear();
         self.deciding.checked = false;
         out.push(Effect::Unlock);
         let burst = std::mem::take(&mut self.deciding.burst);
@@ -226,7 +185,7 @@ impl Engine {
                 .index
                 .oldest_first()
                 .take(MAX_NAMED)
-                .map(|(_, _, s)| s.key.clone());
+                .map(|(id, _, _)| self.index.key(id));
             out.push(Effect::Tell(Fact::PruneSummary(Summary {
                 before: burst.before,
                 after: usage.bytes,

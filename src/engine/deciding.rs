@@ -1,6 +1,7 @@
 //! From the index to a plan, and when to ask for the lock to carry it out.
 
-use super::burst::{Burst, Grown, Passed, Phase};
+use super::burst::{Burst, Passed, Phase};
+use super::confirming::Unsure;
 use super::{Effect, Engine};
 use crate::index::{Session, Taken};
 use crate::layout::spec::Kind;
@@ -37,7 +38,7 @@ pub(super) struct Deciding {
     known: bool,
     pub(super) held: bool,
     pub(super) burst: Burst,
-    pub(super) grown: Grown,
+    pub(super) unsure: Unsure,
     /// When the first hint of the batch at hand came in.
     pub(super) since: Option<Tick>,
     pub(super) pruned_sessions: u64,
@@ -64,7 +65,7 @@ impl Deciding {
             known,
             held: false,
             burst: Burst::default(),
-            grown: Grown::default(),
+            unsure: Unsure::default(),
             since: None,
             pruned_sessions: 0,
             pruned_bytes: Bytes::ZERO,
@@ -224,11 +225,11 @@ impl Engine {
                     dev: root.id.dev,
                     ino: self.index.dir_ino(dir)?,
                 },
-                proofs: session.proofs.to_vec(),
+                proofs: self.index.proofs(session),
             },
             Kind::Files | Kind::Sidecar => Body::Files {
                 names: self.index.present_blobs(pick.session, root.id.dev),
-                proofs: session.proofs.to_vec(),
+                proofs: self.index.proofs(session),
             },
             Kind::Catalog => Body::Blobs {
                 blobs: self.index.present_blobs(pick.session, root.id.dev),
@@ -236,15 +237,16 @@ impl Engine {
                     name: self.rules.layout.catalogue()?.into(),
                     // Owners rewrite it for every save: only where an entry has a state can
                     // that turn a session into one that must stay.
-                    signature: (self.rules.layout.spec().state)
+                    mark: (self.rules.layout.spec().state)
                         .as_ref()
-                        .and_then(|_| self.reading.catalogue_signature()),
+                        .and_then(|_| self.reading.catalogue_signature())
+                        .map(|signature| signature.mark()),
                 },
             },
         };
         Some(Victim {
             session: pick.session,
-            key: session.key.clone(),
+            key: self.index.key(pick.session),
             path: self.index.path(dir)?,
             body,
             freed: pick.freed,
@@ -299,10 +301,7 @@ impl Engine {
         if !self.deciding.known && !self.first_start(now, out) {
             return;
         }
-        self.deciding.phase = Phase::Confirming;
-        self.deciding.grown = Grown::default();
-        self.deciding.burst = Burst::begun(self.usage().bytes, self.n_losses, self.deciding.since);
-        out.push(Effect::Confirm);
+        self.confirm_limit(now, out);
     }
 
     /// Promise 8a: a first plan that takes more than half waits for a person.

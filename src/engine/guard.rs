@@ -187,7 +187,7 @@ impl Engine {
         if !self.guard.kept {
             return;
         }
-        self.guard.hot.cool((dir, self.index.name_hash(name)));
+        self.guard.hot.cool((dir, self.index.name_hash(dir, name)));
         self.unlink(dir, name, before, None);
     }
 
@@ -223,7 +223,7 @@ impl Engine {
         };
         if look.why == Why::Hint || before != after {
             self.guard.active = now.tick;
-            let at = (dir, self.index.name_hash(name));
+            let at = (dir, self.index.name_hash(dir, name));
             self.guard.warm(at, name, now.tick, now.tick);
         } else if look.why != Why::Guard {
             self.warm_by_age(now, dir, name, stat);
@@ -257,7 +257,7 @@ impl Engine {
             .map_or(Duration::ZERO, |since| now.tick.since(since));
         if age <= KEEP.saturating_add(walked) {
             let then = Tick(now.tick.0.saturating_sub(age.saturating_sub(walked)));
-            let at = (dir, self.index.name_hash(name));
+            let at = (dir, self.index.name_hash(dir, name));
             self.guard.warm(at, name, then, now.tick);
         }
     }

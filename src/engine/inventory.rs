@@ -39,11 +39,12 @@ impl Engine {
             .index
             .sessions()
             .filter(|(_, s)| s.created.is_none() && s.is_owned())
+            .map(|(id, _)| (self.index.key(id), id))
             .collect();
-        unordered.sort_by(|a, b| a.1.key.cmp(&b.1.key));
+        unordered.sort_unstable();
         let ordered = self.index.oldest_first().map(|(id, _, _)| id);
         ordered
-            .chain(unordered.into_iter().map(|(id, _)| id))
+            .chain(unordered.into_iter().map(|(_, id)| id))
             .filter_map(|id| self.session_row(id))
             .collect()
     }
@@ -55,18 +56,18 @@ impl Engine {
             .anomalies
             .iter()
             .chain(session.obstacles.iter())
-            .chain(self.derived(session))
+            .chain(self.derived(id, session))
             .collect();
         anomalies.sort_unstable();
         anomalies.dedup();
         Some(SessionRow {
-            id: self.rules.layout.id(&session.key).to_vec(),
+            id: self.rules.layout.id(&self.index.key(id)).to_vec(),
             path: (!path.is_root()).then_some(path),
             bytes: session.bytes(self.rules.limits.measure),
-            n_files: session.tally.n_files,
+            n_files: session.n_files(),
             created: session.created,
-            state: session.state.clone(),
-            group: session.group.clone(),
+            state: self.index.state(session).cloned(),
+            group: self.index.group(session).cloned(),
             anomalies,
             removable: session.standing == Standing::Removable,
         })

@@ -1,30 +1,32 @@
 //! What walks bring: evidence for every name of a directory.
 
 use super::{Effect, Engine};
-use crate::index::{DirOwner, Known, Owner};
+use crate::index::{DirOwner, Known, Listed, Owner};
 use crate::model::anomaly::AnomalyKind;
 use crate::model::bytes::Bytes;
-use crate::model::listing::{Listing, ScanId, Unlisted, Walked, Watched};
+use crate::model::listing::{Gathered, Listing, ScanId, Unlisted, Walked, Watched};
 use crate::model::path::RelPath;
 use crate::model::place::{DirId, Look, Why};
+use crate::model::plan::ReadAs;
 use crate::model::seen::{FileKind, Seen, Stat};
+use crate::model::session::SessionId;
 use crate::model::time::Now;
 
 impl Engine {
     pub(super) fn walked(&mut self, now: Now, walked: Walked, out: &mut Vec<Effect>) {
         match walked {
-            Walked::Chunk(listing) => self.chunk(now, &listing, out),
+            Walked::Chunk(listing) => self.chunk(now, listing, out),
             Walked::Unlisted { dir, why, .. } => self.unlisted(&dir, &why, out),
             Walked::End { scan } => self.scan_ended(scan, out),
         }
     }
 
-    fn chunk(&mut self, now: Now, listing: &Listing, out: &mut Vec<Effect>) {
-        let Some(dir) = self.place_of(listing, out) else {
+    fn chunk(&mut self, now: Now, mut listing: Listing, out: &mut Vec<Effect>) {
+        let Some(dir) = self.place_of(&listing, out) else {
             return;
         };
         if listing.first {
-            self.begin_listing(dir, listing, out);
+            self.begin_listing(dir, &listing, out);
         }
         // A listing that another one overtook is a list of hints. A known directory's unknown
         // names may be newer than their hints: in a rescan they are looked at again at its
@@ -38,7 +40,8 @@ impl Engine {
             self.listed(now, listing.scan, dir, name, seen, believe, out);
         }
         if listing.last {
-            self.listing_ended(listing.scan, dir, out);
+            let gathered = listing.gathered.take().filter(|_| believe);
+            self.listing_ended(now, listing.scan, dir, gathered, out);
         }
         self.note_peak();
     }
@@ -131,7 +134,7 @@ impl Engine {
         believe: bool,
         out: &mut Vec<Effect>,
     ) {
-        let (hash, known) = self.index.listed(dir, name, scan.0);
+        let mut listed = self.index.listed(dir, name, scan.0);
         let stat = match seen {
             Seen::There(stat) => stat,
             Seen::Gone => return,
@@ -143,6 +146,16 @@ impl Engine {
                 return;
             }
         };
+        if self.is_twin(dir, &listed, stat) && self.index.part_twins(dir, name) {
+            // Whose the entry is, another listing will tell, also should it be nobody's: a name
+            // may be listed twice. What is gone meanwhile is not counted, which is the safe side.
+            self.index.forget_hash(dir, listed.hash);
+            if let Some(path) = self.index.path(dir) {
+                self.scan_below(path, out);
+            }
+            listed = self.index.listed(dir, name, scan.0);
+        }
+        let Listed { hash, known, .. } = listed;
         match known {
             Some(known) if self.agrees(known, stat) && !self.is_foreign(stat) => {
                 self.confirmed(dir, name, known, stat, now, out);
@@ -152,18 +165,47 @@ impl Engine {
                 && !self.is_recent(dir, hash)
                 && !self.is_elsewhere(dir, name, stat) =>
             {
-                if self.there(dir, name, stat, now, Why::Scan, out).is_some() {
+                let why = Why::Scan;
+                let new = self.there_for(None, dir, name, stat, now, why, out);
+                if new.is_some() {
                     self.known_since(dir, name, scan.0.saturating_sub(1));
                 }
                 self.guard_listed(now, dir, name, stat);
             }
             Some(_) | None => {
+                if !listed.again && is_another(known, stat) {
+                    self.note_disagreeing(dir, hash);
+                }
                 let deferred = self.scanning.defers(scan) && self.scanning.dispute(dir, name);
                 if !deferred {
                     self.look_for_scan(dir, name, out);
                 }
             }
         }
+    }
+
+    /// Whether an entry that a listing names for the second time is another's: two names have
+    /// one hash. Not where somebody looked meanwhile, then the listing is only older.
+    fn is_twin(&self, dir: DirId, listed: &Listed, stat: &Stat) -> bool {
+        let is_linked = match listed.known {
+            Some(Known::File { linked, .. }) => linked,
+            Some(Known::Other { .. }) => false,
+            // The index knows the names of directories.
+            Some(Known::Dir { .. }) | None => return false,
+        };
+        listed.again
+            && (is_linked
+                || is_another(listed.known, stat)
+                || self.disagreeing.contains(&(dir, listed.hash)))
+            && !self.is_recent(dir, listed.hash)
+    }
+
+    /// At the bound all are forgotten: two names with one hash are then found by the next scan.
+    fn note_disagreeing(&mut self, dir: DirId, hash: u64) {
+        if self.disagreeing.len() >= super::MAX_RECENT {
+            self.disagreeing.clear();
+        }
+        self.disagreeing.insert((dir, hash));
     }
 
     fn is_recent(&self, dir: DirId, hash: u64) -> bool {
@@ -228,7 +270,14 @@ impl Engine {
         }
     }
 
-    fn listing_ended(&mut self, scan: ScanId, dir: DirId, out: &mut Vec<Effect>) {
+    fn listing_ended(
+        &mut self,
+        now: Now,
+        scan: ScanId,
+        dir: DirId,
+        gathered: Option<Box<Gathered>>,
+        out: &mut Vec<Effect>,
+    ) {
         let defer = self.scanning.defers(scan) && self.index.is_listed(dir);
         let absent = self.index.end_listing(dir, scan.0);
         for gone in absent.dirs {
@@ -246,9 +295,20 @@ impl Engine {
             }
         }
         if let Some(session) = self.index.session_at(dir) {
-            self.read_if_unknown(session, out);
+            match gathered.filter(|gathered| self.is_first_word(session, dir, gathered)) {
+                Some(gathered) => self.session_gathered(now, session, *gathered, out),
+                None => self.read_if_unknown(session, out),
+            }
         }
         self.read_listed(dir, out);
+    }
+
+    /// Whether what a walk read of a session is the newest that anybody knows: nothing was
+    /// read of it yet, and none of its documents was touched since the walk came by.
+    fn is_first_word(&self, session: SessionId, dir: DirId, gathered: &Gathered) -> bool {
+        let is_touched =
+            |proof: &ReadAs| self.is_recent(dir, self.index.name_hash(dir, &proof.name));
+        self.is_unread(session) && !gathered.proofs.iter().any(is_touched)
     }
 
     /// A listing did not name what the index has. What was looked at since the scan began is
@@ -320,4 +380,13 @@ impl Engine {
             _ => false,
         }
     }
+}
+
+/// Whether what the index has for a name is another inode than what was seen.
+fn is_another(known: Option<Known>, stat: &Stat) -> bool {
+    known.is_some_and(|known| match known {
+        Known::File { ino, .. } | Known::Dir { ino, .. } | Known::Other { ino } => {
+            ino != stat.id.ino
+        }
+    })
 }

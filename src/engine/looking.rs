@@ -15,7 +15,6 @@ use crate::model::session::SessionId;
 use crate::model::time::{Now, UnixNanos};
 use crate::model::watcher::{DirKey, Watch};
 use std::collections::HashMap;
-use std::sync::Arc;
 
 /// The agent's own directory in a root.
 const CONTROL: &[u8] = b".housekeeper";
@@ -256,7 +255,7 @@ impl Engine {
             .forget_below(|| self.index.path(dir)?.join(name).ok());
         self.give_up(dropped, out);
         if self.index.dir_owner(dir) == Some(DirOwner::Container) {
-            self.file_gone(owner, self.index.name_hash(name), out);
+            self.file_gone(owner, self.index.name_hash(dir, name), out);
             self.metadata_replaced(dir, name, out);
         }
         if let Some(session) = self.index.session_of(owner) {
@@ -342,8 +341,23 @@ impl Engine {
         why: Why,
         out: &mut Vec<Effect>,
     ) -> Option<RelPath> {
-        self.clock.note_newest(stat.ctime.min(now.wall.into()));
         let known = self.index.find(dir, name);
+        self.there_for(known, dir, name, stat, now, why, out)
+    }
+
+    /// The same, where it was looked up already what the index has for the name.
+    #[expect(clippy::too_many_arguments, reason = "one look with its context")]
+    pub(super) fn there_for(
+        &mut self,
+        known: Option<Known>,
+        dir: DirId,
+        name: &[u8],
+        stat: &Stat,
+        now: Now,
+        why: Why,
+        out: &mut Vec<Effect>,
+    ) -> Option<RelPath> {
+        self.clock.note_newest(stat.ctime.min(now.wall.into()));
         let found = self.found(stat);
         if let (Some(Known::Dir { id, .. }), Found::Dir(stat)) = (known, &found)
             && self.index.is_same_dir(id, stat)
@@ -539,7 +553,7 @@ impl Engine {
             // A file of a session was here, and is not any more.
             let owner = self.index.owner_of(dir, name);
             self.index.forget(dir, name);
-            self.file_gone(owner, self.index.name_hash(name), out);
+            self.file_gone(owner, self.index.name_hash(dir, name), out);
             self.metadata_replaced(dir, name, out);
         }
         if matches!(found, Found::Foreign(_)) {
@@ -560,8 +574,7 @@ impl Engine {
                 if !self.make_room(dir, name, stat, out) {
                     return None;
                 }
-                let key = Arc::from(path.as_bytes());
-                let (session, _) = self.index.begin_tree(dir, name, stat, key);
+                let (session, _) = self.index.begin_tree(dir, name, stat);
                 self.note_write(session, stat, now, why);
                 Some(path)
             }
@@ -657,12 +670,16 @@ impl Engine {
     /// The session that facts are read for from this name.
     pub(super) fn document_of(&self, dir: DirId, name: &[u8]) -> Option<SessionId> {
         let layout = &self.rules.layout;
-        let session = match layout.kind() {
-            Kind::Catalog => return None,
-            Kind::Directories => self.index.session_at(dir)?,
-            Kind::Files | Kind::Sidecar => self.session_at_name(dir, name)?,
-        };
-        let key = &self.index.session(session)?.key;
-        layout.is_document(key, name).then_some(session)
+        match layout.kind() {
+            Kind::Catalog => None,
+            // Their names are the same in every session.
+            Kind::Directories if !layout.is_document(b"", name) => None,
+            Kind::Directories => self.index.session_at(dir),
+            Kind::Files | Kind::Sidecar => {
+                let session = self.session_at_name(dir, name)?;
+                let key = self.index.key(session);
+                layout.is_document(&key, name).then_some(session)
+            }
+        }
     }
 }

@@ -9,6 +9,7 @@ mod anomalies;
 mod beside;
 mod burst;
 mod clock_gate;
+mod confirming;
 mod deciding;
 mod guard;
 mod hot;
@@ -32,7 +33,7 @@ use crate::model::hint::Hint;
 use crate::model::listing::{ScanOrder, Walked};
 use crate::model::path::RelPath;
 use crate::model::place::{DirId, Look, MountPoint};
-use crate::model::plan::{Blocker, Held, Proof, Victim};
+use crate::model::plan::{Blocker, Held, ReadAs, Victim};
 use crate::model::report::{AsideName, LockTry, LockWait, Removed, Report};
 use crate::model::seen::{FileId, Seen, Signature, Stat};
 use crate::model::session::{Facts, Key, SessionId};
@@ -101,7 +102,7 @@ pub enum ReadOf {
     Session {
         session: SessionId,
         facts: Facts,
-        proofs: Vec<Proof>,
+        proofs: Vec<ReadAs>,
     },
     Catalogue {
         signature: Option<Signature>,
@@ -119,7 +120,8 @@ pub enum Input {
     Astray(Look),
     /// All hints at hand were handled.
     Drained,
-    Walked(Walked),
+    /// In the order in which it was seen.
+    Walked(Vec<Walked>),
     Read {
         seq: u64,
         of: ReadOf,
@@ -262,6 +264,8 @@ pub struct Engine {
     /// Names looked at while scans are under way: their chunks may be older, so that where
     /// they say something else the name is looked at once more. By the hash of the name.
     recent: HashMap<(DirId, u64), Box<[u8]>>,
+    /// Entries that a listing under way found to be another inode's.
+    disagreeing: HashSet<(DirId, u64)>,
     /// Watches that ended before the listing that came with them was heard.
     ended_early: HashSet<u64>,
     /// Directories that are watched and whose listing is still to come, with the names that
@@ -281,12 +285,22 @@ impl Engine {
     /// A new engine that knows nothing. `known`: whether the root passed its first start
     /// before. `removed`: ids that were taken out of the catalogue before.
     pub fn new(rules: Rules, known: bool, removed: impl IntoIterator<Item = Key>) -> Self {
+        Self::over(Index::new(), rules, known, removed)
+    }
+
+    /// The same, with an empty index of a kind of its own.
+    pub fn over(
+        index: Index,
+        rules: Rules,
+        known: bool,
+        removed: impl IntoIterator<Item = Key>,
+    ) -> Self {
         Self {
             deciding: Deciding::new(known),
             reading: Reading::default(),
             unlisting: Unlisting::new(removed),
             rules,
-            index: Index::new(),
+            index,
             root: None,
             scanning: Scanning::default(),
             places: Places::default(),
@@ -294,6 +308,7 @@ impl Engine {
             guard: Guard::default(),
             pace: Pace::default(),
             recent: HashMap::new(),
+            disagreeing: HashSet::new(),
             ended_early: HashSet::new(),
             begun: HashMap::new(),
             n_begun_names: 0,
@@ -319,14 +334,18 @@ impl Engine {
             | Input::Measured(_)
             | Input::Mounted(_) => false,
         };
-        let growing = self.before_growing();
+        let confirming = self.before_confirming(&input);
         let before = self.is_growth(&input).then(|| self.counted_bytes());
         match input {
             Input::Hint(hint) => self.hint(now, hint, out),
             Input::Looked(look, seen) => self.looked(now, look, seen, out),
             Input::Astray(look) => self.astray(&look, out),
             Input::Drained => self.drained(now),
-            Input::Walked(walked) => self.walked(now, walked, out),
+            Input::Walked(walked) => {
+                for walked in walked {
+                    self.walked(now, walked, out);
+                }
+            }
             Input::Read { seq, of } => self.read(now, seq, of, out),
             Input::Confirmed => self.limit_confirmed(now, out),
             Input::Lock(answer) => self.locked(now, answer, out),
@@ -337,8 +356,8 @@ impl Engine {
             Input::Mounted(points) => self.mounted(points, out),
             Input::Wake => {}
         }
-        if let Some(growing) = growing {
-            self.note_grown(growing);
+        if let Some(before) = confirming {
+            self.note_unsure(before);
         }
         if let Some(before) = before {
             let by = self.counted_bytes().saturating_sub(before);
@@ -549,6 +568,6 @@ impl Engine {
             self.recent.clear();
         }
         self.recent
-            .insert((dir, self.index.name_hash(name)), name.into());
+            .insert((dir, self.index.name_hash(dir, name)), name.into());
     }
 }

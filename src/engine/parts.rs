@@ -78,7 +78,9 @@ impl Engine {
 
     pub(super) fn begin_parts(&mut self, out: &mut Vec<Effect>) {
         while let Some((id, at)) = self.scanning.next_part() {
-            out.push(Effect::Scan(ScanOrder { id, at }));
+            // What is below is new, or has moved.
+            let reads = true;
+            out.push(Effect::Scan(ScanOrder { id, at, reads }));
         }
     }
 }

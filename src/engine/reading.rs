@@ -9,9 +9,10 @@ use crate::layout::CatalogSeen;
 use crate::layout::spec::Kind;
 use crate::model::anomaly::AnomalyKind;
 use crate::model::bytes::Bytes;
+use crate::model::listing::Gathered;
 use crate::model::path::RelPath;
 use crate::model::place::{DirId, Look, Why};
-use crate::model::plan::Proof;
+use crate::model::plan::ReadAs;
 use crate::model::seen::{Signature, Stat};
 use crate::model::session::{CatalogEntry, Facts, Key, SessionId, Verdict};
 use crate::model::time::{Now, Tick, UnixNanos};
@@ -121,16 +122,13 @@ impl Engine {
                 let Some(dir) = self.index.session_dir(id).and_then(|d| self.index.path(d)) else {
                     return;
                 };
-                let Some(known) = self.index.session(id) else {
-                    return;
-                };
                 // Of several files the metadata's times count, else those of the first by name.
-                let inode = match known.metadata_or_first() {
+                let inode = match self.index.metadata_or_first(id) {
                     Some(name) => dir.join(name).ok(),
                     None => Some(dir.clone()),
                 };
                 let inode = inode.filter(|_| self.rules.layout.reads_inode());
-                (Some((id, known.key.clone())), dir, inode)
+                (Some((id, self.index.key(id))), dir, inode)
             }
         };
         self.reading.seq += 1;
@@ -157,23 +155,10 @@ impl Engine {
     /// The directory of a session was listed: its documents are there, or are not.
     pub(super) fn read_if_unknown(&mut self, session: SessionId, out: &mut Vec<Effect>) {
         let known = self.index.session(session).is_some_and(|s| s.known);
-        let vanished = self.proofs_vanished(session);
+        let vanished = self.index.has_other_documents(session);
         if !known || vanished || self.rules.layout.reads_inode() {
             self.read_session(session, out);
         }
-    }
-
-    /// Whether a document that was read is not in the index any more.
-    fn proofs_vanished(&self, session: SessionId) -> bool {
-        let (Some(dir), Some(known)) =
-            (self.index.session_dir(session), self.index.session(session))
-        else {
-            return false;
-        };
-        known
-            .proofs
-            .iter()
-            .any(|proof| proof.signature.is_some() != self.index.find(dir, &proof.name).is_some())
     }
 
     /// One of a session's documents was seen: it is read when it is not as it was read last.
@@ -191,9 +176,7 @@ impl Engine {
         let Some(known) = self.index.session(session) else {
             return;
         };
-        let proof = known.proofs.iter().find(|proof| &*proof.name == name);
-        let unchanged = proof.is_some_and(|p| p.signature == Some(stat.signature()));
-        if known.known && !unchanged {
+        if known.known && !self.index.is_read_as_seen(known, name, stat) {
             self.read_session(session, out);
         } else if why != Why::Again && self.reading.pending.contains_key(&Some(session)) {
             // A read asks for a look of the engine's own: it must not ask for a read in turn.
@@ -296,15 +279,8 @@ impl Engine {
                 facts,
                 proofs,
             } => {
-                // Nothing to read where something is expected: perhaps the whole session went,
-                // and no plan may count what is not there.
-                let vanished = proofs.iter().any(|proof| proof.signature.is_none());
-                // A look at a file that is in doubt would ask for a read in turn.
-                let is_there = facts.verdict == Verdict::Doubtful && !vanished;
-                if vanished || (facts.created.is_none() && !is_there) {
-                    self.look_at_session(session, out);
-                }
-                self.session_read(now, session, facts, proofs);
+                let gathered = Gathered { facts, proofs };
+                self.session_gathered(now, session, gathered, out);
             }
             ReadOf::Catalogue { signature, seen } => {
                 self.catalogue_read(now, signature, seen, out);
@@ -315,7 +291,35 @@ impl Engine {
         }
     }
 
-    fn session_read(&mut self, now: Now, id: SessionId, mut facts: Facts, proofs: Vec<Proof>) {
+    /// Whether nobody has read anything of a session yet, nor is about to.
+    pub(super) fn is_unread(&self, session: SessionId) -> bool {
+        let who = Some(session);
+        self.index.session(session).is_some_and(|s| !s.known)
+            && !self.reading.pending.contains_key(&who)
+            && !self.reading.doubts.contains_key(&who)
+    }
+
+    /// A session's documents were read.
+    pub(super) fn session_gathered(
+        &mut self,
+        now: Now,
+        session: SessionId,
+        gathered: Gathered,
+        out: &mut Vec<Effect>,
+    ) {
+        let Gathered { facts, proofs } = gathered;
+        // Nothing to read where something is expected: perhaps the whole session went,
+        // and no plan may count what is not there.
+        let vanished = proofs.iter().any(|proof| proof.signature.is_none());
+        // A look at a file that is in doubt would ask for a read in turn.
+        let is_there = facts.verdict == Verdict::Doubtful && !vanished;
+        if vanished || (facts.created.is_none() && !is_there) {
+            self.look_at_session(session, out);
+        }
+        self.session_read(now, session, facts, proofs);
+    }
+
+    fn session_read(&mut self, now: Now, id: SessionId, mut facts: Facts, proofs: Vec<ReadAs>) {
         let Some(session) = self.index.session(id) else {
             self.reading.doubts.remove(&Some(id));
             return;
@@ -337,9 +341,9 @@ impl Engine {
             self.reading.doubts.remove(&Some(id));
         }
         // Read again and found the same: what kept it from going has not changed either.
-        let is_same = |s: &Session| s.known && *s.proofs == *proofs;
+        let is_same = |s: &Session| self.index.was_read_from(s, &proofs);
         let is_news = !self.index.session(id).is_some_and(is_same);
-        self.index.set_facts(id, facts, proofs);
+        self.index.set_facts(id, facts, &proofs);
         if is_news {
             self.deciding.forget_back_off();
             self.deciding.forget_passed(id);
@@ -401,10 +405,7 @@ impl Engine {
     }
 
     fn unclaim(&mut self, id: SessionId) {
-        let Some(session) = self.index.session(id) else {
-            return;
-        };
-        let blobs = session.blobs.clone();
+        let blobs = self.index.blobs(id).to_vec();
         self.index.unclaim_session(id);
         self.deciding.forget(id);
         for blob in blobs {
@@ -432,8 +433,8 @@ impl Engine {
         let gone: Vec<SessionId> = self
             .index
             .sessions()
-            .filter(|(_, session)| !listed.contains(&session.key))
             .map(|(id, _)| id)
+            .filter(|id| !listed.contains(&self.index.key(*id)))
             .collect();
         for id in gone {
             self.unclaim(id);
@@ -467,11 +468,7 @@ impl Engine {
                 self.places.remove(AnomalyKind::OrphanBlob, &path);
             }
         }
-        let old: Vec<Box<[u8]>> = self
-            .index
-            .session(id)
-            .map(|s| s.blobs.to_vec())
-            .unwrap_or_default();
+        let old: Vec<Box<[u8]>> = self.index.blobs(id).to_vec();
         for blob in entry.blobs.iter().filter(|blob| !old.contains(blob)) {
             // Nobody noted when an orphan was written.
             if present {
@@ -482,7 +479,7 @@ impl Engine {
         for blob in old.iter().filter(|blob| !entry.blobs.contains(blob)) {
             self.orphaned(blob);
         }
-        self.index.set_facts(id, entry.facts, Vec::new());
+        self.index.set_facts(id, entry.facts, &[]);
         if present {
             self.unlisting.is_back(&entry.id);
             return None;

@@ -306,6 +306,8 @@ impl Engine {
         out.push(Effect::Scan(ScanOrder {
             id,
             at: RelPath::root(),
+            // Later the sessions are known, and read again only where they changed.
+            reads: cause == ScanCause::Start,
         }));
     }
 
@@ -354,6 +356,7 @@ impl Engine {
     fn forget_recent(&mut self) {
         if self.scanning.is_quiet() {
             self.recent = HashMap::new();
+            self.disagreeing.clear();
             self.ended_early.clear();
             // Their listings would have come: the directories were gone.
             self.forget_begun();

@@ -61,7 +61,7 @@ impl Engine {
     }
 
     /// What no rule may take, and why; time and locks apart.
-    fn standing_of(&self, session: &Session) -> Standing {
+    fn standing_of(&self, id: SessionId, session: &Session) -> Standing {
         let anomalous = !session.known
             || session.created.is_none()
             || session.verdict != Verdict::Certain
@@ -69,8 +69,8 @@ impl Engine {
             || session.anomalies.contains(AnomalyKind::BadId)
             || match self.rules.layout.kind() {
                 Kind::Directories | Kind::Files => false,
-                Kind::Sidecar => session.is_bare_metadata(),
-                Kind::Catalog => session.tally.n_files == 0 || self.has_unusable_blob(session),
+                Kind::Sidecar => self.index.is_bare_metadata(id),
+                Kind::Catalog => session.n_files() == 0 || self.has_unusable_blob(id),
             };
         if anomalous {
             return Standing::Fixed(Blocker::Anomalous);
@@ -78,15 +78,18 @@ impl Engine {
         if self.rules.protect.active && session.phase.protects() {
             return Standing::Fixed(Blocker::Active);
         }
-        let id = String::from_utf8_lossy(self.rules.layout.id(&session.key));
-        if !self.rules.protect.keep.is_empty() && self.rules.protect.keep.is_match(&*id) {
-            return Standing::Fixed(Blocker::Pinned);
+        if !self.rules.protect.keep.is_empty() {
+            let key = self.index.key(id);
+            let id = String::from_utf8_lossy(self.rules.layout.id(&key));
+            if self.rules.protect.keep.is_match(&*id) {
+                return Standing::Fixed(Blocker::Pinned);
+            }
         }
         Standing::Removable
     }
 
-    fn has_unusable_blob(&self, session: &Session) -> bool {
-        session.blobs.iter().any(|blob| {
+    fn has_unusable_blob(&self, id: SessionId) -> bool {
+        self.index.blobs(id).iter().any(|blob| {
             matches!(
                 self.index.find(self.index.root(), blob),
                 Some(Known::Dir { .. } | Known::Other { .. })
@@ -97,7 +100,7 @@ impl Engine {
     /// Judges a session anew after something about it changed.
     pub(super) fn restand(&mut self, id: SessionId) {
         if let Some(session) = self.index.session(id) {
-            let standing = self.standing_of(session);
+            let standing = self.standing_of(id, session);
             self.index.set_standing(id, standing);
         }
     }
@@ -150,7 +153,7 @@ impl Engine {
         self.rules
             .group
             .as_ref()
-            .is_none_or(|group| session.group.as_ref() == Some(group))
+            .is_none_or(|group| self.index.group(session) == Some(group))
     }
 
     /// The figures the rules see.
@@ -173,14 +176,14 @@ impl Engine {
                 .counted
                 .bytes(measure)
                 .saturating_sub(leaving)
-                .saturating_sub(self.deciding.grown.bytes),
+                .saturating_sub(self.deciding.unsure.bytes()),
             fixed: fixed.saturating_add(catalogue.saturating_sub(unlisted)),
             orphans: totals.orphans.bytes(measure),
             entry,
             n_sessions: totals
                 .n_sessions
                 .saturating_sub(self.deciding.leaving.len() as u64)
-                .saturating_sub(self.deciding.grown.n_sessions),
+                .saturating_sub(self.deciding.unsure.n_sessions()),
             n_fixed: totals.n_fixed,
         }
     }

@@ -1,91 +1,107 @@
 //! In which directories each inode has names: a file that was moved is found in its old place
 //! without a pass over the index.
 //!
-//! Eight bytes a file: a mark made of the inode number, and the slot of the directory. What a
-//! mark leads to is compared with the directory's own table, so that two inodes of one mark
-//! cost a look and nothing else.
+//! The files of a short directory are often made one after the other, and file systems number
+//! them so: it is found by the blocks of sixteen inode numbers that it has files in, and then
+//! looked through. A long one is found by each of its files.
 
-use hashbrown::HashTable;
+use super::entry::Wides;
+use super::places::Places;
+use super::table::Table;
 
-#[derive(Debug, Clone, Copy)]
-struct Home {
-    mark: u32,
-    slot: u32,
-}
-
-/// One place for each name of each file; nothing where nobody needs it.
+/// The places of all files; nothing where nobody needs it.
 #[derive(Debug, Default)]
-pub(super) struct Homes(Option<HashTable<Home>>);
+pub(super) struct Homes(Option<Places>);
 
-/// Spreads inode numbers, which often follow each other (the multiplier of Fibonacci hashing).
-fn mark(ino: u64) -> u32 {
-    (ino.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as u32
+/// The number of an inode's block: other than all that inodes have.
+fn block(ino: u64) -> u64 {
+    !(ino >> 4)
 }
 
-fn hash(mark: u32) -> u64 {
-    u64::from(mark).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+fn inos<'a>(table: &'a Table, wides: &'a Wides) -> impl Iterator<Item = u64> {
+    table
+        .iter()
+        .filter_map(|entry| entry.what(wides).file_ino())
+}
+
+/// What a directory is found by.
+fn numbers(table: &Table, wides: &Wides) -> Vec<u64> {
+    if !table.is_short() {
+        return inos(table, wides).collect();
+    }
+    let mut blocks: Vec<u64> = inos(table, wides).map(block).collect();
+    blocks.sort_unstable();
+    blocks.dedup();
+    blocks
+}
+
+/// What a directory is found by for one file, unless it is for another file already.
+fn number(table: &Table, wides: &Wides, ino: u64) -> Option<u64> {
+    if !table.is_short() {
+        return Some(ino);
+    }
+    let is_shared = inos(table, wides).any(|other| block(other) == block(ino));
+    (!is_shared).then_some(block(ino))
 }
 
 impl Homes {
-    /// Keeps them from now on. All names that there are must be added then.
-    pub(super) fn keep(&mut self, n_names: usize) {
-        self.0 = Some(HashTable::with_capacity(n_names));
+    /// Keeps them from now on. All directories that there are must be added then.
+    pub(super) fn keep(&mut self) {
+        self.0 = Some(Places::default());
     }
 
     pub(super) fn are_kept(&self) -> bool {
         self.0.is_some()
     }
 
-    pub(super) fn add(&mut self, ino: u64, slot: u32) {
-        let home = Home {
-            mark: mark(ino),
-            slot,
-        };
-        if let Some(homes) = &mut self.0 {
-            homes.insert_unique(hash(home.mark), home, |home| hash(home.mark));
+    /// A directory comes with all its files.
+    pub(super) fn add(&mut self, slot: u32, table: &Table, wides: &Wides) {
+        if let Some(places) = &mut self.0 {
+            let numbers = numbers(table, wides);
+            numbers.iter().for_each(|n| places.insert(*n, slot));
         }
     }
 
-    pub(super) fn remove(&mut self, ino: u64, slot: u32) {
-        let Some(homes) = &mut self.0 else { return };
-        let mark = mark(ino);
-        let found = homes.find_entry(hash(mark), |home| home.mark == mark && home.slot == slot);
-        debug_assert!(found.is_ok(), "each name has its home");
-        if let Ok(found) = found {
-            found.remove();
+    /// It goes with all its files.
+    pub(super) fn remove(&mut self, slot: u32, table: &Table, wides: &Wides) {
+        if self.are_kept() {
+            let numbers = numbers(table, wides);
+            numbers.iter().for_each(|n| self.take(*n, slot));
         }
     }
 
-    /// Directories in which the inode may have names, one for each.
+    /// A file is about to get a name in a directory.
+    pub(super) fn enter(&mut self, slot: u32, table: &Table, wides: &Wides, ino: u64) {
+        if let Some(places) = &mut self.0
+            && let Some(number) = number(table, wides, ino)
+        {
+            places.insert(number, slot);
+        }
+    }
+
+    /// A file has just lost a name in a directory.
+    pub(super) fn leave(&mut self, slot: u32, table: &Table, wides: &Wides, ino: u64) {
+        if self.are_kept()
+            && let Some(number) = number(table, wides, ino)
+        {
+            self.take(number, slot);
+        }
+    }
+
+    fn take(&mut self, number: u64, slot: u32) {
+        let taken = self.0.as_mut().is_none_or(|p| p.remove(number, slot));
+        debug_assert!(taken, "each file has its home");
+    }
+
+    #[cfg(test)]
+    pub(super) fn n_numbers(&self) -> usize {
+        self.0.as_ref().map_or(0, Places::len)
+    }
+
+    /// Directories in which the inode may have names; one may come several times.
     pub(super) fn of(&self, ino: u64) -> impl Iterator<Item = u32> {
-        let mark = mark(ino);
-        self.0
-            .iter()
-            .flat_map(move |homes| homes.iter_hash(hash(mark)))
-            .filter(move |home| home.mark == mark)
-            .map(|home| home.slot)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_name_has_its_home() {
-        let mut homes = Homes::default();
-        homes.add(7, 7);
-        assert!(homes.of(7).next().is_none(), "nobody needs it");
-        homes.keep(0);
-        for ino in 0..10_000 {
-            homes.add(ino, ino as u32 % 7);
-        }
-        homes.add(5, 99);
-        let mut of: Vec<u32> = homes.of(5).collect();
-        of.sort_unstable();
-        assert_eq!(of, [5, 99]);
-        homes.remove(5, 5);
-        assert_eq!(homes.of(5).collect::<Vec<_>>(), [99]);
-        assert!(homes.of(10_000).next().is_none());
+        let numbers = [block(ino), ino].into_iter();
+        let places = self.0.iter();
+        places.flat_map(move |places| numbers.clone().flat_map(|number| places.of(number)))
     }
 }

@@ -1,16 +1,19 @@
 //! The sessions of one root, and their order by age.
 
-use super::table::EntryKind;
-use super::tree::{DirOwner, Dropped};
+use super::dirs::Dir;
+use super::entry::What;
+use super::tree::{DirOwner, Dropped, path_bytes};
+use super::words::{Word, Words};
 use super::{Index, Known};
 use crate::model::anomaly::Anomalies;
 use crate::model::bytes::{Bytes, Measure, Tally};
 use crate::model::path::RelPath;
 use crate::model::place::DirId;
-use crate::model::plan::{Blocker, Proof};
-use crate::model::seen::{FileId, Stat};
+use crate::model::plan::{Blocker, Proof, ReadAs};
+use crate::model::seen::{FileId, Mark, Stat};
 use crate::model::session::{Declared, Facts, Key, Phase, SessionId, Verdict};
 use crate::model::time::{Time, UnixNanos};
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -31,52 +34,103 @@ pub enum Standing {
     Fixed(Blocker),
 }
 
-/// What is known of one session.
+/// What is known of one session: 88 bytes. Its name is its directory's, what several sessions
+/// share is kept once, and what few have is kept elsewhere: see [`Sessions`].
 #[derive(Debug)]
 pub struct Session {
+    /// Wraps round, as a directory's.
     pub(super) generation: u32,
-    pub(super) live: bool,
-    pub key: Key,
-    /// The slot of its directory; `None`: it is the files named by `blobs`.
-    pub(super) dir: Option<u32>,
-    /// The slot of the directory that these lie in, beside others.
-    pub(super) home: u32,
-    pub blobs: Box<[Box<[u8]>]>,
-    /// The last of these is the metadata's.
-    ends_in_metadata: bool,
-    pub declared: Declared,
+    /// The slot of its directory; [`NO_DIR`]: it is files in a directory with others.
+    dir: u32,
+    /// The newest of mtime, ctime and the last hint.
+    pub written: UnixNanos,
+    /// Its tally, as far as that fits.
+    apparent: u64,
+    allocated: u64,
+    n_files: u32,
+    /// Names of inodes that have others.
+    pub(super) n_linked: u32,
+    /// The files the facts were read from, as they were then.
+    marks: Marks,
+    common: Option<Word>,
     pub created: Option<Time>,
-    pub phase: Phase,
-    pub state: Option<Arc<str>>,
-    pub group: Option<Arc<str>>,
-    pub verdict: Verdict,
-    /// Whether facts were ever read.
-    pub known: bool,
     /// What its metadata says is wrong.
     pub anomalies: Anomalies,
     /// What its names on the disk say is wrong.
     pub obstacles: Anomalies,
-    /// The files the facts were read from, as they were then.
-    pub proofs: Box<[Proof]>,
-    pub tally: Tally,
-    /// Names of inodes that have others.
-    pub(super) n_linked: u32,
-    /// The newest of mtime, ctime and the last hint.
-    pub written: UnixNanos,
-    /// No rule may take it now; its bytes are in [`super::Totals::fixed`].
-    pub(super) fixed: bool,
+    /// Whether any rule may take it; the bytes of the others are in [`super::Totals::fixed`].
     pub standing: Standing,
+    pub phase: Phase,
+    pub verdict: Verdict,
+    /// Whether facts were ever read.
+    pub known: bool,
+    pub(super) live: bool,
     /// Marked as not owned by the layout's marker rule.
     pub(super) disowned: bool,
     /// Its files are orphans: what would claim them is missing.
-    pub(super) orphaned: bool,
+    orphaned: bool,
+    /// Its tally is in [`Sessions::giants`].
+    giant: bool,
+}
+
+const NO_DIR: u32 = u32::MAX;
+
+/// One mark for each document, `None` for one that was absent.
+#[derive(Debug, PartialEq, Eq)]
+enum Marks {
+    One(Option<Mark>),
+    Several(Box<[Option<Mark>]>),
+}
+
+impl Marks {
+    fn new(documents: &[ReadAs]) -> Self {
+        let mut marks = documents.iter().map(|d| d.signature.map(|s| s.mark()));
+        match documents.len() {
+            1 => Self::One(marks.next().flatten()),
+            _ => Self::Several(marks.collect()),
+        }
+    }
+
+    fn as_slice(&self) -> &[Option<Mark>] {
+        match self {
+            Self::One(mark) => std::slice::from_ref(mark),
+            Self::Several(marks) => marks,
+        }
+    }
+}
+
+/// What only a session that is files has.
+#[derive(Debug)]
+struct Listed {
+    key: Key,
+    /// The slot of the directory that they lie in.
+    home: u32,
+    blobs: Box<[Box<[u8]>]>,
+    /// The last of these is the metadata's.
+    ends_in_metadata: bool,
+}
+
+/// What a session's metadata says in the words of many others.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Common {
+    /// The names of the documents that the facts were read from.
+    documents: Box<[Box<[u8]>]>,
+    state: Option<Arc<str>>,
+    group: Option<Arc<str>>,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
     slots: Vec<Session>,
     free: Vec<u32>,
+    /// Those that are files, by slot and by key.
+    listed: HashMap<u32, Listed>,
     by_key: HashMap<Key, u32>,
+    /// The sizes that metadata says.
+    declared: HashMap<u32, Declared>,
+    /// Sums that 64 bits do not hold, or more files than 32 bits count.
+    giants: HashMap<u32, Tally>,
+    common: Words<Arc<Common>>,
 }
 
 impl Sessions {
@@ -87,44 +141,104 @@ impl Sessions {
     pub(super) fn at_mut(&mut self, slot: u32) -> &mut Session {
         &mut self.slots[slot as usize]
     }
+
+    pub(super) fn tally(&self, slot: u32) -> Tally {
+        let session = self.at(slot);
+        match self.giants.get(&slot).filter(|_| session.giant) {
+            Some(tally) => *tally,
+            None => session.small_tally(),
+        }
+    }
+
+    pub(super) fn add(&mut self, slot: u32, tally: Tally) {
+        self.change_tally(slot, |sum| sum.add(tally));
+    }
+
+    pub(super) fn take(&mut self, slot: u32, tally: Tally) {
+        self.change_tally(slot, |sum| sum.take(tally));
+    }
+
+    fn change_tally(&mut self, slot: u32, change: impl FnOnce(&mut Tally)) {
+        let mut tally = self.tally(slot);
+        change(&mut tally);
+        let session = &mut self.slots[slot as usize];
+        if session.set_tally(&tally) {
+            if std::mem::take(&mut session.giant) {
+                self.giants.remove(&slot);
+            }
+        } else {
+            session.giant = true;
+            self.giants.insert(slot, tally);
+        }
+    }
 }
 
 impl Session {
-    fn new(generation: u32, key: Key, dir: Option<u32>) -> Self {
+    fn new(generation: u32, dir: u32) -> Self {
         Self {
             generation,
-            live: true,
-            key,
             dir,
-            home: 0,
-            blobs: Box::default(),
-            ends_in_metadata: false,
-            declared: Declared::Nothing,
+            written: UnixNanos(i64::MIN),
+            apparent: 0,
+            allocated: 0,
+            n_files: 0,
+            n_linked: 0,
+            marks: Marks::One(None),
+            common: None,
             created: None,
-            phase: Phase::Stateless,
-            state: None,
-            group: None,
-            verdict: Verdict::Doubtful,
-            known: false,
             anomalies: Anomalies::NONE,
             obstacles: Anomalies::NONE,
-            proofs: Box::default(),
-            tally: Tally::default(),
-            n_linked: 0,
-            written: UnixNanos(i64::MIN),
-            fixed: true,
             standing: Standing::Fixed(Blocker::Anomalous),
+            phase: Phase::Stateless,
+            verdict: Verdict::Doubtful,
+            known: false,
+            live: true,
             disowned: false,
             orphaned: false,
+            giant: false,
         }
     }
 
     pub fn bytes(&self, measure: Measure) -> Bytes {
-        self.tally.bytes(measure)
+        // Sums that do not fit stand here as the greatest number, which is what they are then.
+        match measure {
+            Measure::Apparent => Bytes(self.apparent),
+            Measure::Allocated => Bytes(self.allocated),
+        }
+    }
+
+    /// Each inode once.
+    pub fn n_files(&self) -> u64 {
+        self.n_files.into()
     }
 
     pub fn is_disowned(&self) -> bool {
         self.disowned
+    }
+
+    /// No rule may take it now.
+    pub(super) fn is_fixed(&self) -> bool {
+        self.standing != Standing::Removable
+    }
+
+    pub(super) fn dir(&self) -> Option<u32> {
+        (self.dir != NO_DIR).then_some(self.dir)
+    }
+
+    fn small_tally(&self) -> Tally {
+        Tally {
+            apparent: self.apparent.into(),
+            allocated: self.allocated.into(),
+            n_files: self.n_files.into(),
+        }
+    }
+
+    /// Whether it fits.
+    fn set_tally(&mut self, tally: &Tally) -> bool {
+        self.apparent = u64::try_from(tally.apparent).unwrap_or(u64::MAX);
+        self.allocated = u64::try_from(tally.allocated).unwrap_or(u64::MAX);
+        self.n_files = u32::try_from(tally.n_files).unwrap_or(u32::MAX);
+        self.small_tally() == *tally
     }
 
     pub fn is_orphaned(&self) -> bool {
@@ -136,24 +250,9 @@ impl Session {
         !self.disowned && !self.orphaned
     }
 
-    /// Of a session that is files the metadata's name, or else the first one.
-    pub fn metadata_or_first(&self) -> Option<&[u8]> {
-        let name = if self.ends_in_metadata {
-            self.blobs.last()
-        } else {
-            self.blobs.first()
-        };
-        name.map(|name| &**name)
-    }
-
-    /// Whether it is files, and none but the metadata.
-    pub fn is_bare_metadata(&self) -> bool {
-        self.ends_in_metadata && self.blobs.len() == 1
-    }
-
     /// Whether it is files in a directory that holds others, too.
     pub fn is_files(&self) -> bool {
-        self.dir.is_none()
+        self.dir == NO_DIR
     }
 
     fn ordered(&self) -> Option<Time> {
@@ -195,66 +294,44 @@ impl Index {
         }
     }
 
-    /// Begins a session with nothing in it. Its facts are unknown, so nothing may take it.
+    /// Begins a session of a catalogue with nothing in it. Its facts are unknown, so nothing
+    /// may take it.
     pub fn begin_session(&mut self, key: Key) -> SessionId {
-        let slot = self.sessions.free.pop().unwrap_or_else(|| {
-            self.sessions.slots.push(Session {
-                live: false,
-                ..Session::new(0, key.clone(), None)
-            });
-            (self.sessions.slots.len() - 1) as u32
-        });
-        let generation = self.sessions.at(slot).generation + 1;
-        *self.sessions.at_mut(slot) = Session::new(generation, key.clone(), None);
-        self.sessions.by_key.insert(key, slot);
-        self.totals.n_sessions += 1;
-        self.totals.n_fixed += 1;
-        SessionId { slot, generation }
-    }
-
-    /// Begins a session that is a directory.
-    pub fn begin_tree(
-        &mut self,
-        parent: DirId,
-        name: &[u8],
-        stat: &Stat,
-        key: Key,
-    ) -> (SessionId, DirId) {
-        let session = self.begin_session(key);
-        let dir = self.put_dir(
-            parent,
-            name,
-            stat,
-            DirOwner::In(Owner::Session(session.slot)),
-        );
-        self.sessions.at_mut(session.slot).dir = Some(dir.slot);
-        (session, dir)
+        self.begin_files(self.root(), key)
     }
 
     /// Begins a session that is files in a directory with others, none of them so far.
     pub fn begin_files(&mut self, home: DirId, key: Key) -> SessionId {
-        let session = self.begin_session(key);
-        self.sessions.at_mut(session.slot).home = home.slot;
-        session
+        let id = self.begin(NO_DIR);
+        let listed = Listed {
+            key: key.clone(),
+            home: home.slot,
+            blobs: Box::default(),
+            ends_in_metadata: false,
+        };
+        self.sessions.listed.insert(id.slot, listed);
+        self.sessions.by_key.insert(key, id.slot);
+        id
     }
 
     /// Gives a session that is files one name more, the last one where it is the metadata.
     pub fn add_file(&mut self, id: SessionId, name: &[u8], is_metadata: bool) {
-        let Some(home) = self.session_dir(id) else {
+        let (Some(home), Some(listed)) =
+            (self.session_dir(id), self.sessions.listed.get_mut(&id.slot))
+        else {
             return;
         };
-        let session = self.sessions.at_mut(id.slot);
-        if session.blobs.iter().all(|known| **known != *name) {
-            let mut blobs = std::mem::take(&mut session.blobs).into_vec();
-            let metadata = blobs.len() - usize::from(session.ends_in_metadata);
+        if listed.blobs.iter().all(|known| **known != *name) {
+            let mut blobs = std::mem::take(&mut listed.blobs).into_vec();
+            let n_data = blobs.len() - usize::from(listed.ends_in_metadata);
             let at = if is_metadata {
-                metadata
+                n_data
             } else {
-                blobs[..metadata].partition_point(|known| **known < *name)
+                blobs[..n_data].partition_point(|known| **known < *name)
             };
-            session.ends_in_metadata |= is_metadata;
+            listed.ends_in_metadata |= is_metadata;
             blobs.insert(at, name.into());
-            session.blobs = blobs.into_boxed_slice();
+            listed.blobs = blobs.into_boxed_slice();
         }
         self.set_owner(home, name, Owner::Session(id.slot));
     }
@@ -262,42 +339,98 @@ impl Index {
     /// A file of such a session is gone, known by the hash of its name. With the last one the
     /// session ends.
     pub fn take_file(&mut self, id: SessionId, hash: u64) -> Option<SessionId> {
-        let session = self.session(id)?;
-        let home = session.home;
-        let mut names = session.blobs.iter();
-        let at = names.position(|name| self.hash(name) == hash)?;
-        let session = self.sessions.at_mut(id.slot);
-        let mut blobs = std::mem::take(&mut session.blobs).into_vec();
-        session.ends_in_metadata &= at + 1 < blobs.len();
+        let home = self.files(id)?.home;
+        let mut names = self.blobs(id).iter();
+        let at = names.position(|name| self.hash_in(home, name) == hash)?;
+        self.loose.remove(&(home, hash));
+        let listed = self.sessions.listed.get_mut(&id.slot)?;
+        let mut blobs = std::mem::take(&mut listed.blobs).into_vec();
+        listed.ends_in_metadata &= at + 1 < blobs.len();
         blobs.remove(at);
         let is_last = blobs.is_empty();
-        session.blobs = blobs.into_boxed_slice();
-        self.loose.remove(&(home, hash));
+        listed.blobs = blobs.into_boxed_slice();
         is_last.then(|| self.end_session(id.slot))
+    }
+
+    /// Of a session that is files the metadata's name, or else the first one.
+    pub fn metadata_or_first(&self, id: SessionId) -> Option<&[u8]> {
+        let listed = self.files(id)?;
+        let name = if listed.ends_in_metadata {
+            listed.blobs.last()
+        } else {
+            listed.blobs.first()
+        };
+        name.map(|name| &**name)
+    }
+
+    /// Whether a session is files, and none but the metadata.
+    pub fn is_bare_metadata(&self, id: SessionId) -> bool {
+        let listed = self.files(id);
+        listed.is_some_and(|listed| listed.ends_in_metadata && listed.blobs.len() == 1)
+    }
+
+    fn begin(&mut self, dir: u32) -> SessionId {
+        let sessions = &mut self.sessions;
+        let slot = sessions.free.pop().unwrap_or_else(|| {
+            let unused = Session {
+                live: false,
+                ..Session::new(0, NO_DIR)
+            };
+            sessions.slots.push(unused);
+            (sessions.slots.len() - 1) as u32
+        });
+        let generation = sessions.at(slot).generation.wrapping_add(1);
+        *sessions.at_mut(slot) = Session::new(generation, dir);
+        self.totals.n_sessions += 1;
+        self.totals.n_fixed += 1;
+        SessionId { slot, generation }
+    }
+
+    /// Begins a session that is a directory. Its key is its path.
+    pub fn begin_tree(&mut self, parent: DirId, name: &[u8], stat: &Stat) -> (SessionId, DirId) {
+        let session = self.begin(NO_DIR);
+        let dir = self.put_dir(
+            parent,
+            name,
+            stat,
+            DirOwner::In(Owner::Session(session.slot)),
+        );
+        self.sessions.at_mut(session.slot).dir = dir.slot;
+        (session, dir)
     }
 
     /// Ends a session whose names have all left the index.
     pub(super) fn end_session(&mut self, slot: u32) -> SessionId {
         let id = self.session_id(slot);
         self.reorder(slot, |s| s.live = false);
-        let session = self.sessions.at_mut(slot);
-        debug_assert_eq!(session.tally, Tally::default(), "a session ends empty");
-        let (fixed, disowned, orphaned) = (session.fixed, session.disowned, session.orphaned);
-        let key = std::mem::replace(&mut session.key, Arc::from(&b""[..]));
-        session.blobs = Box::default();
-        session.proofs = Box::default();
-        session.state = None;
-        session.group = None;
-        if self.sessions.by_key.get(&key) == Some(&slot) {
-            self.sessions.by_key.remove(&key);
+        debug_assert_eq!(
+            self.sessions.tally(slot),
+            Tally::default(),
+            "a session ends empty"
+        );
+        let sessions = &mut self.sessions;
+        let session = &mut sessions.slots[slot as usize];
+        let (fixed, disowned, orphaned) = (session.is_fixed(), session.disowned, session.orphaned);
+        sessions.declared.remove(&slot);
+        session.marks = Marks::One(None);
+        if let Some(common) = session.common.take() {
+            sessions.common.release(common);
         }
+        if std::mem::take(&mut session.giant) {
+            sessions.giants.remove(&slot);
+        }
+        if let Some(listed) = sessions.listed.remove(&slot)
+            && sessions.by_key.get(&listed.key) == Some(&slot)
+        {
+            sessions.by_key.remove(&listed.key);
+        }
+        sessions.free.push(slot);
         if disowned {
             self.n_disowned -= 1;
         } else if !orphaned {
             self.totals.n_sessions -= 1;
             self.totals.n_fixed -= u64::from(fixed);
         }
-        self.sessions.free.push(slot);
         id
     }
 
@@ -306,10 +439,11 @@ impl Index {
         let Some(session) = self.session(id) else {
             return Dropped::default();
         };
-        if let Some(dir) = session.dir {
+        if let Some(dir) = session.dir() {
             return self.drop_dir(dir);
         }
-        let (home, blobs) = (self.dir_id_of(session.home), session.blobs.clone());
+        let home = self.session_dir(id).unwrap_or(self.root());
+        let blobs: Box<[Box<[u8]>]> = self.blobs(id).into();
         for blob in &blobs {
             self.forget(home, blob);
             self.set_owner(home, blob, Owner::Unowned);
@@ -322,10 +456,10 @@ impl Index {
 
     /// Ends a session of a catalogue; names that are still there become orphans.
     pub fn unclaim_session(&mut self, id: SessionId) {
-        let Some(session) = self.session(id) else {
+        if self.session(id).is_none() {
             return;
-        };
-        let blobs = session.blobs.clone();
+        }
+        let blobs: Box<[Box<[u8]>]> = self.blobs(id).into();
         for blob in &blobs {
             self.set_owner(self.root(), blob, Owner::Orphan);
         }
@@ -334,69 +468,178 @@ impl Index {
 
     /// Gives a session of a catalogue these blobs; others it had become orphans.
     pub fn set_blobs(&mut self, id: SessionId, blobs: Vec<Box<[u8]>>) {
-        let Some(session) = self.session(id) else {
+        if self.session(id).is_none() {
             return;
-        };
-        for old in session
-            .blobs
-            .clone()
-            .iter()
-            .filter(|old| !blobs.contains(old))
-        {
+        }
+        let before: Box<[Box<[u8]>]> = self.blobs(id).into();
+        for old in before.iter().filter(|old| !blobs.contains(old)) {
             self.set_owner(self.root(), old, Owner::Orphan);
         }
         for blob in &blobs {
             self.set_owner(self.root(), blob, Owner::Session(id.slot));
         }
-        self.sessions.at_mut(id.slot).blobs = blobs.into_boxed_slice();
+        if let Some(listed) = self.sessions.listed.get_mut(&id.slot) {
+            listed.blobs = blobs.into_boxed_slice();
+        }
     }
 
-    /// Takes over what was read about a session.
-    pub fn set_facts(&mut self, id: SessionId, facts: Facts, proofs: Vec<Proof>) {
+    /// The files of a session that is some, its metadata last.
+    pub fn blobs(&self, id: SessionId) -> &[Box<[u8]>] {
+        self.files(id).map_or(&[], |listed| &listed.blobs)
+    }
+
+    fn files(&self, id: SessionId) -> Option<&Listed> {
+        self.session(id)?;
+        self.sessions.listed.get(&id.slot)
+    }
+
+    /// What its metadata says its size is.
+    pub fn declared(&self, id: SessionId) -> Declared {
+        let declared = self.sessions.declared.get(&id.slot);
+        let declared = declared.filter(|_| self.session(id).is_some());
+        declared.copied().unwrap_or(Declared::Nothing)
+    }
+
+    /// What names a session; empty when it left the index.
+    pub fn key(&self, id: SessionId) -> Key {
+        match self.session(id) {
+            Some(_) => key_at(&self.sessions, &self.dirs, id.slot),
+            None => Arc::from(&b""[..]),
+        }
+    }
+
+    /// The state's own word.
+    pub fn state(&self, session: &Session) -> Option<&Arc<str>> {
+        self.common(session)?.state.as_ref()
+    }
+
+    pub fn group(&self, session: &Session) -> Option<&Arc<str>> {
+        self.common(session)?.group.as_ref()
+    }
+
+    fn common(&self, session: &Session) -> Option<&Common> {
+        let word = session.common?;
+        Some(self.sessions.common.get(word))
+    }
+
+    /// The exact sums of a session.
+    pub fn tally(&self, id: SessionId) -> Tally {
+        self.session(id)
+            .map_or_else(Tally::default, |_| self.sessions.tally(id.slot))
+    }
+
+    /// Takes over what was read about a session, and what it was read from.
+    pub fn set_facts(&mut self, id: SessionId, facts: Facts, documents: &[ReadAs]) {
         if self.session(id).is_none() {
             return;
         }
+        match facts.declared {
+            Declared::Nothing => self.sessions.declared.remove(&id.slot),
+            declared => self.sessions.declared.insert(id.slot, declared),
+        };
         self.change_orphaned(id.slot, facts.verdict == Verdict::Orphaned);
         let disowned = facts.verdict == Verdict::Disowned;
         if disowned != self.sessions.at(id.slot).disowned {
             self.change_disowned(id.slot, disowned);
         }
+        let common = self.sessions.common.keep(Arc::new(Common {
+            documents: documents.iter().map(|read| read.name.clone()).collect(),
+            state: facts.state,
+            group: facts.group,
+        }));
+        let session = self.sessions.at_mut(id.slot);
+        if let Some(old) = session.common.replace(common) {
+            self.sessions.common.release(old);
+        }
         self.reorder(id.slot, |session| {
             session.known = true;
             session.created = facts.created;
             session.phase = facts.phase;
-            session.state = facts.state;
-            session.group = facts.group;
             session.verdict = facts.verdict;
-            session.declared = facts.declared;
             session.anomalies = facts.anomalies;
-            session.proofs = proofs.into_boxed_slice();
+            session.marks = Marks::new(documents);
         });
+    }
+
+    /// Names and marks of what the facts were read from.
+    fn marks<'a>(
+        &'a self,
+        session: &'a Session,
+    ) -> impl Iterator<Item = (&'a [u8], Option<Mark>)> + use<'a> {
+        let common = self.common(session).into_iter();
+        let names = common.flat_map(|common| common.documents.iter());
+        names
+            .map(|name| &**name)
+            .zip(session.marks.as_slice().iter().copied())
+    }
+
+    /// What must still be as it was for the facts to be believed.
+    pub fn proofs(&self, session: &Session) -> Vec<Proof> {
+        self.marks(session)
+            .map(|(name, mark)| Proof {
+                name: name.into(),
+                mark,
+            })
+            .collect()
+    }
+
+    /// Whether the facts were read from documents that were just like these.
+    pub fn was_read_from(&self, session: &Session, documents: &[ReadAs]) -> bool {
+        let documents = documents
+            .iter()
+            .map(|d| (&*d.name, d.signature.map(|s| s.mark())));
+        session.known && self.marks(session).eq(documents)
+    }
+
+    /// Whether the facts were read from a document of this name as it is now.
+    pub fn is_read_as_seen(&self, session: &Session, name: &[u8], stat: &Stat) -> bool {
+        self.marks(session)
+            .any(|(known, mark)| known == name && mark == Some(stat.signature().mark()))
+    }
+
+    /// Whether a document that was read is not in the index any more, or one that was absent
+    /// is there.
+    pub fn has_other_documents(&self, id: SessionId) -> bool {
+        let (Some(session), Some(dir)) = (self.session(id), self.session_dir(id)) else {
+            return false;
+        };
+        self.marks(session)
+            .any(|(name, mark)| mark.is_some() != self.find(dir, name).is_some())
     }
 
     /// Changes what decides a session's place in the order.
     fn reorder(&mut self, slot: u32, change: impl FnOnce(&mut Session)) {
-        let session = self.sessions.at_mut(slot);
-        let (before, key) = (session.ordered(), session.key.clone());
+        let Self {
+            order,
+            sessions,
+            dirs,
+            ..
+        } = self;
+        let session = sessions.at_mut(slot);
+        let (before, created) = (session.ordered(), session.created);
         change(session);
         let after = session.ordered();
-        if before != after {
-            if let Some(created) = before {
-                self.order.remove(&(created, key.clone(), slot));
-            }
-            if let Some(created) = after {
-                self.order.insert((created, key, slot));
-            }
+        if before == after {
+            return;
+        }
+        if before.is_some() {
+            // It is found where its old time put it.
+            let new = std::mem::replace(&mut sessions.at_mut(slot).created, created);
+            order.remove(slot, |a, b| by_age(sessions, dirs, a, b));
+            sessions.at_mut(slot).created = new;
+        }
+        if after.is_some() {
+            order.insert(slot, |a, b| by_age(sessions, dirs, a, b));
         }
     }
 
     /// Only the sums of their own change: orphans count as sessions do.
     fn change_orphaned(&mut self, slot: u32, orphaned: bool) {
         let session = self.sessions.at(slot);
-        let (tally, fixed) = (session.tally, session.fixed);
         if session.orphaned == orphaned || session.disowned {
             return;
         }
+        let (tally, fixed) = (self.sessions.tally(slot), session.is_fixed());
         self.reorder(slot, |session| session.orphaned = orphaned);
         let totals = &mut self.totals;
         if orphaned {
@@ -417,21 +660,21 @@ impl Index {
     }
 
     fn change_disowned(&mut self, slot: u32, disowned: bool) {
-        let Some(dir) = self.sessions.at(slot).dir else {
+        let Some(dir) = self.sessions.at(slot).dir() else {
             return;
         };
-        let mut entries = Vec::new();
-        self.each_below(self.dir_id_of(dir), |at, entry, sizes| {
-            if entry.kind() == EntryKind::File {
-                entries.push((at, *entry, sizes));
+        let mut files = Vec::new();
+        self.each_below(self.dir_id_of(dir), |what, sizes| {
+            if what.is_file() {
+                files.push((what, sizes));
             }
         });
         let owner = Owner::Session(slot);
-        for (_, entry, _) in &entries {
-            self.uncount_entry(owner, entry);
+        for (what, _) in &files {
+            self.uncount(owner, *what);
         }
         self.reorder(slot, |session| session.disowned = disowned);
-        let fixed = self.sessions.at(slot).fixed;
+        let fixed = self.sessions.at(slot).is_fixed();
         if disowned {
             self.n_disowned += 1;
             self.totals.n_sessions -= 1;
@@ -441,8 +684,8 @@ impl Index {
             self.totals.n_sessions += 1;
             self.totals.n_fixed += u64::from(fixed);
         }
-        for (_, entry, sizes) in &entries {
-            self.count_entry(owner, entry, *sizes);
+        for (what, sizes) in files {
+            self.count(owner, what, sizes);
         }
     }
 
@@ -451,16 +694,13 @@ impl Index {
         let Some(session) = self.session_mut(id) else {
             return;
         };
+        let was_fixed = session.is_fixed();
         session.standing = standing;
-        let fixed = standing != Standing::Removable;
-        if fixed == session.fixed {
+        let fixed = session.is_fixed();
+        if fixed == was_fixed || !session.is_owned() {
             return;
         }
-        session.fixed = fixed;
-        let tally = session.tally;
-        if !session.is_owned() {
-            return;
-        }
+        let tally = self.sessions.tally(id.slot);
         if fixed {
             self.totals.fixed.add(tally);
             self.totals.n_fixed += 1;
@@ -484,9 +724,10 @@ impl Index {
 
     /// The sessions with a known creation time, oldest first, ties by key.
     pub fn oldest_first(&self) -> impl DoubleEndedIterator<Item = (SessionId, Time, &Session)> {
-        self.order
-            .iter()
-            .map(|(created, _, slot)| (self.session_id(*slot), *created, self.sessions.at(*slot)))
+        self.order.iter().filter_map(|slot| {
+            let session = self.sessions.at(slot);
+            Some((self.session_id(slot), session.created?, session))
+        })
     }
 
     /// All sessions, in no order; disowned ones among them.
@@ -508,31 +749,35 @@ impl Index {
     }
 
     pub fn session_by_key(&self, key: &[u8]) -> Option<SessionId> {
-        self.sessions
-            .by_key
-            .get(key)
-            .map(|slot| self.session_id(*slot))
+        if let Some(slot) = self.sessions.by_key.get(key) {
+            return Some(self.session_id(*slot));
+        }
+        self.session_at(self.dir_at(&RelPath::new(key).ok()?)?)
     }
 
     /// The session whose own directory this is.
     pub fn session_at(&self, dir: DirId) -> Option<SessionId> {
         match self.dir_owner(dir)? {
-            DirOwner::In(Owner::Session(slot)) if self.sessions.at(slot).dir == Some(dir.slot) => {
+            DirOwner::In(Owner::Session(slot)) if self.sessions.at(slot).dir == dir.slot => {
                 Some(self.session_id(slot))
             }
             _ => None,
         }
     }
 
-    /// The directory of a session; for one that is files the directory that they lie in.
-    pub fn session_dir(&self, id: SessionId) -> Option<DirId> {
-        self.dir_of(self.session(id)?)
+    /// The session that is files and has this key.
+    pub fn files_by_key(&self, key: &[u8]) -> Option<SessionId> {
+        let slot = self.sessions.by_key.get(key)?;
+        Some(self.session_id(*slot))
     }
 
-    /// The same, of a session at hand.
-    pub fn dir_of(&self, session: &Session) -> Option<DirId> {
-        let slot = session.dir.unwrap_or(session.home);
-        self.dirs[slot as usize].live.then(|| self.dir_id_of(slot))
+    /// The directory of a session; for one that is files the directory that they lie in.
+    pub fn session_dir(&self, id: SessionId) -> Option<DirId> {
+        let slot = match self.session(id)?.dir() {
+            Some(slot) => slot,
+            None => self.files(id)?.home,
+        };
+        Some(self.dir_id_of(slot))
     }
 
     /// A session's directory's path, or that of its first blob.
@@ -540,12 +785,12 @@ impl Index {
         let Some(session) = self.session(id) else {
             return RelPath::root();
         };
-        match (session.dir, session.blobs.first()) {
+        match (session.dir(), self.blobs(id).first()) {
             (Some(slot), _) => self
                 .path(self.dir_id_of(slot))
                 .unwrap_or_else(RelPath::root),
             (None, Some(blob)) => {
-                let home = self.path(self.dir_id_of(session.home));
+                let home = self.session_dir(id).and_then(|home| self.path(home));
                 home.and_then(|home| home.join(blob).ok())
                     .unwrap_or_else(RelPath::root)
             }
@@ -555,11 +800,10 @@ impl Index {
 
     /// The blobs of a session that are there, with their inodes; `dev` completes them.
     pub fn present_blobs(&self, id: SessionId, dev: u64) -> Vec<(Box<[u8]>, FileId)> {
-        let (Some(session), Some(home)) = (self.session(id), self.session_dir(id)) else {
+        let Some(home) = self.session_dir(id) else {
             return Vec::new();
         };
-        session
-            .blobs
+        self.blobs(id)
             .iter()
             .filter_map(|blob| match self.find(home, blob) {
                 Some(Known::File { ino, .. }) => Some((blob.clone(), FileId { dev, ino })),
@@ -575,24 +819,24 @@ impl Index {
             return Bytes::ZERO;
         };
         if session.n_linked == 0 {
-            return session.tally.bytes(measure);
+            return session.bytes(measure);
         }
         let owner = Owner::Session(id.slot);
-        let mut freed = session.tally;
+        let mut freed = self.sessions.tally(id.slot);
         let mut seen = HashMap::new();
         let mut visit = |ino: u64| {
             *seen.entry(ino).or_insert(0u32) += 1;
         };
-        match session.dir {
-            Some(slot) => self.each_below(self.dir_id_of(slot), |_, entry, _| {
-                if entry.kind() == EntryKind::File && entry.is_linked() {
-                    visit(entry.ino);
+        match session.dir() {
+            Some(slot) => self.each_below(self.dir_id_of(slot), |what, _| {
+                if let What::Linked { ino } = what {
+                    visit(ino);
                 }
             }),
-            None => session.blobs.iter().for_each(|blob| {
+            None => self.blobs(id).iter().for_each(|blob| {
                 if let Some(Known::File {
                     ino, linked: true, ..
-                }) = self.find(self.dir_id_of(session.home), blob)
+                }) = self.session_dir(id).and_then(|home| self.find(home, blob))
                 {
                     visit(ino);
                 }
@@ -615,5 +859,41 @@ impl Index {
             *gone += n;
         }
         freed.bytes(measure)
+    }
+}
+
+/// The key of a session: its id in the catalogue, else the path of its directory.
+fn key_at(sessions: &Sessions, dirs: &[Dir], slot: u32) -> Key {
+    match sessions.listed.get(&slot) {
+        Some(listed) => listed.key.clone(),
+        None => path_bytes(dirs, sessions.at(slot).dir).into(),
+    }
+}
+
+/// Oldest first, ties by key.
+fn by_age(sessions: &Sessions, dirs: &[Dir], a: u32, b: u32) -> Ordering {
+    let (one, other) = (sessions.at(a), sessions.at(b));
+    one.created.cmp(&other.created).then_with(|| {
+        if a == b {
+            return Ordering::Equal;
+        }
+        match (one.dir(), other.dir()) {
+            // Most sessions lie in one directory: then their names tell.
+            (Some(a), Some(b)) if dirs[a as usize].parent == dirs[b as usize].parent => {
+                let name = |dir: u32| dirs[dir as usize].name.as_bytes();
+                name(a).cmp(name(b))
+            }
+            _ => key_at(sessions, dirs, a).cmp(&key_at(sessions, dirs, b)),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_is_88_bytes() {
+        assert_eq!(size_of::<Session>(), 88);
     }
 }

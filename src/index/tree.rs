@@ -1,15 +1,16 @@
 //! Directories and the names in them.
 
 use super::Index;
+use super::dirs::Dir;
+use super::entry::{Entry, HASH_MASK, What};
 use super::links::Inode;
+use super::places::Places;
 use super::sessions::Owner;
-use super::table::{Entry, EntryKind, Table};
 use crate::model::bytes::Tally;
 use crate::model::path::RelPath;
 use crate::model::place::DirId;
 use crate::model::seen::Stat;
 use crate::model::session::SessionId;
-use crate::model::time::UnixNanos;
 use crate::model::watcher::{DirKey, Watch};
 
 /// Who owns what lies in a directory.
@@ -19,51 +20,6 @@ pub enum DirOwner {
     Container,
     /// Everything in it belongs to one owner.
     In(Owner),
-}
-
-#[derive(Debug)]
-pub(super) struct Dir {
-    pub(super) generation: u32,
-    pub(super) parent: u32,
-    pub(super) name: Box<[u8]>,
-    pub(super) hash: u64,
-    pub(super) ino: u64,
-    /// Its creation time, where the file system keeps one: an inode number is used again.
-    pub(super) born: Option<UnixNanos>,
-    /// Only scans with a greater number can know more of it than it began with.
-    pub(super) since: u64,
-    pub(super) owner: DirOwner,
-    /// Its watch; generation 0: none.
-    pub(super) watch: Watch,
-    /// The scan whose listing began last: it marks the entries it names.
-    pub(super) scan: u64,
-    /// Whether it was ever listed whole.
-    pub(super) listed: bool,
-    /// A watch was asked for and could not be placed.
-    pub(super) unwatched: bool,
-    pub(super) live: bool,
-    pub(super) table: Table,
-}
-
-impl Dir {
-    pub(super) fn root() -> Self {
-        Self {
-            generation: 0,
-            parent: 0,
-            name: Box::from(&b""[..]),
-            hash: 0,
-            ino: 0,
-            born: None,
-            since: 0,
-            owner: DirOwner::Container,
-            watch: Watch::default(),
-            scan: 0,
-            listed: false,
-            unwatched: false,
-            live: true,
-            table: Table::default(),
-        }
-    }
 }
 
 /// What the index has for a name.
@@ -101,17 +57,29 @@ pub struct Absent {
     pub names: Vec<u64>,
 }
 
+/// What a listing's word for a name meets.
+#[derive(Debug, Clone, Copy)]
+pub struct Listed {
+    pub hash: u64,
+    pub known: Option<Known>,
+    /// The entry has the mark of this listing already: it was named before, or came meanwhile.
+    pub again: bool,
+}
+
+/// Names of one directory whose hash was another's, before those are dropped that went.
+const MAX_TWINS: usize = 1024;
+
 impl Index {
     fn dir(&self, id: DirId) -> Option<&Dir> {
         self.dirs
             .get(id.slot as usize)
-            .filter(|d| d.live && d.generation == id.generation)
+            .filter(|d| d.is_live() && d.generation == id.generation)
     }
 
     fn dir_mut(&mut self, id: DirId) -> Option<&mut Dir> {
         self.dirs
             .get_mut(id.slot as usize)
-            .filter(|d| d.live && d.generation == id.generation)
+            .filter(|d| d.is_live() && d.generation == id.generation)
     }
 
     pub(super) fn dir_id_of(&self, slot: u32) -> DirId {
@@ -138,32 +106,30 @@ impl Index {
     /// Whether the directory is the one that this was seen of, and not another one that got
     /// its inode number.
     pub fn is_same_dir(&self, id: DirId, stat: &Stat) -> bool {
-        self.dir(id).is_some_and(|dir| {
-            let is_other = dir.born.zip(stat.btime).is_some_and(|(a, b)| a != b);
-            dir.ino == stat.id.ino && !is_other
-        })
+        self.dir(id)
+            .is_some_and(|dir| dir.ino == stat.id.ino && dir.may_be_born(stat.btime))
     }
 
     /// Says that scans up to this number may have listed the directory before what is known
     /// of it, or when it was elsewhere.
     pub fn set_since(&mut self, id: DirId, scan: u64) {
         if let Some(dir) = self.dir_mut(id) {
-            dir.since = scan;
+            dir.set_since(scan);
         }
     }
 
     /// Whether a scan began when the directory was known already.
     pub fn is_older_than(&self, id: DirId, scan: u64) -> bool {
-        self.dir(id).is_some_and(|dir| scan > dir.since)
+        self.dir(id).is_some_and(|dir| scan > dir.since())
     }
 
     pub fn dir_owner(&self, id: DirId) -> Option<DirOwner> {
-        self.dir(id).map(|d| d.owner)
+        self.dir(id).map(Dir::owner)
     }
 
     /// Whether the directory was ever listed to its end.
     pub fn is_listed(&self, id: DirId) -> bool {
-        self.dir(id).is_some_and(|d| d.listed)
+        self.dir(id).is_some_and(Dir::is_listed)
     }
 
     pub fn parent(&self, id: DirId) -> Option<DirId> {
@@ -173,7 +139,7 @@ impl Index {
 
     /// The last name of a directory; empty for the root.
     pub fn dir_name(&self, id: DirId) -> &[u8] {
-        self.dir(id).map_or(&[], |d| &d.name)
+        self.dir(id).map_or(&[], |d| d.name.as_bytes())
     }
 
     /// The path of a directory, `None` when it left the index.
@@ -183,22 +149,8 @@ impl Index {
     }
 
     fn path_at(&self, slot: u32) -> RelPath {
-        let mut names = Vec::new();
-        let mut at = slot;
-        while at != 0 {
-            let dir = &self.dirs[at as usize];
-            names.push(&dir.name);
-            at = dir.parent;
-        }
-        let mut bytes = Vec::new();
-        for name in names.iter().rev() {
-            if !bytes.is_empty() {
-                bytes.push(b'/');
-            }
-            bytes.extend_from_slice(name);
-        }
         // Each name was checked when it came in.
-        RelPath::new(&bytes).unwrap_or_else(|_| RelPath::root())
+        RelPath::new(&path_bytes(&self.dirs, slot)).unwrap_or_else(|_| RelPath::root())
     }
 
     /// The directory at a path, as far as it is known.
@@ -212,37 +164,97 @@ impl Index {
 
     /// The directory with this inode, wherever it was last seen.
     pub fn dir_of_ino(&self, ino: u64) -> Option<DirId> {
-        self.by_ino.get(&ino).map(|slot| self.dir_id_of(*slot))
+        self.by_ino
+            .of(ino)
+            .find(|slot| self.dirs[*slot as usize].ino == ino)
+            .map(|slot| self.dir_id_of(slot))
     }
 
     pub fn find(&self, dir: DirId, name: &[u8]) -> Option<Known> {
-        let entry = self.dir(dir)?.table.get(self.hash(name))?;
-        Some(self.known(entry))
+        self.dir(dir)?;
+        let hash = self.hash_in(dir.slot, name);
+        let what = self.what_at(dir.slot, hash)?;
+        (!self.is_anothers(what, name)).then(|| self.known(what))
     }
 
-    fn known(&self, entry: &Entry) -> Known {
-        match entry.dir_slot() {
-            Some(slot) => Known::Dir {
+    /// Whether an entry is a directory of another name, which only has the hash of this one.
+    fn is_anothers(&self, what: What, name: &[u8]) -> bool {
+        matches!(what, What::Dir(slot) if self.dirs[slot as usize].name.as_bytes() != name)
+    }
+
+    fn known(&self, what: What) -> Known {
+        match what {
+            What::Dir(slot) => Known::Dir {
                 id: self.dir_id_of(slot),
-                ino: entry.ino,
+                ino: self.dirs[slot as usize].ino,
             },
-            None if entry.kind() == EntryKind::Other => Known::Other { ino: entry.ino },
-            None => {
-                let linked = entry.is_linked();
-                let inode = linked.then(|| self.links.get(entry.ino)).flatten();
+            What::Other { ino } => Known::Other { ino },
+            What::File { ino, .. } | What::Linked { ino } => {
+                let (apparent, allocated) = self.sizes(what);
                 Known::File {
-                    ino: entry.ino,
-                    apparent: inode.map_or(entry.size, |i| i.apparent),
-                    allocated: inode.map_or(entry.allocated(), |i| i.allocated),
-                    linked,
+                    ino,
+                    apparent,
+                    allocated,
+                    linked: matches!(what, What::Linked { .. }),
                 }
             }
         }
     }
 
+    /// The hash under which a directory has, or would have, a name.
+    pub(super) fn hash_in(&self, slot: u32, name: &[u8]) -> u64 {
+        let hash = self.hash(name);
+        if self.twins.is_empty() {
+            return hash;
+        }
+        let twins = self.twins.get(&slot);
+        twins
+            .and_then(|twins| twins.get(name))
+            .map_or(hash, |twin| *twin)
+    }
+
+    /// The hash under which a directory will have a name: where that of the name is a
+    /// directory's of another name, it gets one of its own.
+    fn hash_for(&mut self, dir: DirId, name: &[u8]) -> u64 {
+        let hash = self.hash_in(dir.slot, name);
+        match self.what_at(dir.slot, hash) {
+            Some(what) if self.is_anothers(what, name) => {
+                self.part_twins(dir, name);
+                self.hash_in(dir.slot, name)
+            }
+            Some(_) | None => hash,
+        }
+    }
+
+    /// Two names of a directory have one hash: from now on this one has another. Whatever the
+    /// first of them is, it keeps the hash.
+    /// `false`: it has another already.
+    pub fn part_twins(&mut self, dir: DirId, name: &[u8]) -> bool {
+        if self.dir(dir).is_none() {
+            return false;
+        }
+        let hash = self.hash_in(dir.slot, name);
+        let table = &self.dirs[dir.slot as usize].table;
+        let twins = self.twins.entry(dir.slot).or_default();
+        if twins.contains_key(name) {
+            return false;
+        }
+        if twins.len() >= MAX_TWINS {
+            // Names that are not there now are told apart again when they come back.
+            twins.retain(|_, twin| table.get(*twin).is_some());
+        }
+        let is_free = |twin: &u64| table.get(*twin).is_none() && twins.values().all(|t| t != twin);
+        // As odd as a hash, and a table has fewer entries than there are steps.
+        let twin = (1..)
+            .map(|n: u64| hash.wrapping_add(n.wrapping_mul(0x9E37_79B9_7F4A_7C15)) & HASH_MASK)
+            .find(is_free);
+        twins.extend(twin.map(|twin| (Box::from(name), twin)));
+        twin.is_some()
+    }
+
     /// The owner of a name in a directory.
     fn owner_at(&self, slot: u32, hash: u64) -> Owner {
-        match self.dirs[slot as usize].owner {
+        match self.dirs[slot as usize].owner() {
             DirOwner::In(owner) => owner,
             DirOwner::Container => self
                 .loose
@@ -252,56 +264,97 @@ impl Index {
         }
     }
 
+    fn what_at(&self, slot: u32, hash: u64) -> Option<What> {
+        let entry = self.dirs[slot as usize].table.get(hash)?;
+        Some(entry.what(&self.wides))
+    }
+
+    /// Puts an entry into a table, or in the place of the one that is there.
+    fn put(&mut self, slot: u32, hash: u64, what: What) {
+        let old = self.what_at(slot, hash);
+        let (left, came) = (old.and_then(What::file_ino), what.file_ino());
+        let moves = left != came;
+        let table = &mut self.dirs[slot as usize].table;
+        let lengthens = old.is_none() && table.is_full();
+        if lengthens {
+            self.homes.remove(slot, table, &self.wides);
+        } else if let Some(ino) = came.filter(|_| moves) {
+            self.homes.enter(slot, table, &self.wides, ino);
+        }
+        match table.get_mut(hash) {
+            Some(place) => {
+                self.wides.free(place);
+                *place = Entry::pack(hash, what, &mut self.wides);
+            }
+            None => table.insert(Entry::pack(hash, what, &mut self.wides)),
+        }
+        if lengthens {
+            self.homes.add(slot, table, &self.wides);
+        } else if let Some(ino) = left.filter(|_| moves) {
+            self.homes.leave(slot, table, &self.wides, ino);
+        }
+    }
+
     /// Says who owns a name in a container; its bytes move with it. The name need not exist yet.
     pub fn set_owner(&mut self, dir: DirId, name: &[u8], owner: Owner) {
-        let hash = self.hash(name);
-        let old = self.owner_at(dir.slot, hash);
-        if old == owner || self.dir(dir).is_none_or(|d| d.owner != DirOwner::Container) {
+        if self
+            .dir(dir)
+            .is_none_or(|d| d.owner() != DirOwner::Container)
+        {
             return;
         }
-        let entry = self.dirs[dir.slot as usize].table.get(hash).copied();
-        let file = entry.filter(|e| e.kind() == EntryKind::File);
-        let sizes = file.as_ref().map(|e| self.sizes(e));
-        if let Some(entry) = &file {
-            self.uncount_entry(old, entry);
+        let at = (dir.slot, self.hash_for(dir, name));
+        let old = self.owner_at(at.0, at.1);
+        if old == owner {
+            return;
+        }
+        let what = self.what_at(at.0, at.1).filter(|what| what.is_file());
+        let file = what.map(|what| (what, self.sizes(what)));
+        if let Some((what, _)) = file {
+            self.uncount(old, what);
         }
         if owner == Owner::Unowned {
-            self.loose.remove(&(dir.slot, hash));
+            self.loose.remove(&at);
         } else {
-            self.loose.insert((dir.slot, hash), owner);
+            self.loose.insert(at, owner);
         }
-        if let Some((entry, sizes)) = file.as_ref().zip(sizes) {
-            self.count_entry(owner, entry, sizes);
-        }
-    }
-
-    fn sizes(&self, entry: &Entry) -> (u64, u64) {
-        match entry
-            .is_linked()
-            .then(|| self.links.get(entry.ino))
-            .flatten()
-        {
-            Some(inode) => (inode.apparent, inode.allocated),
-            None => (entry.size, entry.allocated()),
+        if let Some((what, sizes)) = file {
+            self.count(owner, what, sizes);
         }
     }
 
-    pub(super) fn count_entry(
-        &mut self,
-        owner: Owner,
-        entry: &Entry,
-        (apparent, allocated): (u64, u64),
-    ) {
-        if !entry.is_linked() {
-            return self.add_single(owner, Tally::file(apparent, allocated));
+    fn sizes(&self, what: What) -> (u64, u64) {
+        match what {
+            What::File {
+                apparent,
+                allocated,
+                ..
+            } => (apparent, allocated),
+            What::Linked { ino } => self
+                .links
+                .get(ino)
+                .map_or((0, 0), |inode| (inode.apparent, inode.allocated)),
+            What::Dir(_) | What::Other { .. } => (0, 0),
         }
+    }
+
+    /// A name begins to count for an owner; the sizes are those of its inode.
+    pub(super) fn count(&mut self, owner: Owner, what: What, (apparent, allocated): (u64, u64)) {
+        let ino = match what {
+            What::Dir(_) | What::Other { .. } => return,
+            What::File { .. } => {
+                return self.add_single(owner, Tally::file(apparent, allocated));
+            }
+            What::Linked { ino } => ino,
+        };
         if let Owner::Session(slot) = owner {
             self.sessions.at_mut(slot).n_linked += 1;
         }
-        self.change_inode(entry.ino, |old| {
+        self.change_inode(ino, |old| {
             let mut inode = old.unwrap_or(Inode {
                 apparent,
                 allocated,
+                n_links: 0,
                 holders: Vec::new(),
             });
             (inode.apparent, inode.allocated) = (apparent, allocated);
@@ -317,14 +370,23 @@ impl Index {
         });
     }
 
-    pub(super) fn uncount_entry(&mut self, owner: Owner, entry: &Entry) {
-        if !entry.is_linked() {
-            return self.take_single(owner, Tally::file(entry.size, entry.allocated()));
-        }
+    /// It ends to count.
+    pub(super) fn uncount(&mut self, owner: Owner, what: What) {
+        let ino = match what {
+            What::Dir(_) | What::Other { .. } => return,
+            What::File {
+                apparent,
+                allocated,
+                ..
+            } => {
+                return self.take_single(owner, Tally::file(apparent, allocated));
+            }
+            What::Linked { ino } => ino,
+        };
         if let Owner::Session(slot) = owner {
             self.sessions.at_mut(slot).n_linked -= 1;
         }
-        self.change_inode(entry.ino, |old| {
+        self.change_inode(ino, |old| {
             let mut inode = old?;
             if let Some(at) = inode
                 .holders
@@ -342,78 +404,70 @@ impl Index {
 
     /// A regular file as just seen. Whatever had the name before must be no directory.
     pub fn put_file(&mut self, dir: DirId, name: &[u8], stat: &Stat) {
-        let hash = self.hash(name);
-        let Some(node) = self.dir(dir) else { return };
-        let old = node.table.get(hash).copied();
-        debug_assert!(old.is_none_or(|e| e.kind() != EntryKind::Dir));
-        let owner = self.owner_at(dir.slot, hash);
+        if self.dir(dir).is_none() {
+            return;
+        }
+        let at = (dir.slot, self.hash_for(dir, name));
+        let old = self.what_at(at.0, at.1);
+        debug_assert!(!matches!(old, Some(What::Dir(_))));
+        let owner = self.owner_at(at.0, at.1);
+        let (ino, sizes) = (stat.id.ino, (stat.apparent, stat.allocated));
         // An inode that ever had several names keeps its record until they are gone.
-        let linked = stat.n_links > 1 || self.links.get(stat.id.ino).is_some();
-        let entry = Entry::file(hash, stat.id.ino, stat.apparent, stat.allocated, linked);
-        let old_file = old.filter(|e| e.kind() == EntryKind::File);
-        if let Some(old) = old_file {
-            self.uncount_entry(owner, &old);
-        }
-        self.count_entry(owner, &entry, (stat.apparent, stat.allocated));
-        if old_file.map(|old| old.ino) != Some(entry.ino) {
-            if let Some(old) = old_file {
-                self.homes.remove(old.ino, dir.slot);
+        let linked = stat.n_links > 1 || self.links.get(ino).is_some();
+        let new = if linked {
+            What::Linked { ino }
+        } else {
+            What::File {
+                ino,
+                apparent: stat.apparent,
+                allocated: stat.allocated,
             }
-            self.homes.add(entry.ino, dir.slot);
+        };
+        if let Some(old) = old {
+            self.uncount(owner, old);
         }
-        if linked
-            && !old.is_some_and(|e| e.is_linked() && e.ino == entry.ino)
-            && self.links.n_names(entry.ino) < stat.n_links
-        {
-            self.unsettled.push(entry.ino);
+        self.count(owner, new, sizes);
+        if linked {
+            if let Some(inode) = self.links.get_mut(ino) {
+                inode.n_links = stat.n_links;
+            }
+            if old != Some(new) && self.links.has_unknown_names(ino) {
+                self.links.unsettle(ino);
+            }
         }
-        let table = &mut self.dirs[dir.slot as usize].table;
-        match table.get_mut(hash) {
-            Some(place) => *place = entry,
-            None => table.insert(entry),
-        }
+        self.put(at.0, at.1, new);
     }
 
     /// A symlink, device or mount point: known, counts nothing.
     pub fn put_other(&mut self, dir: DirId, name: &[u8], ino: u64) {
-        let hash = self.hash(name);
-        self.remove_name(dir, hash);
-        let Some(node) = self.dir_mut(dir) else {
+        if self.dir(dir).is_none() {
             return;
-        };
-        let entry = Entry::other(hash, ino);
-        node.table.insert(entry);
+        }
+        let at = (dir.slot, self.hash_for(dir, name));
+        if let Some(old) = self.what_at(at.0, at.1) {
+            self.uncount(self.owner_at(at.0, at.1), old);
+        }
+        self.put(at.0, at.1, What::Other { ino });
     }
 
     /// A directory as just seen, empty as far as known. The name must be free.
     pub fn put_dir(&mut self, parent: DirId, name: &[u8], stat: &Stat, owner: DirOwner) -> DirId {
         debug_assert!(self.has_dir(parent) && self.find(parent, name).is_none());
         let ino = stat.id.ino;
-        let hash = self.hash(name);
+        let hash = self.hash_for(parent, name);
         let slot = self.free_dirs.pop().unwrap_or_else(|| {
-            self.dirs.push(Dir {
-                live: false,
-                ..Dir::root()
-            });
+            self.dirs.push(Dir::new(0, 0, b"", 0));
             // 32 bits are enough for 4 thousand million directories: memory ends before.
             (self.dirs.len() - 1) as u32
         });
-        let generation = self.dirs[slot as usize].generation + 1;
-        self.dirs[slot as usize] = Dir {
-            generation,
-            parent: parent.slot,
-            name: name.into(),
-            hash,
-            ino,
-            born: stat.btime,
-            owner,
-            live: true,
-            ..Dir::root()
-        };
+        let generation = self.dirs[slot as usize].generation.wrapping_add(1);
+        let dir = Dir::new(generation, parent.slot, name, ino);
+        self.dirs[slot as usize] = dir.born(stat.btime).owned_by(owner);
+        if let Some(older) = self.dir_of_ino(ino) {
+            self.by_ino.remove(ino, older.slot);
+        }
         self.by_ino.insert(ino, slot);
-        let node = &mut self.dirs[parent.slot as usize];
-        let entry = Entry::dir(hash, ino, slot);
-        node.table.insert(entry);
+        self.put(parent.slot, hash, What::Dir(slot));
         DirId { slot, generation }
     }
 
@@ -427,24 +481,26 @@ impl Index {
         let Some(node) = self.dir_mut(dir) else {
             return;
         };
-        let old = std::mem::replace(&mut node.watch, watch);
-        let before = std::mem::replace(&mut node.unwatched, failed);
-        if old.key != watch.key {
+        let (old, before) = (node.watch(), node.is_unwatched());
+        let after = node.set_watch(watch, failed);
+        let new = node.watch();
+        if old.key != new.key {
             self.unkey(old.key, dir.slot);
-            if watch.key != DirKey::BY_PATH {
-                self.by_key.insert(watch.key, dir.slot);
+            if new.key != DirKey::BY_PATH {
+                if let Some(older) = self.slot_of_key(new.key) {
+                    self.unkey(new.key, older);
+                }
+                self.by_key.insert(new.key.0, dir.slot);
             }
         }
-        self.n_unwatched += u64::from(failed);
+        self.n_unwatched += u64::from(after);
         self.n_unwatched -= u64::from(before);
     }
 
     /// No directory has a watch any more. A pass over all of them.
     pub fn forget_watches(&mut self) {
-        for dir in &mut self.dirs {
-            dir.watch = Watch::default();
-        }
-        self.by_key.clear();
+        self.dirs.iter_mut().for_each(Dir::forget_watch);
+        self.by_key = Places::default();
     }
 
     /// How many directories have no watch although one was asked for.
@@ -453,47 +509,54 @@ impl Index {
     }
 
     pub fn watch(&self, dir: DirId) -> Watch {
-        self.dir(dir).map_or(Watch::default(), |d| d.watch)
+        self.dir(dir).map_or(Watch::default(), Dir::watch)
     }
 
     /// The directory that hints call by this key.
     pub fn dir_of_key(&self, key: DirKey) -> Option<DirId> {
-        self.by_key.get(&key).map(|slot| self.dir_id_of(*slot))
+        self.slot_of_key(key).map(|slot| self.dir_id_of(slot))
+    }
+
+    fn slot_of_key(&self, key: DirKey) -> Option<u32> {
+        self.by_key
+            .of(key.0)
+            .find(|slot| self.dirs[*slot as usize].watch().key == key)
     }
 
     fn unkey(&mut self, key: DirKey, slot: u32) {
-        if self.by_key.get(&key) == Some(&slot) {
-            self.by_key.remove(&key);
+        if key != DirKey::BY_PATH {
+            self.by_key.remove(key.0, slot);
         }
     }
 
     /// Forgets a name with everything below it.
     pub fn forget(&mut self, dir: DirId, name: &[u8]) -> Dropped {
-        let hash = self.hash(name);
-        let slot = self
-            .dir(dir)
-            .and_then(|d| d.table.get(hash))
-            .and_then(Entry::dir_slot);
-        match slot {
-            Some(slot) => self.drop_dir(slot),
-            None => {
-                self.remove_name(dir, hash);
+        if self.dir(dir).is_none() {
+            return Dropped::default();
+        }
+        let hash = self.hash_in(dir.slot, name);
+        match self.what_at(dir.slot, hash) {
+            Some(what) if self.is_anothers(what, name) => Dropped::default(),
+            Some(What::Dir(slot)) => self.drop_dir(slot),
+            Some(_) => {
+                self.remove_name(dir.slot, hash);
                 Dropped::default()
             }
+            None => Dropped::default(),
         }
     }
 
-    fn remove_name(&mut self, dir: DirId, hash: u64) {
-        let Some(node) = self.dir_mut(dir) else {
+    fn remove_name(&mut self, slot: u32, hash: u64) {
+        let Some(entry) = self.dirs[slot as usize].table.remove(hash) else {
             return;
         };
-        let Some(entry) = node.table.remove(hash) else {
-            return;
-        };
-        if entry.kind() == EntryKind::File {
-            let owner = self.owner_at(dir.slot, hash);
-            self.uncount_entry(owner, &entry);
-            self.homes.remove(entry.ino, dir.slot);
+        let owner = self.owner_at(slot, hash);
+        let what = entry.what(&self.wides);
+        self.uncount(owner, what);
+        self.wides.free(&entry);
+        if let Some(ino) = what.file_ino() {
+            let table = &self.dirs[slot as usize].table;
+            self.homes.leave(slot, table, &self.wides, ino);
         }
     }
 
@@ -503,102 +566,103 @@ impl Index {
         if self.homes.are_kept() {
             return;
         }
-        let files = |dir: &Dir| {
-            dir.table
-                .iter()
-                .filter(|e| e.kind() == EntryKind::File)
-                .count()
-        };
-        self.homes.keep(self.dirs.iter().map(files).sum());
+        self.homes.keep();
         for (slot, dir) in self.dirs.iter().enumerate() {
-            for entry in dir.table.iter().filter(|e| e.kind() == EntryKind::File) {
-                self.homes.add(entry.ino, slot as u32);
-            }
+            self.homes.add(slot as u32, &dir.table, &self.wides);
         }
     }
 
     /// Whether a file's inode is known under another name than this one.
     pub fn has_other_names(&self, dir: DirId, name: &[u8], ino: u64) -> bool {
-        self.homes.of(ino).next().is_some() && !self.other_names(dir, name, ino).is_empty()
+        let this = (dir.slot, self.hash_in(dir.slot, name));
+        // A long directory is found once for each of its files, and it is not looked through
+        // for this one alone.
+        let is_long = |d: &Dir| !d.table.is_short();
+        let is_known = self.what_at(this.0, this.1).and_then(What::file_ino) == Some(ino);
+        let mut is_this = is_known && self.dir(dir).is_some_and(is_long);
+        self.homes
+            .of(ino)
+            .filter(|slot| *slot != dir.slot || !std::mem::take(&mut is_this))
+            .any(|slot| self.names_in(slot, ino).any(|hash| (slot, hash) != this))
     }
 
     /// The other names of a file's inode: their directories, and the hashes of the names.
     pub fn other_names(&self, dir: DirId, name: &[u8], ino: u64) -> Vec<(DirId, u64)> {
-        let mut names = Vec::new();
         let mut slots: Vec<u32> = self.homes.of(ino).collect();
         slots.sort_unstable();
         slots.dedup();
-        for slot in slots {
-            let is_it = |entry: &&Entry| entry.ino == ino && entry.kind() == EntryKind::File;
-            let entries = self.dirs[slot as usize].table.iter();
-            names.extend(
-                entries
-                    .filter(is_it)
-                    .map(|entry| (self.dir_id_of(slot), entry.hash)),
-            );
-        }
-        let this = (dir, self.hash(name));
-        names.retain(|other| *other != this);
-        names
+        let this = (dir, self.hash_in(dir.slot, name));
+        slots
+            .into_iter()
+            .flat_map(|slot| {
+                self.names_in(slot, ino)
+                    .map(move |hash| (self.dir_id_of(slot), hash))
+            })
+            .filter(|other| *other != this)
+            .collect()
+    }
+
+    /// The hashes of the names that a file has in a directory.
+    fn names_in(&self, slot: u32, ino: u64) -> impl Iterator<Item = u64> {
+        self.dirs[slot as usize]
+            .table
+            .iter()
+            .filter(move |entry| entry.may_be(ino) && self.is_file_of(entry, ino))
+            .map(Entry::hash)
     }
 
     /// Forgets a directory with everything below it, the sessions in it included.
     pub fn drop_dir(&mut self, slot: u32) -> Dropped {
         let mut dropped = Dropped::default();
-        if slot == 0 || !self.dirs[slot as usize].live {
+        if slot == 0 || !self.dirs[slot as usize].is_live() {
             return dropped;
         }
-        let (parent, hash) = (
-            self.dirs[slot as usize].parent,
-            self.dirs[slot as usize].hash,
-        );
         let mut stack = vec![slot];
         let mut leaving = Vec::new();
         while let Some(at) = stack.pop() {
             leaving.push(at);
-            dropped
-                .watches
-                .push((self.path_at(at), self.dirs[at as usize].watch));
-            stack.extend(
-                self.dirs[at as usize]
-                    .table
-                    .iter()
-                    .filter_map(Entry::dir_slot),
-            );
+            let dir = &self.dirs[at as usize];
+            if dir.watch().generation != 0 {
+                dropped.watches.push((self.path_at(at), dir.watch()));
+            }
+            stack.extend(dir.table.iter().filter_map(Entry::dir_slot));
         }
+        let dir = &self.dirs[slot as usize];
+        let (parent, hash) = (dir.parent, self.hash_in(dir.parent, dir.name.as_bytes()));
         self.dirs[parent as usize].table.remove(hash);
         // Parents come before their children in `leaving`; a session ends with its own
         // directory, when all below it is uncounted.
         for at in leaving.iter().rev() {
             self.empty_dir(*at, &mut dropped);
         }
-        dropped.watches.retain(|(_, watch)| watch.generation != 0);
         dropped.slots = leaving;
         dropped
     }
 
     fn empty_dir(&mut self, slot: u32, dropped: &mut Dropped) {
+        let is_container = self.dirs[slot as usize].owner() == DirOwner::Container;
         let table = std::mem::take(&mut self.dirs[slot as usize].table);
-        let is_container = self.dirs[slot as usize].owner == DirOwner::Container;
-        for entry in table.iter().filter(|e| e.kind() == EntryKind::File) {
-            let owner = self.owner_at(slot, entry.hash);
-            self.uncount_entry(owner, entry);
-            self.homes.remove(entry.ino, slot);
-            self.loose.remove(&(slot, entry.hash));
-            if let Some(session) = self.session_of(owner).filter(|_| is_container) {
-                dropped.sessions.extend(self.take_file(session, entry.hash));
+        self.homes.remove(slot, &table, &self.wides);
+        for entry in table.iter() {
+            let at = (slot, entry.hash());
+            let owner = self.owner_at(slot, entry.hash());
+            self.uncount(owner, entry.what(&self.wides));
+            self.wides.free(entry);
+            if !self.loose.is_empty() {
+                if let Some(session) = self.session_of(owner).filter(|_| is_container) {
+                    dropped.sessions.extend(self.take_file(session, at.1));
+                }
+                self.loose.remove(&at);
             }
         }
         let dir = &mut self.dirs[slot as usize];
-        dir.live = false;
-        let (ino, key) = (dir.ino, dir.watch.key);
-        self.n_unwatched -= u64::from(std::mem::take(&mut dir.unwatched));
+        let (ino, owner, key) = (dir.ino, dir.owner(), dir.watch().key);
+        self.n_unwatched -= u64::from(dir.end());
+        self.by_ino.remove(ino, slot);
         self.unkey(key, slot);
-        if self.by_ino.get(&ino) == Some(&slot) {
-            self.by_ino.remove(&ino);
-        }
-        if let DirOwner::In(Owner::Session(session)) = self.dirs[slot as usize].owner
-            && self.sessions.at(session).dir == Some(slot)
+        self.twins.remove(&slot);
+        if let DirOwner::In(Owner::Session(session)) = owner
+            && self.sessions.at(session).dir() == Some(slot)
         {
             dropped.sessions.push(self.end_session(session));
         }
@@ -608,32 +672,41 @@ impl Index {
     /// A listing begins: entries that it will not name can be told from the others after it.
     pub fn begin_listing(&mut self, dir: DirId, scan: u64) {
         if let Some(dir) = self.dir_mut(dir) {
-            dir.scan = scan;
+            dir.set_scan(scan);
             dir.table.unmark();
         }
     }
 
     /// The scan whose listing of a directory began last.
     pub fn listing_scan(&self, dir: DirId) -> u64 {
-        self.dir(dir).map_or(0, |dir| dir.scan)
+        self.dir(dir).map_or(0, Dir::scan)
     }
 
-    /// A scan's listing names an entry: its hash, and what the index has for it. Only the
-    /// listing that began last leaves its mark.
-    pub fn listed(&mut self, dir: DirId, name: &[u8], scan: u64) -> (u64, Option<Known>) {
-        let hash = self.hash(name);
-        let Some(node) = self.dir_mut(dir) else {
-            return (hash, None);
+    /// A scan's listing names an entry. Only the listing that began last leaves its mark.
+    pub fn listed(&mut self, dir: DirId, name: &[u8], scan: u64) -> Listed {
+        let hash = self.hash_in(dir.slot, name);
+        let mut listed = Listed {
+            hash,
+            known: None,
+            again: false,
         };
-        let is_current = node.scan == scan;
-        let Some(entry) = node.table.get_mut(hash) else {
-            return (hash, None);
+        if self.dir(dir).is_none() {
+            return listed;
+        }
+        let Some(what) = self.what_at(dir.slot, hash) else {
+            return listed;
         };
-        if is_current {
+        if self.is_anothers(what, name) {
+            return listed;
+        }
+        let node = &mut self.dirs[dir.slot as usize];
+        let is_current = node.scan() == scan;
+        if is_current && let Some(entry) = node.table.get_mut(hash) {
+            listed.again = entry.is_marked();
             entry.mark();
         }
-        let entry = *entry;
-        (hash, Some(self.known(&entry)))
+        listed.known = Some(self.known(what));
+        listed
     }
 
     /// A listing ended: what it did not name. Nothing where another scan's listing of the
@@ -643,16 +716,16 @@ impl Index {
         let Some(node) = self.dir_mut(dir) else {
             return absent;
         };
-        if node.scan != scan {
+        if node.scan() != scan {
             return absent;
         }
-        node.listed = true;
+        node.set_listed();
         node.table.shrink();
         let mut slots = Vec::new();
         for entry in node.table.iter().filter(|e| !e.is_marked()) {
             match entry.dir_slot() {
                 Some(slot) => slots.push(slot),
-                None => absent.names.push(entry.hash),
+                None => absent.names.push(entry.hash()),
             }
         }
         let dirs = slots.into_iter().map(|slot| self.dir_id_of(slot));
@@ -662,38 +735,47 @@ impl Index {
 
     /// Whether a directory has no names, as far as is known.
     pub fn is_empty(&self, dir: DirId) -> bool {
-        let dir = self.dir(dir);
-        dir.is_some_and(|dir| dir.listed && dir.table.iter().next().is_none())
+        self.is_listed(dir)
+            && self
+                .dir(dir)
+                .is_some_and(|dir| dir.table.iter().next().is_none())
     }
 
     /// Forgets a file (or symlink, or device) by the hash of its name. Returns whose it was.
     pub fn forget_hash(&mut self, dir: DirId, hash: u64) -> Option<Owner> {
-        let entry = self.dir(dir)?.table.get(hash)?;
-        if entry.kind() == EntryKind::Dir {
+        self.dir(dir)?;
+        if let What::Dir(_) = self.what_at(dir.slot, hash)? {
             return None;
         }
         let owner = self.owner_at(dir.slot, hash);
-        self.remove_name(dir, hash);
+        self.remove_name(dir.slot, hash);
         Some(owner)
     }
 
     /// Who owns a name of a directory.
     pub fn owner_of(&self, dir: DirId, name: &[u8]) -> Owner {
         match self.dir(dir) {
-            Some(_) => self.owner_at(dir.slot, self.hash(name)),
+            Some(_) => self.owner_at(dir.slot, self.hash_in(dir.slot, name)),
             None => Owner::Unowned,
         }
     }
 
     /// Whether a file in a directory has this inode.
     pub fn has_ino(&self, dir: DirId, ino: u64) -> bool {
-        let is_it = |e: &Entry| e.ino == ino && e.kind() == EntryKind::File;
+        let is_it = |e: &Entry| e.may_be(ino) && self.is_file_of(e, ino);
         self.dir(dir).is_some_and(|d| d.table.iter().any(is_it))
     }
 
-    /// The hash under which the index keeps a name; valid for this index only.
-    pub fn name_hash(&self, name: &[u8]) -> u64 {
-        self.hash(name)
+    fn is_file_of(&self, entry: &Entry, wanted: u64) -> bool {
+        match entry.what(&self.wides) {
+            What::File { ino, .. } | What::Linked { ino } => ino == wanted,
+            What::Dir(_) | What::Other { .. } => false,
+        }
+    }
+
+    /// The hash under which the index keeps a name of a directory; valid for this index only.
+    pub fn name_hash(&self, dir: DirId, name: &[u8]) -> u64 {
+        self.hash_in(dir.slot, name)
     }
 
     /// The slots of a directory and of all below it.
@@ -702,38 +784,66 @@ impl Index {
             return Vec::new();
         }
         let mut slots = vec![dir.slot];
-        self.each_below(dir, |_, entry, _| slots.extend(entry.dir_slot()));
+        self.each_below(dir, |what, _| {
+            if let What::Dir(slot) = what {
+                slots.push(slot);
+            }
+        });
         slots
     }
 
-    /// Finds the other names of inodes that were seen with a second link, in one pass over
-    /// the index: no event tells the first name of a file that it got another.
+    /// Finds the other names of inodes that were seen with a second link: no event tells the
+    /// first name of a file that it got another. A step for each such inode where the places
+    /// of files are kept, else one pass over the index.
     pub fn settle_links(&mut self) {
-        if self.unsettled.is_empty() {
+        let inos = self.links.take_unsettled();
+        if inos.is_empty() {
             return;
         }
-        self.unsettled.clear();
+        let mut slots: Vec<u32> = if self.homes.are_kept() {
+            inos.iter().flat_map(|ino| self.homes.of(*ino)).collect()
+        } else {
+            (0..self.dirs.len() as u32).collect()
+        };
+        slots.sort_unstable();
+        slots.dedup();
         let mut found = Vec::new();
-        for (slot, dir) in self.dirs.iter().enumerate().filter(|(_, d)| d.live) {
-            for entry in dir.table.iter() {
-                if entry.kind() == EntryKind::File
-                    && !entry.is_linked()
-                    && self.links.get(entry.ino).is_some()
+        for slot in slots {
+            for entry in self.dirs[slot as usize].table.iter() {
+                if let What::File { ino, .. } = entry.what(&self.wides)
+                    && self.links.get(ino).is_some()
                 {
-                    found.push((slot as u32, *entry));
+                    found.push((slot, entry.hash()));
                 }
             }
         }
-        for (slot, mut entry) in found {
-            let owner = self.owner_at(slot, entry.hash);
-            self.uncount_entry(owner, &entry);
-            entry.set_linked();
-            let sizes = self.sizes(&entry);
-            self.count_entry(owner, &entry, sizes);
-            if let Some(place) = self.dirs[slot as usize].table.get_mut(entry.hash) {
-                *place = entry;
-            }
+        for (slot, hash) in found {
+            self.relink(slot, hash);
         }
+    }
+
+    /// The first name of an inode is one of several.
+    fn relink(&mut self, slot: u32, hash: u64) {
+        // A directory may have been found twice.
+        let Some(old @ What::File { ino, .. }) = self.what_at(slot, hash) else {
+            return;
+        };
+        let owner = self.owner_at(slot, hash);
+        self.uncount(owner, old);
+        let new = What::Linked { ino };
+        // The inode's sizes are newer than those of its first name.
+        let sizes = self.sizes(new);
+        self.count(owner, new, sizes);
+        let was_marked = self.is_marked(slot, hash);
+        self.put(slot, hash, new);
+        if !was_marked && let Some(entry) = self.dirs[slot as usize].table.get_mut(hash) {
+            entry.unmark();
+        }
+    }
+
+    fn is_marked(&self, slot: u32, hash: u64) -> bool {
+        let entry = self.dirs[slot as usize].table.get(hash);
+        entry.is_some_and(Entry::is_marked)
     }
 
     /// How many names of an inode with several are known.
@@ -742,30 +852,44 @@ impl Index {
     }
 
     pub fn has_unsettled_links(&self) -> bool {
-        !self.unsettled.is_empty()
+        !self.links.is_settled()
     }
 
     /// The bytes of everything below a directory, names of one inode each counted.
     pub fn tally_below(&self, dir: DirId) -> Tally {
         let mut tally = Tally::default();
-        self.each_below(dir, |_, entry, sizes| {
-            if entry.kind() == EntryKind::File {
+        self.each_below(dir, |what, sizes| {
+            if what.is_file() {
                 tally.add(Tally::file(sizes.0, sizes.1));
             }
         });
         tally
     }
 
-    pub(super) fn each_below(&self, dir: DirId, mut visit: impl FnMut(u32, &Entry, (u64, u64))) {
+    pub(super) fn each_below(&self, dir: DirId, mut visit: impl FnMut(What, (u64, u64))) {
         if self.dir(dir).is_none() {
             return;
         }
         let mut stack = vec![dir.slot];
         while let Some(at) = stack.pop() {
             for entry in self.dirs[at as usize].table.iter() {
-                visit(at, entry, self.sizes(entry));
+                let what = entry.what(&self.wides);
+                visit(what, self.sizes(what));
                 stack.extend(entry.dir_slot());
             }
         }
     }
+}
+
+/// The path of a directory.
+pub(super) fn path_bytes(dirs: &[Dir], slot: u32) -> Vec<u8> {
+    let mut names = Vec::new();
+    let mut at = slot;
+    while at != 0 {
+        let dir = &dirs[at as usize];
+        names.push(dir.name.as_bytes());
+        at = dir.parent;
+    }
+    names.reverse();
+    names.join(&b'/')
 }

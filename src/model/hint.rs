@@ -20,7 +20,7 @@ pub enum Hint {
     Begun { dir: DirKey },
     /// The watch of this directory ended without being asked to.
     Unwatched { dir: RelPath, generation: u64 },
-    /// The same, where hints name directories by key.
+    /// The same, where hints name directories by key; told of those that were asked to end, too.
     Ended { dir: DirKey },
     /// This inode, known under several names, may have been written through one elsewhere.
     Inode(u64),

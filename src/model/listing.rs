@@ -1,7 +1,9 @@
 //! What a walk saw of one directory, in chunks.
 
 use super::path::RelPath;
+use super::plan::ReadAs;
 use super::seen::{Seen, Stat};
+use super::session::Facts;
 use super::watcher::Watch;
 
 /// Identifies one scan; later scans have greater numbers.
@@ -14,6 +16,16 @@ pub struct ScanOrder {
     pub id: ScanId,
     /// The directory to begin with, listed with everything below it.
     pub at: RelPath,
+    /// Whether the sessions in it are new, so that their documents are read on the way.
+    pub reads: bool,
+}
+
+/// What was read of a session through the descriptor that its directory was listed with,
+/// after the listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gathered {
+    pub facts: Facts,
+    pub proofs: Vec<ReadAs>,
 }
 
 /// The watch that was placed on a directory before it was listed.
@@ -38,6 +50,8 @@ pub struct Listing {
     pub first: bool,
     /// After this chunk the directory is known whole: a name in none of its chunks was not there.
     pub last: bool,
+    /// With the last chunk of a session, where the order asked for it.
+    pub gathered: Option<Box<Gathered>>,
     names: Vec<u8>,
     entries: Vec<(u32, Seen)>,
 }
@@ -54,6 +68,7 @@ impl Listing {
             watched,
             first,
             last: false,
+            gathered: None,
             names: Vec::new(),
             entries: Vec::new(),
         }
@@ -63,6 +78,17 @@ impl Listing {
         self.names.extend_from_slice(name);
         // A chunk holds at most 1024 names of at most 255 bytes each.
         self.entries.push((self.names.len() as u32, seen));
+    }
+
+    /// Entries and bytes of names.
+    pub fn room(&self) -> (usize, usize) {
+        (self.entries.len(), self.names.len())
+    }
+
+    /// Makes room for so much, within reason.
+    pub fn make_room(&mut self, (n_entries, n_bytes): (usize, usize)) {
+        self.entries.reserve(n_entries.min(64));
+        self.names.reserve(n_bytes.min(1024));
     }
 
     pub fn len(&self) -> usize {

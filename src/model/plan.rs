@@ -2,7 +2,7 @@
 
 use super::bytes::Bytes;
 use super::path::RelPath;
-use super::seen::{FileId, Signature};
+use super::seen::{FileId, Mark, Signature};
 use super::session::{Key, SessionId};
 use super::time::{Tick, Time};
 use std::fmt;
@@ -142,12 +142,20 @@ pub struct Held {
     pub bytes: Bytes,
 }
 
+/// A file as it was when facts were read from it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadAs {
+    pub name: Box<[u8]>,
+    /// `None`: it was absent.
+    pub signature: Option<Signature>,
+}
+
 /// A file that must still be as it was when the facts were read from it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proof {
     pub name: Box<[u8]>,
     /// `None`: it must still be absent.
-    pub signature: Option<Signature>,
+    pub mark: Option<Mark>,
 }
 
 /// The names that make up a victim.

@@ -1,6 +1,8 @@
 //! What the disk answered.
 
 use super::time::UnixNanos;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::num::NonZeroU64;
 
 /// Which inode: survives renames, not deletion.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -84,13 +86,27 @@ pub struct Inode {
 }
 
 /// Two equal signatures of one name: the content was not written in between.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub struct Signature {
     pub id: FileId,
     pub size: u64,
     pub mtime: UnixNanos,
     pub ctime: UnixNanos,
 }
+
+impl Signature {
+    /// What is kept of it for each session.
+    pub fn mark(&self) -> Mark {
+        let mut hasher = DefaultHasher::new();
+        self.hash(&mut hasher);
+        Mark(NonZeroU64::new(hasher.finish()).unwrap_or(NonZeroU64::MIN))
+    }
+}
+
+/// A digest of a signature: a change leaves it as it was once in 2⁶⁴ times. Whoever could aim
+/// at that (nobody sets a ctime) would hide a change of his own session's metadata.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark(NonZeroU64);
 
 /// The answer to one look at one name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

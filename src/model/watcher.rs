@@ -103,9 +103,16 @@ pub struct Drained {
 
 /// The engine's side of a source.
 pub trait Hints: Send {
-    /// A descriptor that becomes readable when there is something to drain; `None`: the waker
-    /// is poked instead.
+    /// A descriptor that becomes readable when there is something to drain, always the same;
+    /// `None`: only the waker is poked.
     fn source(&self) -> Option<BorrowedFd<'_>>;
+
+    /// What the source has cannot be taken just now: whoever keeps it from being taken pokes the
+    /// waker. Waited for all the same, a full queue would keep a real-time engine awake, and
+    /// that thread from its core.
+    fn is_kept(&self) -> bool {
+        false
+    }
 
     /// Takes hints that wait, a bounded batch at a time, without ever waiting for anybody.
     /// `known` says whether the engine knows a directory by this key: a source that hears of

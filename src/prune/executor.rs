@@ -141,8 +141,8 @@ impl<D: Disk, R: Records> Executor<D, R> {
         match self.disk.open_in(&dir, &catalogue.name) {
             Ok((file, stat)) => {
                 if catalogue
-                    .signature
-                    .is_some_and(|signature| signature != stat.signature())
+                    .mark
+                    .is_some_and(|mark| mark != stat.signature().mark())
                 {
                     return Err(skip(Skip::Changed));
                 }
@@ -150,7 +150,7 @@ impl<D: Disk, R: Records> Executor<D, R> {
                 Ok(Some((dir, file)))
             }
             // Without states nothing in it can speak against the removal.
-            Err(_) if catalogue.signature.is_none() => Ok(None),
+            Err(_) if catalogue.mark.is_none() => Ok(None),
             Err(_) => Err(skip(Skip::Changed)),
         }
     }
@@ -327,9 +327,9 @@ impl<D: Disk, R: Records> Executor<D, R> {
                 outcome => return Err(outcome),
             },
         };
-        match (opened, proof.signature) {
+        match (opened, proof.mark) {
             (None, None) => Ok(()),
-            (Some((file, stat)), Some(signature)) if stat.signature() == signature => {
+            (Some((file, stat)), Some(mark)) if stat.signature().mark() == mark => {
                 self.hold(file, &stat, grip, now)
             }
             (None, Some(_)) | (Some(_), None | Some(_)) => Err(skip(Skip::Changed)),

@@ -13,7 +13,7 @@
 //! whole stale time. A holder touches the file every quarter of that.
 //!
 //! The descriptors are kept open between two locks, and an uncontended lock costs two `flock`,
-//! `statx` and one `pwrite`. Nothing is synced: after a loss of power nobody holds a lock.
+//! one `statx` and one `pwrite`. Nothing is synced: after a loss of power nobody holds a lock.
 
 mod host;
 
@@ -62,9 +62,13 @@ pub struct RootLock {
     /// Where a one-shot command keeps what it saw of another host's line; `None`: in memory.
     observed: Option<PathBuf>,
     sighting: Option<Sighting>,
+    pid: u32,
     first: HostLock,
     file: Option<(File, FileId)>,
     held: Option<Held>,
+    /// Size and mtime of the file as the last release left it, with nobody's line in it; known
+    /// only where nobody writes to it who does not meet the lock of this host.
+    left: Option<(u64, i128)>,
 }
 
 #[derive(Debug)]
@@ -108,7 +112,7 @@ impl RootLock {
         self.stale_after
     }
 
-    /// A lock not taken yet. `observed` is a file in the state directory.
+    /// The lock of one root, not taken yet. `observed` is a file in the state directory.
     pub fn new(stale_after: Duration, observed: Option<PathBuf>) -> Self {
         let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
         Self {
@@ -121,13 +125,15 @@ impl RootLock {
             stale_after,
             observed,
             sighting: None,
+            pid: std::process::id(),
             first: HostLock::default(),
             file: None,
             held: None,
+            left: None,
         }
     }
 
-    /// Tries to take the lock of a root, held open by the caller like `.housekeeper/` in it;
+    /// Tries to take the lock of its root, held open by the caller like `.housekeeper/` in it;
     /// where that cannot be made for want of space, the errno. Never waits.
     pub fn try_take(
         &mut self,
@@ -163,11 +169,11 @@ impl RootLock {
         answer
     }
 
-    /// Whether everybody who may prune meets the lock of this host.
-    fn host_is_enough(&self, root: BorrowedFd<'_>) -> bool {
+    /// Whether everybody who may prune on the file system of `fd` meets the lock of this host.
+    fn host_is_enough(&self, fd: BorrowedFd<'_>) -> bool {
         // What the kernel says of an unknown file system is no reason to trust it.
         self.first.is_held()
-            && rustix::fs::fstatfs(root).is_ok_and(|stat| LOCAL.contains(&(stat.f_type as u32)))
+            && rustix::fs::fstatfs(fd).is_ok_and(|stat| LOCAL.contains(&(stat.f_type as u32)))
     }
 
     fn take_file(&mut self, control: BorrowedFd<'_>, now: Now) -> Step<LockTry> {
@@ -225,8 +231,17 @@ impl RootLock {
             return Ok(());
         };
         let released = self.release_file(&held);
+        self.left = self.left_alone();
         self.first.release();
         released
+    }
+
+    /// Size and mtime of the file, where only pruners of this host write to it.
+    fn left_alone(&self) -> Option<(u64, i128)> {
+        let (file, _) = self.file.as_ref()?;
+        let named = look(file.as_fd(), "", AtFlags::EMPTY_PATH).ok()?;
+        self.host_is_enough(file.as_fd())
+            .then_some((named.size, named.mtime_ns))
     }
 
     fn release_file(&mut self, held: &Held) -> io::Result<()> {
@@ -288,7 +303,7 @@ impl RootLock {
             return Ok(Attempt::Again);
         }
         let mut answer = LockTry::Taken;
-        if named.size > 0 {
+        if named.size > 0 && self.left != Some((named.size, named.mtime_ns)) {
             let line = read_line(file).map_err(|error| ("read", errno(&error)))?;
             if !self.is_ours(&line) {
                 if !self.is_stale(&line, named.mtime_ns) {
@@ -365,7 +380,7 @@ impl RootLock {
     fn write_line(&mut self, file: &File, old_size: u64, now: Now) -> io::Result<()> {
         let line = Line {
             host: self.host.clone(),
-            pid: std::process::id(),
+            pid: self.pid,
             since: now.wall.to_rfc3339_opts(SecondsFormat::Millis, true),
             boot: (!self.boot.is_empty()).then(|| self.boot.clone()),
         };

@@ -205,12 +205,12 @@ fn session() -> (Shared, Victim) {
     let fake = Shared::default();
     let dir = fake.put("a/s", 10, FileKind::Dir);
     let meta = fake.put("a/s/meta", 11, FileKind::File);
-    let proof = |name: &[u8], signature| Proof {
+    let proof = |name: &[u8], mark| Proof {
         name: name.into(),
-        signature,
+        mark,
     };
     let proofs = vec![
-        proof(b"meta", Some(meta.signature())),
+        proof(b"meta", Some(meta.signature().mark())),
         proof(b"marker", None),
     ];
     let body = Body::Tree { id: dir.id, proofs };
@@ -230,7 +230,7 @@ fn blobs() -> (Shared, Victim) {
         .collect();
     let catalogue = Proof {
         name: Box::from(&b"m.json"[..]),
-        signature: None,
+        mark: None,
     };
     (fake, victim("", Body::Blobs { blobs, catalogue }))
 }
@@ -289,7 +289,7 @@ fn a_catalogue_that_changed_or_is_locked_keeps_its_blobs() {
     let Body::Blobs { catalogue, .. } = &mut victim.body else {
         panic!("blobs");
     };
-    catalogue.signature = Some(stat.signature());
+    catalogue.mark = Some(stat.signature().mark());
     fake.replace("m.json", 41, FileKind::File);
     assert_eq!(remove(&fake, &victim, &[]), Outcome::Skipped(Skip::Changed));
     fake.take_away("m.json");
@@ -375,7 +375,7 @@ fn who_was_written_to_lately_stays() {
         newer.ctime = UnixNanos(WRITTEN + 1);
         fake.names.borrow_mut().insert(path.into(), newer);
         if let (Body::Tree { proofs, .. }, "a/s/meta") = (&mut victim.body, path) {
-            proofs[0].signature = Some(newer.signature());
+            proofs[0].mark = Some(newer.signature().mark());
         }
         let outcome = remove(&fake, &victim, &[]);
         assert_eq!(outcome, Outcome::Skipped(Skip::Quiet), "{path}");

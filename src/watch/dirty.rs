@@ -1,7 +1,8 @@
 //! The names to look at again: a bounded set between a source's thread and the engine's.
 //!
 //! The source adds and pokes after it let go of the set; the engine only ever tries the lock,
-//! so it never waits, and where it fails the poke that follows brings it back. The sets are
+//! so it never waits, and where it fails the poke that follows brings it back. Where the engine
+//! can read the source itself ([`Pull`]), it does so on its way to the set. The sets are
 //! swapped, so their memory is used again.
 //!
 //! A name is kept behind the key of its directory, as one row of bytes. Where hints name
@@ -13,7 +14,9 @@
 use crate::model::hint::Hint;
 use crate::model::watcher::{DirKey, Drained, Hints};
 use std::collections::HashSet;
+use std::ops::{Deref, DerefMut};
 use std::os::fd::BorrowedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Instant;
 
@@ -21,6 +24,7 @@ use std::time::Instant;
 pub const MAX_NAMES: usize = 65_536;
 /// How many bytes of names a set holds.
 pub const MAX_BYTES: usize = 16 << 20;
+const HELD: &str = "the guard is there until the drop";
 /// The bytes of a key before its name.
 const KEY: usize = size_of::<u64>();
 
@@ -53,11 +57,14 @@ impl Waker {
 #[derive(Debug)]
 pub struct Dirty {
     waiting: Mutex<Waiting>,
+    /// The engine found the set held: who holds it pokes afterwards.
+    awaited: AtomicBool,
     wake: Waker,
 }
 
+/// What waits for the engine.
 #[derive(Debug, Default)]
-struct Waiting {
+pub struct Waiting {
     names: HashSet<Box<[u8]>>,
     n_bytes: usize,
     /// Said before the names, in order.
@@ -72,7 +79,8 @@ struct Waiting {
     row: Vec<u8>,
 }
 
-/// A source's set, held for some additions. The engine is woken when it is let go.
+/// A source's set, held for some additions. The engine is woken when it is let go, if
+/// anything waits in it.
 #[derive(Debug)]
 pub struct Adding<'a> {
     dirty: &'a Dirty,
@@ -84,14 +92,14 @@ impl Dirty {
     pub fn new(wake: Waker) -> Self {
         Self {
             waiting: Mutex::default(),
+            awaited: AtomicBool::new(false),
             wake,
         }
     }
 
     /// Holds the set for additions.
     pub fn hold(&self) -> Adding<'_> {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.first_at.get_or_insert_with(Instant::now);
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         Adding {
             dirty: self,
             waiting: Some(waiting),
@@ -99,69 +107,89 @@ impl Dirty {
     }
 
     /// A directory is watched from now on. Nobody is woken for it: it matters with the next
-    /// name. But where names wait already the engine may just have found the set held.
+    /// name.
     pub fn begin(&self, key: DirKey) {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.begun.push(key);
-        let names_wait = waiting.first_at.is_some();
-        drop(waiting);
-        if names_wait {
-            self.wake.poke();
+        self.hold().begun.push(key);
+    }
+
+    /// Never waits. `None`: it is held, and whoever holds it pokes.
+    fn try_hold(&self) -> Option<MutexGuard<'_, Waiting>> {
+        for _ in 0..2 {
+            match self.waiting.try_lock() {
+                Ok(waiting) => return Some(waiting),
+                Err(TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),
+                // Who held it may have looked at the flag before: once more.
+                Err(TryLockError::WouldBlock) => self.awaited.store(true, Ordering::SeqCst),
+            }
         }
+        None
     }
 }
 
-impl Adding<'_> {
-    fn waiting(&mut self) -> &mut Waiting {
-        self.waiting
-            .as_mut()
-            .expect("the guard is there until the drop")
-    }
+impl Deref for Adding<'_> {
+    type Target = Waiting;
 
-    /// A name in a directory, or with [`DirKey::BY_PATH`] a path below the root; there the
-    /// empty one is the root itself.
-    pub fn name(&mut self, dir: DirKey, name: &[u8]) {
-        self.waiting().add(dir, name);
+    fn deref(&self) -> &Waiting {
+        self.waiting.as_ref().expect(HELD)
     }
+}
 
-    /// A watch ended without being asked to.
-    pub fn end(&mut self, hint: Hint) {
-        let waiting = self.waiting();
-        if waiting.ended.len() == MAX_NAMES {
-            waiting.lost = true;
-        } else {
-            waiting.ended.push(hint);
-        }
-    }
-
-    /// Some names are missing.
-    pub fn lose(&mut self) {
-        self.waiting().lost = true;
-    }
-
-    /// The root itself was moved, removed or unmounted, perhaps.
-    pub fn touch_root(&mut self) {
-        self.waiting().root_touched = true;
-    }
-
-    /// No more names come from here.
-    pub fn break_off(&mut self, why: String) {
-        let waiting = self.waiting();
-        waiting.lost = true;
-        waiting.broken = Some(why);
+impl DerefMut for Adding<'_> {
+    fn deref_mut(&mut self) -> &mut Waiting {
+        self.waiting.as_mut().expect(HELD)
     }
 }
 
 impl Drop for Adding<'_> {
     fn drop(&mut self) {
+        let any = self.first_at.is_some();
         // The lock first: who is woken tries it at once.
         self.waiting = None;
-        self.dirty.wake.poke();
+        if self.dirty.awaited.swap(false, Ordering::SeqCst) || any {
+            self.dirty.wake.poke();
+        }
     }
 }
 
 impl Waiting {
-    fn add(&mut self, dir: DirKey, name: &[u8]) {
+    /// What is added waits from now on, unless something did before.
+    fn begin(&mut self) {
+        self.first_at.get_or_insert_with(Instant::now);
+    }
+
+    /// A watch ended without being asked to.
+    pub fn end(&mut self, hint: Hint) {
+        self.begin();
+        if self.ended.len() == MAX_NAMES {
+            self.lost = true;
+        } else {
+            self.ended.push(hint);
+        }
+    }
+
+    /// Some names are missing.
+    pub fn lose(&mut self) {
+        self.begin();
+        self.lost = true;
+    }
+
+    /// The root itself was moved, removed or unmounted, perhaps.
+    pub fn touch_root(&mut self) {
+        self.begin();
+        self.root_touched = true;
+    }
+
+    /// No more names come from here.
+    pub fn break_off(&mut self, why: String) {
+        self.begin();
+        self.lost = true;
+        self.broken = Some(why);
+    }
+
+    /// A name in a directory, or with [`DirKey::BY_PATH`] a path below the root; there the
+    /// empty one is the root itself.
+    pub fn name(&mut self, dir: DirKey, name: &[u8]) {
+        self.begin();
         if self.lost {
             return;
         }
@@ -186,59 +214,70 @@ pub struct Drain {
     sets: Vec<Arc<Dirty>>,
     /// Empty, and as big as the biggest it was swapped for.
     spare: HashSet<Box<[u8]>>,
-    /// Whether the source itself has nothing that is in no set yet.
-    is_empty: Empty,
+    pull: Option<Box<dyn Pull>>,
+    /// A set was held when it was tried: whoever held it pokes.
+    met_held: bool,
 }
 
-/// Asks a source whether it has nothing left to read.
-struct Empty(Box<dyn Fn() -> bool + Send>);
+/// A source that the engine reads as well as the source's own thread, each with the set held:
+/// whoever comes first. So a hint to an engine that sleeps costs no second thread's turn, and
+/// one to an engine that is busy elsewhere does not wait in the kernel's queue.
+pub trait Pull: std::fmt::Debug + Send {
+    /// Becomes readable when there is something to pull.
+    fn source(&self) -> BorrowedFd<'_>;
 
-impl std::fmt::Debug for Empty {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Empty")
-    }
+    /// Moves a bounded batch into the set. Whether the source had no more.
+    fn pull(&mut self, into: &mut Waiting) -> bool;
 }
 
 impl Drain {
-    /// Of sources that cannot be asked what they have not told yet.
+    /// Of sources that only their own threads read, and that cannot be asked what they have
+    /// not told yet.
     pub fn new(sets: Vec<Arc<Dirty>>) -> Self {
-        Self::asking(sets, || true)
-    }
-
-    /// `is_empty` says whether there is nothing to read in the source. Its reader must hold
-    /// the set from before it reads until what it read is in.
-    pub fn asking(sets: Vec<Arc<Dirty>>, is_empty: impl Fn() -> bool + Send + 'static) -> Self {
         Self {
             sets,
             spare: HashSet::new(),
-            is_empty: Empty(Box::new(is_empty)),
+            pull: None,
+            met_held: false,
+        }
+    }
+
+    /// Of one set whose source the engine reads, too.
+    pub fn pulling(set: Arc<Dirty>, pull: Box<dyn Pull>) -> Self {
+        Self {
+            pull: Some(pull),
+            ..Self::new(vec![set])
         }
     }
 }
 
 impl Hints for Drain {
     fn source(&self) -> Option<BorrowedFd<'_>> {
-        None
+        self.pull.as_deref().map(|pull| pull.source())
+    }
+
+    fn is_kept(&self) -> bool {
+        self.met_held
     }
 
     /// Takes all names that wait, without ever waiting for a source: what one of them is
     /// adding just now comes with its next poke.
     fn drain(&mut self, _: &dyn Fn(DirKey) -> bool, into: &mut Vec<Hint>) -> Drained {
-        // Asked before the sets are tried: what was read by then is in them, or keeps them held.
         let mut drained = Drained {
-            settled: (self.is_empty.0)(),
+            settled: true,
             ..Drained::default()
         };
+        self.met_held = false;
         let mut lost = false;
         for set in &self.sets {
-            let mut waiting = match set.waiting.try_lock() {
-                Ok(waiting) => waiting,
-                Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-                Err(TryLockError::WouldBlock) => {
-                    drained.settled = false;
-                    continue;
-                }
+            let Some(mut waiting) = set.try_hold() else {
+                self.met_held = true;
+                drained.settled = false;
+                continue;
             };
+            if let Some(pull) = &mut self.pull {
+                drained.settled &= pull.pull(&mut waiting);
+            }
             into.extend(waiting.begun.drain(..).map(|dir| Hint::Begun { dir }));
             let Some(first_at) = waiting.first_at.take() else {
                 continue;

@@ -2,20 +2,24 @@
 //!
 //! Needs `CAP_SYS_ADMIN` where the file system was mounted, the host or a user namespace, and
 //! Linux 5.17 (`FAN_REPORT_TARGET_FID`, `FAN_RENAME`). On the host the queue has no limit, and
-//! the kernel merges what happens to one inode, so the engine's own thread reads it. Hints call a directory by a keyed hash of its file handle; the walker tells the hash
-//! of each directory before it lists it, and no path is asked for at any event.
+//! the kernel merges what happens to one inode, so the engine's own thread reads it. Hints call
+//! a directory by a keyed hash of its file handle; the walker tells the hash of each directory
+//! before it lists it, and no path is asked for at any event.
 //!
 //! Everything on the file system is told, the agent's own writes as well. What lies in a
 //! directory that nobody announced is dropped here, at the cost of one hash; that is all of
-//! the agent's own: its state, its log, and what it empties in the trash.
+//! the agent's own: its state, its log, and what it empties in the trash. A directory of
+//! others that tells much is silenced in the kernel ([`others`]).
 //!
 //! Bounds: a drain takes [`BUFFER`] bytes of events; [`MAX_FOLLOWED`] inodes with names
 //! elsewhere are followed, further ones are left to the guard and the rescans.
 
 pub mod event;
+mod others;
 mod sys;
 
 use self::event::{Event, Handle, OF_NAME, OVERFLOW, Record};
+use self::others::{Busiest, Silence};
 use crate::model::hint::Hint;
 use crate::model::path::RelPath;
 use crate::model::seen::FileId;
@@ -44,7 +48,6 @@ pub struct FanotifyWatcher(Arc<Shared>);
 #[derive(Debug)]
 pub struct FanotifyHints {
     shared: Arc<Shared>,
-    queue: OwnedFd,
     /// The root itself: its own name lies in a directory that nobody announces.
     root: DirKey,
     buffer: Vec<u8>,
@@ -53,10 +56,12 @@ pub struct FanotifyHints {
     /// Directories announced in this drain: the engine does not know them yet.
     announced: HashSet<DirKey>,
     followed: HashMap<DirKey, u64>,
+    busiest: Busiest,
 }
 
 #[derive(Debug)]
 struct Shared {
+    queue: OwnedFd,
     hasher: RandomState,
     last: AtomicU64,
     news: Mutex<News>,
@@ -67,10 +72,11 @@ struct Shared {
 }
 
 /// What walkers tell. Said before any later event is understood.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct News {
     begun: Vec<DirKey>,
     followed: Vec<(DirKey, u64)>,
+    silence: Silence,
 }
 
 /// Marks the file system that `root` lies on.
@@ -88,9 +94,14 @@ pub fn start(
     let root_handle = sys::handle(root, c"").map_err(failed)?;
     sys::mark(queue.as_fd(), root).map_err(failed)?;
     let shared = Arc::new(Shared {
+        queue,
         hasher: RandomState::new(),
         last: AtomicU64::new(0),
-        news: Mutex::default(),
+        news: Mutex::new(News {
+            begun: Vec::new(),
+            followed: Vec::new(),
+            silence: Silence::new(root),
+        }),
         awaited: AtomicBool::new(false),
         wake: wake.clone(),
         n_followed: AtomicUsize::new(0),
@@ -98,11 +109,11 @@ pub fn start(
     let hints = FanotifyHints {
         root: shared.key(root_handle.get()),
         shared: shared.clone(),
-        queue,
         buffer: vec![0; BUFFER],
         n_filled: 0,
         announced: HashSet::new(),
         followed: HashMap::new(),
+        busiest: Busiest::default(),
     };
     Ok((FanotifyWatcher(shared), hints))
 }
@@ -113,14 +124,15 @@ impl Shared {
         DirKey(self.hasher.hash_one(handle).max(1))
     }
 
-    fn tell(&self, tell: impl FnOnce(&mut News)) {
+    fn tell<T>(&self, tell: impl FnOnce(&mut News) -> T) -> T {
         let mut news: MutexGuard<'_, News> =
             self.news.lock().unwrap_or_else(PoisonError::into_inner);
-        tell(&mut news);
+        let told = tell(&mut news);
         drop(news);
         if self.awaited.swap(false, Ordering::SeqCst) {
             self.wake.poke();
         }
+        told
     }
 
     fn key_of(&self, dir: BorrowedFd<'_>, name: &std::ffi::CStr) -> Result<DirKey, Errno> {
@@ -135,12 +147,14 @@ impl Watcher for FanotifyWatcher {
     }
 
     fn watch(&self, _: &RelPath, fd: BorrowedFd<'_>, _: FileId) -> Result<Watch, WatchError> {
-        let key = self
-            .0
-            .key_of(fd, c"")
-            .map_err(|errno| WatchError::Failed(errno.into()))?;
+        let failed = |errno: Errno| WatchError::Failed(errno.into());
+        let key = self.0.key_of(fd, c"").map_err(failed)?;
         let generation = self.0.last.fetch_add(1, Ordering::Relaxed) + 1;
-        self.0.tell(|news| news.begun.push(key));
+        let begun = self.0.tell(|news| {
+            news.begun.push(key);
+            news.silence.break_for(self.0.queue.as_fd(), key, fd)
+        });
+        begun.map_err(failed)?;
         Ok(Watch { generation, key })
     }
 
@@ -155,7 +169,10 @@ impl Watcher for FanotifyWatcher {
             return;
         };
         match self.0.key_of(dir, &name) {
-            Ok(key) => self.0.tell(|news| news.followed.push((key, id.ino))),
+            Ok(key) => self.0.tell(|news| {
+                news.silence.end(self.0.queue.as_fd());
+                news.followed.push((key, id.ino));
+            }),
             Err(errno) => tracing::debug!(%errno, "an inode cannot be followed"),
         }
     }
@@ -172,7 +189,7 @@ impl FanotifyHints {
         if self.n_filled > 0 {
             return;
         }
-        match rustix::io::read(&self.queue, &mut self.buffer[..]) {
+        match rustix::io::read(&self.shared.queue, &mut self.buffer[..]) {
             Ok(n_read) => {
                 self.n_filled = n_read;
                 // With room left for any event: there was no further one.
@@ -215,32 +232,60 @@ impl FanotifyHints {
         true
     }
 
+    /// The directory that others are busiest in is told of no more. Not while a walker
+    /// announces: it may be that one.
+    fn silence(&mut self, known: &dyn Fn(DirKey) -> bool) {
+        let Some((key, handle)) = self.busiest.take() else {
+            return;
+        };
+        let Ok(mut news) = self.shared.news.try_lock() else {
+            return;
+        };
+        if known(key) || self.announced.contains(&key) || news.begun.contains(&key) {
+            return;
+        }
+        let shared = &self.shared;
+        let key_of = |dir: BorrowedFd<'_>| shared.key_of(dir, c"").ok();
+        news.silence
+            .fall(shared.queue.as_fd(), key, &handle, key_of);
+    }
+}
+
+/// What one event means, to a drain that knows these.
+struct Sieve<'a> {
+    shared: &'a Shared,
+    root: DirKey,
+    announced: &'a HashSet<DirKey>,
+    followed: &'a HashMap<DirKey, u64>,
+    known: &'a dyn Fn(DirKey) -> bool,
+    busiest: &'a mut Busiest,
+    into: &'a mut Vec<Hint>,
+    root_touched: bool,
+}
+
+impl Sieve<'_> {
     /// `false`: the event is in no form that is known.
-    fn take(
-        &self,
-        event: Event<'_>,
-        known: &dyn Fn(DirKey) -> bool,
-        into: &mut Vec<Hint>,
-        root_touched: &mut bool,
-    ) -> bool {
+    fn take(&mut self, event: Event<'_>) -> bool {
         let seen = event.records(|record| match record {
             Record::Entry { name: b".", .. } => {}
-            Record::Entry { dir, name } => {
-                let dir = self.shared.key(dir);
-                if known(dir) || self.announced.contains(&dir) {
-                    into.push(Hint::Entry {
+            Record::Entry { dir: handle, name } => {
+                let dir = self.shared.key(handle);
+                if (self.known)(dir) || self.announced.contains(&dir) {
+                    self.into.push(Hint::Entry {
                         dir,
                         path: name.into(),
                         name_at: 0,
                     });
+                } else if event.mask & sys::OF_FILE != 0 {
+                    self.busiest.told(dir, handle);
                 }
             }
             Record::Target(_) if event.mask & OF_NAME == 0 && self.followed.is_empty() => {}
             Record::Target(target) => {
                 let target = self.shared.key(target);
-                *root_touched |= event.mask & OF_NAME != 0 && target == self.root;
+                self.root_touched |= event.mask & OF_NAME != 0 && target == self.root;
                 if let Some(ino) = self.followed.get(&target) {
-                    into.push(Hint::Inode(*ino));
+                    self.into.push(Hint::Inode(*ino));
                 }
             }
         });
@@ -249,10 +294,13 @@ impl FanotifyHints {
 }
 
 impl Hints for FanotifyHints {
-    /// Not while events wait for a walker's news: that walker rings. Asked for all the same, a
-    /// full queue would keep a real-time engine awake, and the walker from its core.
     fn source(&self) -> Option<BorrowedFd<'_>> {
-        (self.n_filled == 0).then(|| self.queue.as_fd())
+        Some(self.shared.queue.as_fd())
+    }
+
+    /// Events wait for a walker's news.
+    fn is_kept(&self) -> bool {
+        self.n_filled > 0
     }
 
     fn drain(&mut self, known: &dyn Fn(DirKey) -> bool, into: &mut Vec<Hint>) -> Drained {
@@ -268,21 +316,35 @@ impl Hints for FanotifyHints {
         // Most of what a busy file system tells may be about others: that is no batch.
         let (read_at, n_before) = (Instant::now(), into.len());
         let mut rest = &self.buffer[..self.n_filled];
+        let mut sieve = Sieve {
+            shared: &self.shared,
+            root: self.root,
+            announced: &self.announced,
+            followed: &self.followed,
+            known,
+            busiest: &mut self.busiest,
+            into,
+            root_touched: false,
+        };
         loop {
             match event::next(&mut rest) {
-                Ok(Some(event)) if event.mask & OVERFLOW != 0 => into.push(Hint::Lost),
-                Ok(Some(event)) if self.take(event, known, into, &mut drained.root_touched) => {}
+                Ok(Some(event)) if event.mask & OVERFLOW != 0 => sieve.into.push(Hint::Lost),
+                Ok(Some(event)) if sieve.take(event) => {}
                 Ok(None) => break,
                 Ok(Some(_)) | Err(_) => {
                     drained.broken = Some(event::Malformed.to_string());
-                    into.push(Hint::Lost);
+                    sieve.into.push(Hint::Lost);
                     break;
                 }
             }
         }
+        drained.root_touched = sieve.root_touched;
         self.n_filled = 0;
         drained.only_others = into.len() == n_before;
         drained.first_at = (!drained.only_others).then_some(read_at);
+        if drained.only_others {
+            self.silence(known);
+        }
         drained
     }
 }

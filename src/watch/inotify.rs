@@ -6,7 +6,8 @@
 //! that the walker holds (`/proc/self/fd`), so that no rename can put the watch elsewhere.
 //!
 //! The kernel's queue fills in milliseconds: a thread of its own drains it into the dirty set
-//! and never looks at the disk.
+//! and never looks at the disk. An engine that sleeps is woken by the queue itself and
+//! reads it; the kernel wakes that thread only while the engine does not sleep (`EPOLLEXCLUSIVE`).
 //!
 //! `IN_EXCL_UNLINK` is not asked for: it would silence writes to a file that was made without
 //! a name (`O_TMPFILE`) and linked afterwards, which count.
@@ -16,19 +17,24 @@ use crate::model::path::RelPath;
 use crate::model::seen::FileId;
 use crate::model::watcher::{Backend, DirKey, Watch, WatchError, Watcher};
 use crate::watch::Attend;
-use crate::watch::dirty::{Adding, Dirty, Drain, Waker};
-use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use crate::watch::dirty::{Dirty, Drain, Pull, Waiting, Waker};
+use rustix::event::epoll::{self, Event, EventData, EventFlags};
+use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 use rustix::io::Errno;
 use std::collections::HashMap;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 use std::thread::JoinHandle;
 
 /// Some eight thousand events.
 const BUFFER: usize = 256 << 10;
+const QUEUE: u64 = 0;
+const STOP: u64 = 1;
 const MASK: WatchFlags = WatchFlags::MODIFY
     .union(WatchFlags::CLOSE_WRITE)
     .union(WatchFlags::ATTRIB)
@@ -49,23 +55,31 @@ const OF_SELF: ReadFlags = ReadFlags::MOVE_SELF
 #[derive(Debug)]
 pub struct InotifyWatcher {
     shared: Arc<Shared>,
-    stop: Arc<OwnedFd>,
+    stop: OwnedFd,
     reader: Option<JoinHandle<()>>,
 }
 
 #[derive(Debug)]
 struct Shared {
     queue: OwnedFd,
+    /// What the reader's thread sleeps on.
+    waiting: OwnedFd,
+    reads: Once,
     book: Mutex<Book>,
+    n_watches: AtomicUsize,
+    /// To the book, which whoever reads events must not wait for.
+    ended: Sender<i32>,
     dirty: Arc<Dirty>,
 }
 
-/// What is watched. A watch that is not in it any more ended because it was asked to.
-#[derive(Debug, Default)]
+/// What is watched. Walkers hold it while they place a watch.
+#[derive(Debug)]
 struct Book {
     /// The number of the last watch placed on each descriptor.
     generations: HashMap<i32, u64>,
     last: u64,
+    /// Descriptors that the kernel will not use again.
+    ended: Receiver<i32>,
 }
 
 impl InotifyWatcher {
@@ -81,20 +95,36 @@ impl InotifyWatcher {
         let queue = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)
             .map_err(|errno| failed(errno.into()))?;
         let stop = eventfd(0, EventfdFlags::CLOEXEC).map_err(|errno| failed(errno.into()))?;
-        let stop = Arc::new(stop);
+        let waiting = epoll::create(epoll::CreateFlags::CLOEXEC)
+            .and_then(|waiting| {
+                epoll::add(&waiting, &stop, EventData::new_u64(STOP), EventFlags::IN)?;
+                Ok(waiting)
+            })
+            .map_err(|errno| failed(errno.into()))?;
+        let (ended, hear_ended) = mpsc::channel();
+        let book = Book {
+            generations: HashMap::new(),
+            last: 0,
+            ended: hear_ended,
+        };
         let shared = Arc::new(Shared {
             queue,
-            book: Mutex::default(),
+            waiting,
+            reads: Once::new(),
+            book: Mutex::new(book),
+            n_watches: AtomicUsize::new(0),
+            ended,
             dirty: Arc::new(Dirty::new(wake.clone())),
         });
-        let asked = shared.clone();
-        let drain = Drain::asking(vec![shared.dirty.clone()], move || {
-            rustix::io::ioctl_fionread(&asked.queue).is_ok_and(|n_bytes| n_bytes == 0)
+        let pull = Box::new(Puller {
+            shared: shared.clone(),
+            buffer: vec![MaybeUninit::uninit(); BUFFER],
         });
-        let (reading, stopped, attend) = (shared.clone(), stop.clone(), attend.clone());
+        let drain = Drain::pulling(shared.dirty.clone(), pull);
+        let (reading, attend) = (shared.clone(), attend.clone());
         let reader = std::thread::Builder::new()
             .name("inotify".into())
-            .spawn(move || reading.read(&stopped, &attend))
+            .spawn(move || reading.read(&attend))
             .map_err(failed)?;
         let watcher = Self {
             shared,
@@ -126,6 +156,7 @@ impl Watcher for InotifyWatcher {
     }
 
     fn watch(&self, dir: &RelPath, fd: BorrowedFd<'_>, _: FileId) -> Result<Watch, WatchError> {
+        self.shared.begin_to_read();
         let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
         let mask = if dir.is_root() { ROOT_MASK } else { MASK };
         let watch = {
@@ -134,6 +165,7 @@ impl Watcher for InotifyWatcher {
             book.last += 1;
             let generation = book.last;
             book.generations.insert(wd, generation);
+            self.shared.count(&mut book);
             Watch {
                 generation,
                 key: key(wd),
@@ -151,6 +183,7 @@ impl Watcher for InotifyWatcher {
             return;
         }
         book.generations.remove(&wd);
+        self.shared.count(&mut book);
         match inotify::remove_watch(&self.shared.queue, wd) {
             // Its directory is gone, and the kernel took it off before us.
             Ok(()) | Err(Errno::INVAL) => {}
@@ -159,7 +192,10 @@ impl Watcher for InotifyWatcher {
     }
 
     fn n_watches(&self) -> usize {
-        self.shared.book().generations.len()
+        if let Ok(mut book) = self.shared.book.try_lock() {
+            self.shared.count(&mut book);
+        }
+        self.shared.n_watches.load(Ordering::Relaxed)
     }
 }
 
@@ -177,74 +213,131 @@ fn watch_error(errno: Errno) -> WatchError {
 }
 
 impl Shared {
+    /// From the first watch on the reader's thread is woken while the engine does not sleep.
+    /// The engine listens before that, so it is woken first.
+    fn begin_to_read(&self) {
+        self.reads.call_once(|| {
+            let flags = EventFlags::IN | EventFlags::EXCLUSIVE;
+            let data = EventData::new_u64(QUEUE);
+            if let Err(errno) = epoll::add(&self.waiting, &self.queue, data, flags) {
+                // The engine reads all the same.
+                tracing::warn!(%errno, "inotify is read by one thread only");
+            }
+        });
+    }
+
     fn book(&self) -> MutexGuard<'_, Book> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn count(&self, book: &mut Book) {
+        for wd in book.ended.try_iter() {
+            book.generations.remove(&wd);
+        }
+        self.n_watches
+            .store(book.generations.len(), Ordering::Relaxed);
+    }
+
     /// The reader's thread: until it is stopped, or the kernel gives no more.
-    fn read(&self, stop: &OwnedFd, attend: &Attend) {
+    fn read(&self, attend: &Attend) {
         let mut buffer = vec![MaybeUninit::uninit(); BUFFER];
         let mut reader = Reader::new(&self.queue, &mut buffer);
+        let mut events = [Event {
+            flags: EventFlags::empty(),
+            data: EventData::new_u64(QUEUE),
+        }; 2];
         loop {
-            let mut fds = [
-                PollFd::new(&self.queue, PollFlags::IN),
-                PollFd::new(stop, PollFlags::IN),
-            ];
-            match poll(&mut fds, None) {
-                Ok(_) | Err(Errno::INTR) => {}
-                Err(errno) => return self.break_off(errno),
-            }
-            if fds[1].revents().contains(PollFlags::IN) {
+            let n_events = match epoll::wait(&self.waiting, &mut events[..], None) {
+                Ok(n_events) => n_events,
+                Err(Errno::INTR) => continue,
+                Err(errno) => return break_off(&mut self.dirty.hold(), errno),
+            };
+            if events[..n_events].iter().any(|e| e.data.u64() == STOP) {
                 return;
             }
             attend();
-            if let Err(errno) = self.take_batch(&mut reader) {
-                return self.break_off(errno);
+            let mut adding = self.dirty.hold();
+            if let Err(errno) = self.take_batch(&mut reader, &mut adding) {
+                return break_off(&mut adding, errno);
             }
         }
     }
 
-    /// One buffer of events.
-    fn take_batch(&self, reader: &mut Reader<'_, &OwnedFd>) -> Result<(), Errno> {
-        let mut adding = self.dirty.hold();
+    /// One buffer of events. Whether there were any.
+    fn take_batch(
+        &self,
+        reader: &mut Reader<'_, &OwnedFd>,
+        into: &mut Waiting,
+    ) -> Result<bool, Errno> {
+        let mut any = false;
         loop {
             match reader.next() {
-                Ok(event) => self.take(&event, &mut adding),
-                Err(Errno::AGAIN | Errno::INTR) => return Ok(()),
+                Ok(event) => {
+                    self.take(&event, into);
+                    any = true;
+                }
+                Err(Errno::AGAIN | Errno::INTR) => return Ok(any),
                 Err(errno) => return Err(errno),
             }
             if reader.is_buffer_empty() {
-                return Ok(());
+                return Ok(true);
             }
         }
     }
 
-    fn take(&self, event: &inotify::Event<'_>, adding: &mut Adding<'_>) {
+    fn take(&self, event: &inotify::Event<'_>, into: &mut Waiting) {
         let flags = event.events();
         if flags.contains(ReadFlags::QUEUE_OVERFLOW) {
-            return adding.lose();
+            return into.lose();
         }
         if flags.intersects(OF_SELF) {
-            adding.touch_root();
+            into.touch_root();
         }
         if flags.contains(ReadFlags::IGNORED) {
-            if self.book().generations.remove(&event.wd()).is_some() {
-                adding.end(Hint::Ended {
-                    dir: key(event.wd()),
-                });
+            // One that was asked to end is nobody's any more, and this says nothing new.
+            into.end(Hint::Ended {
+                dir: key(event.wd()),
+            });
+            if self.ended.send(event.wd()).is_err() {
+                debug_assert!(false, "the book is kept as long as this");
             }
             return;
         }
         // An event without a name is about the directory itself: its parent's watch tells the
         // same with a name.
         if let Some(name) = event.file_name() {
-            adding.name(key(event.wd()), name.to_bytes());
+            into.name(key(event.wd()), name.to_bytes());
         }
     }
+}
 
-    fn break_off(&self, errno: Errno) {
-        self.dirty
-            .hold()
-            .break_off(format!("inotify cannot be read: {errno}"));
+fn break_off(into: &mut Waiting, errno: Errno) {
+    into.break_off(format!("inotify cannot be read: {errno}"));
+}
+
+/// The engine's own way to the queue.
+#[derive(Debug)]
+struct Puller {
+    shared: Arc<Shared>,
+    buffer: Vec<MaybeUninit<u8>>,
+}
+
+impl Pull for Puller {
+    fn source(&self) -> BorrowedFd<'_> {
+        self.shared.queue.as_fd()
+    }
+
+    fn pull(&mut self, into: &mut Waiting) -> bool {
+        let shared = &self.shared;
+        let mut reader = Reader::new(&shared.queue, &mut self.buffer);
+        match shared.take_batch(&mut reader, into) {
+            Ok(false) => true,
+            // With room left there was no further one when it was read; the queue knows.
+            Ok(true) => rustix::io::ioctl_fionread(&shared.queue).is_ok_and(|n_bytes| n_bytes == 0),
+            Err(errno) => {
+                break_off(into, errno);
+                false
+            }
+        }
     }
 }

@@ -64,7 +64,7 @@ impl Bench {
         let (mut bench, scan) = Self::new();
         bench.list(scan, "", 1, ROOT, &[("s", stat(2, FileKind::Dir, 0))]);
         bench.list(scan, "s", 2, S, &[("data", stat(3, FileKind::File, 10))]);
-        bench.give(Input::Walked(Walked::End { scan }));
+        bench.give(Input::Walked(vec![Walked::End { scan }]));
         bench.answer_read();
         assert!(bench.engine.figures().scanned);
         bench.out.clear();
@@ -134,7 +134,7 @@ impl Bench {
         for (name, stat) in entries {
             listing.push(name.as_bytes(), Seen::There(*stat));
         }
-        self.give(Input::Walked(Walked::Chunk(listing)));
+        self.give(Input::Walked(vec![Walked::Chunk(listing)]));
     }
 
     /// Takes the order for a scan at this path off the effects.
@@ -211,12 +211,12 @@ fn a_later_chunk_of_the_same_listing_is_no_newer_than_the_look() {
     bench.give(Input::Hint(Hint::Begun { dir: S }));
     bench.hint(S, "gone");
     let first = bench.chunk(scan, "s", 2, S, (true, false));
-    bench.give(Input::Walked(Walked::Chunk(first)));
+    bench.give(Input::Walked(vec![Walked::Chunk(first)]));
     let look = bench.looks().pop().expect("the hinted name");
     bench.give(Input::Looked(look, Seen::Gone));
     let mut second = bench.chunk(scan, "s", 2, S, (false, true));
     second.push(b"gone", Seen::There(stat(3, FileKind::File, 10)));
-    bench.give(Input::Walked(Walked::Chunk(second)));
+    bench.give(Input::Walked(vec![Walked::Chunk(second)]));
     assert_eq!(bench.bytes(), 0);
     let look = bench.looks().pop().expect("it is asked for again");
     bench.give(Input::Looked(look, Seen::Gone));
@@ -286,7 +286,7 @@ fn another_source_begins_anew() {
     let (root, s) = (DirKey(11), DirKey(12));
     bench.list(scan, "", 1, root, &[("s", stat(2, FileKind::Dir, 0))]);
     bench.list(scan, "s", 2, s, &[("data", stat(3, FileKind::File, 10))]);
-    bench.give(Input::Walked(Walked::End { scan }));
+    bench.give(Input::Walked(vec![Walked::End { scan }]));
     assert!(bench.engine.knows(root) && bench.engine.knows(s));
     assert!(!bench.engine.knows(S));
 }
@@ -363,7 +363,7 @@ fn without_hints_only_a_scan_decides() {
     bench.list(scan, "", 1, ROOT, &[("s", stat(2, FileKind::Dir, 0))]);
     bench.list(scan, "s", 2, S, &[("data", stat(3, FileKind::File, 10))]);
     assert!(!bench.out.contains(&Effect::Confirm));
-    bench.give(Input::Walked(Walked::End { scan }));
+    bench.give(Input::Walked(vec![Walked::End { scan }]));
     assert!(bench.out.contains(&Effect::Confirm));
     bench.give(Input::Confirmed);
     assert!(bench.out.contains(&Effect::Lock));

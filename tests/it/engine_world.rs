@@ -16,6 +16,7 @@
 //! | a loss is ignored | index is not the recount |
 //! | second names are not settled | index is not the recount |
 //! | what changes while it is read is not read again | index is not the recount |
+//! | what a walk read of a session stands though it was touched since | index is not the recount |
 //! | a known directory that a hint names is not listed again | `what_was_away_for_a_while...`, index is not the recount |
 //! | a moved directory keeps its old place | `what_was_moved_counts_once` |
 //! | an inode number alone tells a directory | `an_inode_number_used_again...` |
@@ -30,6 +31,7 @@
 //! | the goal is passed by one | usage not more than the goal |
 //! | what may not go leaves no tenth | `undeletable_bytes_leave_the_newest_tenth` |
 //! | due while the catalogue is awaited | wakes again and again |
+//! | names with one hash are taken for one | `names_with_one_hash_are_told_apart` |
 //! | exactly at the limit is over it | `policy::tests` |
 //! | a hint before its directory's listing is dropped | index is not the recount |
 //! | such hints are forgotten at the listing | index is not the recount |
@@ -42,6 +44,7 @@ use crate::support::world::{Dice, World, bare_rules, say};
 use housekeeper::index::Standing;
 use housekeeper::layout::Layout;
 use housekeeper::layout::spec::LayoutSpec;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 const SEEDS: u64 = 400;
@@ -147,7 +150,31 @@ fn an_inode_number_used_again_is_another_session() {
     let id = index.session_by_key(b"a").expect("a session");
     let session = index.session(id).expect("a session");
     assert_ne!(session.standing, Standing::Removable);
-    assert_eq!(session.tally.n_files, 0);
+    assert_eq!(session.n_files(), 0);
     world.rest();
     world.check_rest();
+}
+
+/// With hashes of one bit most names of a directory share theirs. A listing that names two of
+/// them tells them apart.
+#[test]
+fn names_with_one_hash_are_told_apart() {
+    for (seed, mask) in [(1, 0), (2, 1), (3, 1), (4, 3)] {
+        let rules = bare_rules(1_000_000);
+        let mut world = World::with_hash_mask(Dice::new(seed), rules, mask);
+        let names = ["a", "b", "c", "d", "e"];
+        for (name, minute) in names.iter().zip(1..) {
+            world.add_session(name, minute, 1_000 + minute as u64);
+        }
+        world.rest();
+        world.rescan();
+        world.check_rest();
+        let index = world.engine.index();
+        let keys: BTreeSet<_> = index.sessions().map(|(id, _)| index.key(id)).collect();
+        assert_eq!(keys.len(), names.len());
+        world.move_name("b", "f");
+        world.rest();
+        world.rescan();
+        world.check_rest();
+    }
 }

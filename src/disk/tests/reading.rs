@@ -1,19 +1,19 @@
 //! Looking, walking and reading never leave the root.
 
 use super::{Ground, bind, ground, mkfifo, rel};
-use crate::disk::document::{MAX_METADATA, read};
+use crate::disk::document::{MAX_METADATA, read, read_in};
 use crate::disk::looker::{Looker, MAX_OPEN};
-use crate::disk::tree::{CONTROL, Tree};
-use crate::disk::walk::walk;
+use crate::disk::tree::{CONTROL, Tree, fd_stat};
+use crate::disk::walk::{Aides, walk};
 use crate::model::disk::Disk;
-use crate::model::listing::{Listing, ScanId, ScanOrder, Unlisted, Walked, Watched};
+use crate::model::listing::{Gathered, Listing, ScanId, ScanOrder, Unlisted, Walked, Watched};
 use crate::model::path::RelPath;
 use crate::model::seen::{FileId, FileKind, Seen};
-use crate::model::session::Content;
+use crate::model::session::{Content, Facts};
 use crate::model::watcher::{Backend, DirKey, Watch, WatchError, Watcher};
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::fd::BorrowedFd;
-use std::os::unix::fs::symlink;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 
@@ -26,11 +26,16 @@ fn walked(
     let order = ScanOrder {
         id: ScanId(7),
         at: at.clone(),
+        reads: false,
     };
     let all = Mutex::new(Vec::new());
     let never = AtomicBool::new(false);
-    walk(tree, &order, watcher, n_threads, &never, &|walked| {
-        all.lock().expect("no panic").push(walked);
+    let aides = Aides {
+        watcher,
+        gather: None,
+    };
+    walk(tree, &order, aides, n_threads, &never, &|walked| {
+        all.lock().expect("no panic").extend(walked);
         true
     });
     all.into_inner().expect("no panic")
@@ -158,17 +163,86 @@ fn a_walk_ends_once_also_when_stopped_or_unheard() {
     let order = ScanOrder {
         id: ScanId(1),
         at: RelPath::root(),
+        reads: false,
     };
     for (stop, heard) in [(true, true), (false, false)] {
         let ends = Mutex::new(0);
         let stop = AtomicBool::new(stop);
-        walk(&ground.tree, &order, None, 3, &stop, &|walked| {
-            if let Walked::End { .. } = walked {
-                *ends.lock().expect("no panic") += 1;
-            }
-            heard
-        });
+        walk(
+            &ground.tree,
+            &order,
+            Aides::default(),
+            3,
+            &stop,
+            &|walked| {
+                let is_end = |walked: &&Walked| matches!(walked, Walked::End { .. });
+                *ends.lock().expect("no panic") += walked.iter().filter(is_end).count();
+                heard
+            },
+        );
         assert_eq!(ends.into_inner().expect("no panic"), 1);
+    }
+}
+
+#[test]
+fn documents_are_asked_for_once_for_each_directory_when_ordered() {
+    let ground = ground();
+    for n in 0..40 {
+        ground.write(&format!("s{n}/deep/data"), b"data");
+        ground.write(&format!("s{n}/metadata.json"), b"{}");
+    }
+    let never = AtomicBool::new(false);
+    for reads in [false, true] {
+        let asked = Mutex::new(BTreeSet::new());
+        let gather = |path: &RelPath, dir: BorrowedFd<'_>| {
+            let named = std::fs::metadata(ground.root.join(path.to_string()));
+            let ino = named.expect("a look").ino();
+            assert_eq!(fd_stat(dir).expect("a look").id.ino, ino);
+            let first = asked.lock().expect("no panic").insert(path.clone());
+            assert!(first, "{path} twice");
+            let document = read_in(&ground.tree, dir, b"metadata.json", MAX_METADATA);
+            matches!(document.content, Content::Text(_)).then(|| Gathered {
+                facts: Facts::unknown(),
+                proofs: Vec::new(),
+            })
+        };
+        let aides = Aides {
+            watcher: None,
+            gather: Some(&gather),
+        };
+        let order = ScanOrder {
+            id: ScanId(1),
+            at: RelPath::root(),
+            reads,
+        };
+        let sent = Mutex::new(Vec::new());
+        walk(&ground.tree, &order, aides, 3, &never, &|walked| {
+            sent.lock().expect("no panic").extend(walked);
+            true
+        });
+        let sent = sent.into_inner().expect("no panic");
+        check_order(&sent);
+        let gathered = sent
+            .iter()
+            .filter(|walked| matches!(walked, Walked::Chunk(chunk) if chunk.gathered.is_some()));
+        assert_eq!(gathered.count(), if reads { 40 } else { 0 });
+        let asked = asked.into_inner().expect("no panic");
+        assert_eq!(asked.len(), if reads { 1 + 2 * 40 } else { 0 });
+    }
+}
+
+#[test]
+fn a_document_is_read_in_the_directory_held_open_and_nowhere_else() {
+    let ground = ground();
+    ground.write("s/metadata.json", b"{}");
+    symlink(ground.outside.join("precious"), ground.root.join("s/link")).expect("a symlink");
+    let dir = ground.tree.open_dir(&rel("s")).expect("a directory");
+    let content = |name: &[u8]| read_in(&ground.tree, dir.as_fd(), name, MAX_METADATA).content;
+    assert_eq!(content(b"metadata.json"), Content::Text(b"{}".to_vec()));
+    assert_eq!(content(b"link"), Content::NotAFile);
+    assert_eq!(content(b"nothing"), Content::Absent);
+    for bad in [&b".."[..], b"../s/metadata.json", b""] {
+        assert!(matches!(content(bad), Content::Unreadable(_)));
     }
 }
 

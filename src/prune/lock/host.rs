@@ -14,8 +14,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 /// One root's lock.
 #[derive(Debug, Default)]
 pub(super) struct HostLock {
-    /// Which root's, and the file.
-    file: Option<(FileId, File)>,
+    file: Option<File>,
     locked: bool,
 }
 
@@ -23,14 +22,11 @@ impl HostLock {
     /// Tries to lock; never waits. `false`: somebody else has it. Where there is no place for
     /// it nothing is locked, and the answer is `true`: then another lock has to do.
     pub(super) fn try_take(&mut self, root: BorrowedFd<'_>) -> bool {
-        let Ok(id) = id(root) else { return true };
-        if self.file.as_ref().is_none_or(|(of, _)| *of != id) {
-            self.file = place()
-                .and_then(|dir| open(&dir, id))
-                .ok()
-                .map(|file| (id, file));
+        if self.file.is_none() {
+            let opened = id(root).and_then(|id| open(&place()?, id));
+            self.file = opened.ok();
         }
-        let Some((_, file)) = &self.file else {
+        let Some(file) = &self.file else {
             return true;
         };
         match FileExt::try_lock_exclusive(file) {
@@ -50,7 +46,7 @@ impl HostLock {
         if !std::mem::take(&mut self.locked) {
             return;
         }
-        if let Some((_, file)) = &self.file
+        if let Some(file) = &self.file
             && FileExt::unlock(file).is_err()
         {
             // Closing it frees it in any case; the next try opens it anew.

@@ -1,4 +1,4 @@
-//! The three system calls of fanotify that no crate at hand makes.
+//! The system calls of fanotify and of file handles that no crate at hand makes.
 
 #![expect(
     unsafe_code,
@@ -16,13 +16,11 @@ const INIT: libc::c_uint = libc::FAN_CLASS_NOTIF
     | libc::FAN_REPORT_FID
     | libc::FAN_REPORT_DFID_NAME
     | libc::FAN_REPORT_TARGET_FID;
-const MASK: u64 = libc::FAN_CREATE
-    | libc::FAN_DELETE
-    | libc::FAN_RENAME
-    | libc::FAN_MODIFY
-    | libc::FAN_CLOSE_WRITE
-    | libc::FAN_ATTRIB
-    | libc::FAN_ONDIR;
+/// What happens to a file without its names.
+pub(super) const OF_FILE: u64 = libc::FAN_MODIFY | libc::FAN_CLOSE_WRITE | libc::FAN_ATTRIB;
+const MASK: u64 =
+    libc::FAN_CREATE | libc::FAN_DELETE | libc::FAN_RENAME | OF_FILE | libc::FAN_ONDIR;
+const WRITES: u64 = OF_FILE | libc::FAN_EVENT_ON_CHILD;
 /// `MAX_HANDLE_SZ` of name_to_handle_at(2).
 const MAX_HANDLE: usize = 128;
 /// `AT_HANDLE_FID` of Linux 6.5: a handle to compare, not to open, as fanotify's are.
@@ -63,8 +61,39 @@ pub(super) fn mark(group: BorrowedFd<'_>, root: BorrowedFd<'_>) -> Result<(), Er
     if done == 0 { Ok(()) } else { Err(last()) }
 }
 
+/// Ignores writes to files in a directory: an inode mark that does not keep the inode in memory.
+pub(super) fn ignore_writes(group: BorrowedFd<'_>, dir: BorrowedFd<'_>) -> Result<(), Errno> {
+    let flags = libc::FAN_MARK_ADD | libc::FAN_MARK_EVICTABLE | libc::FAN_MARK_IGNORE_SURV;
+    mark_dir(group, flags, Some(dir))
+}
+
+/// Takes [`ignore_writes`] back.
+pub(super) fn hear_writes(group: BorrowedFd<'_>, dir: BorrowedFd<'_>) -> Result<(), Errno> {
+    let flags = libc::FAN_MARK_REMOVE | libc::FAN_MARK_IGNORE_SURV;
+    mark_dir(group, flags, Some(dir))
+}
+
+/// Takes [`ignore_writes`] back everywhere.
+pub(super) fn hear_all(group: BorrowedFd<'_>) -> Result<(), Errno> {
+    mark_dir(group, libc::FAN_MARK_FLUSH, None)
+}
+
+fn mark_dir(
+    group: BorrowedFd<'_>,
+    flags: libc::c_uint,
+    dir: Option<BorrowedFd<'_>>,
+) -> Result<(), Errno> {
+    let mask = dir.map_or(0, |_| WRITES);
+    let dir = dir.map_or(libc::AT_FDCWD, |dir| dir.as_raw_fd());
+    // SAFETY: the descriptors live through the call; a null path means the descriptor itself.
+    let done =
+        unsafe { libc::fanotify_mark(group.as_raw_fd(), flags, mask, dir, std::ptr::null()) };
+    if done == 0 { Ok(()) } else { Err(last()) }
+}
+
 /// `struct file_handle` with room for the longest.
 #[repr(C)]
+#[derive(Debug)]
 pub(super) struct Owned {
     n_bytes: u32,
     kind: i32,
@@ -72,6 +101,19 @@ pub(super) struct Owned {
 }
 
 impl Owned {
+    /// `None`: longer than any handle is.
+    pub(super) fn copy(handle: Handle<'_>) -> Option<Self> {
+        let mut bytes = [0; MAX_HANDLE];
+        bytes
+            .get_mut(..handle.bytes.len())?
+            .copy_from_slice(handle.bytes);
+        Some(Self {
+            n_bytes: handle.bytes.len() as u32,
+            kind: handle.kind,
+            bytes,
+        })
+    }
+
     pub(super) fn get(&self) -> Handle<'_> {
         Handle {
             kind: self.kind,
@@ -119,6 +161,31 @@ fn handle_with(dir: BorrowedFd<'_>, name: &CStr, flags: libc::c_int) -> Result<O
     // The kernel never says more than there is room for; believed only so far.
     handle.n_bytes = handle.n_bytes.min(MAX_HANDLE as u32);
     Ok(handle)
+}
+
+/// Opens the directory that a handle stands for, on the file system that `place` lies on.
+/// Needs `CAP_DAC_READ_SEARCH`.
+pub(super) fn open(place: BorrowedFd<'_>, handle: &Owned) -> Result<OwnedFd, Errno> {
+    let flags = libc::O_RDONLY
+        | libc::O_DIRECTORY
+        | libc::O_NOFOLLOW
+        | libc::O_NONBLOCK
+        | libc::O_NOATIME
+        | libc::O_CLOEXEC;
+    // SAFETY: `handle` says how long it is and lives through the call, which only reads it.
+    let fd = unsafe {
+        libc::syscall(
+            libc::SYS_open_by_handle_at,
+            place.as_raw_fd(),
+            &raw const *handle,
+            flags,
+        )
+    };
+    if fd < 0 {
+        return Err(last());
+    }
+    // SAFETY: the kernel has just made it, and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
 fn last() -> Errno {

@@ -13,6 +13,7 @@ mod walks;
 use crate::support::tree::{Held, NodeId, OUTSIDE, ROOT, Tree};
 use chrono::TimeDelta;
 use housekeeper::engine::{Command, Effect, Engine, Input, ReadOrder, Rules};
+use housekeeper::index::Index;
 use housekeeper::layout::Layout;
 use housekeeper::layout::spec::{Kind, LayoutSpec, Source, StateSpec};
 use housekeeper::model::bytes::{Bytes, Tally};
@@ -93,6 +94,7 @@ enum Job {
 #[derive(Debug)]
 struct Walk {
     scan: ScanId,
+    reads: bool,
     jobs: Vec<Job>,
     sent: VecDeque<Walked>,
     ended: bool,
@@ -382,6 +384,21 @@ impl World {
             n_remembered: 0,
             is_traced: std::env::var_os("WORLD_TRACE").is_some(),
         }
+    }
+
+    /// A world without mishaps whose index keeps only these bits of the hashes of names.
+    pub(crate) fn with_hash_mask(dice: Dice, rules: Rules, mask: u64) -> Self {
+        let index = Index::with_hash_mask(mask);
+        Self {
+            engine: Engine::over(index, rules.clone(), true, []),
+            ..Self::with_rules(dice, rules, true)
+        }
+    }
+
+    /// A full scan from end to end.
+    pub(crate) fn rescan(&mut self) {
+        self.give(Input::Command(Command::Rescan));
+        self.rest();
     }
 
     /// A finished session of so many bytes, with its metadata. A greater `minute` is newer.
@@ -688,12 +705,14 @@ impl World {
             return;
         }
         let at = self.dice.below(self.walks.len());
-        for _ in 0..1 + self.dice.below(12) {
-            let Some(walked) = self.walks[at].sent.pop_front() else {
-                break;
-            };
-            let ended = matches!(walked, Walked::End { .. });
-            self.give(Input::Walked(walked));
+        for _ in 0..1 + self.dice.below(4) {
+            let sent = &mut self.walks[at].sent;
+            let n = (1 + self.dice.below(6)).min(sent.len());
+            let walked: Vec<Walked> = sent.drain(..n).collect();
+            let ended = matches!(walked.last(), Some(Walked::End { .. }));
+            if !walked.is_empty() {
+                self.give(Input::Walked(walked));
+            }
             if ended {
                 self.walks.remove(at);
                 break;

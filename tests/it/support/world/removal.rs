@@ -11,6 +11,10 @@ use housekeeper::model::seen::FileKind;
 use housekeeper::model::session::{Content, Key, Verdict};
 use housekeeper::model::time::UnixNanos;
 
+/// So long, in nanoseconds, a victim that was skipped again and again may be passed over: the
+/// engine's pauses double up to here.
+const LONGEST_PAUSE: u64 = 30_000_000_000;
+
 impl World {
     pub(super) fn quiet(&self) -> i64 {
         self.rules.protect.quiet.as_nanos() as i64
@@ -41,11 +45,12 @@ impl World {
             if id == victim.session {
                 break;
             }
+            let key = index.key(id);
             let is_held = older.standing != Standing::Removable
                 || self.is_quiet_at(older.written)
-                || self.in_place.contains(&older.key)
-                || self.skipped.contains_key(&older.key);
-            assert!(is_held, "{:?} goes before {:?}", victim.key, older.key);
+                || self.in_place.contains(&key)
+                || self.skipped.contains_key(&key);
+            assert!(is_held, "{:?} goes before {:?}", victim.key, key);
         }
     }
 
@@ -93,8 +98,7 @@ impl World {
         self.check_order(victim);
         let outcome = self.try_remove(victim);
         if let Outcome::Skipped(_) | Outcome::Gone = outcome {
-            // The longest that a reason which goes on is left alone.
-            let until = self.nanos + 30_000_000_000;
+            let until = self.nanos + LONGEST_PAUSE;
             self.skipped.insert(victim.key.clone(), until);
         }
         outcome
@@ -178,7 +182,9 @@ impl World {
         let dir = self.tree.at(victim.path.as_bytes());
         for proof in proofs {
             let document = self.document(dir, &proof.name);
-            if document.signature != proof.signature || document.content == Content::NotAFile {
+            if document.signature.map(|s| s.mark()) != proof.mark
+                || document.content == Content::NotAFile
+            {
                 return Err(Outcome::Skipped(Skip::Changed));
             }
             let node = dir.and_then(|dir| self.tree.child(dir, &proof.name));
@@ -248,8 +254,7 @@ impl World {
         }
         self.in_place.remove(&victim.key);
         if !left.is_empty() {
-            // The longest that a reason which goes on is left alone.
-            let until = self.nanos + 30_000_000_000;
+            let until = self.nanos + LONGEST_PAUSE;
             self.skipped.insert(victim.key.clone(), until);
         }
         let key = victim.key.clone();

@@ -128,14 +128,15 @@ impl World {
     /// What the engine has, in the same words.
     pub(crate) fn known(&self) -> Count {
         let totals = self.engine.index().totals();
-        let sessions = self.engine.index().sessions();
+        let index = self.engine.index();
         Count {
             counted: totals.counted,
             unowned: totals.unowned,
             orphans: totals.orphans,
-            sessions: sessions
+            sessions: index
+                .sessions()
                 .filter(|(_, session)| session.is_owned())
-                .map(|(_, s)| (s.key.to_vec(), (s.tally, s.created)))
+                .map(|(id, s)| (index.key(id).to_vec(), (index.tally(id), s.created)))
                 .collect(),
         }
     }

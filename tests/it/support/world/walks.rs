@@ -3,10 +3,11 @@
 use super::{Job, METADATA, Walk, Watch, World};
 use crate::support::tree::{Held, NodeId, ROOT};
 use housekeeper::engine::{CatalogTrouble, Input, ReadOf, ReadOrder};
-use housekeeper::model::listing::{Listing, ScanOrder, Unlisted, Walked, Watched};
+use housekeeper::layout::Role;
+use housekeeper::model::listing::{Gathered, Listing, ScanOrder, Unlisted, Walked, Watched};
 use housekeeper::model::path::RelPath;
-use housekeeper::model::plan::Proof;
-use housekeeper::model::seen::{FileKind, Seen};
+use housekeeper::model::plan::ReadAs;
+use housekeeper::model::seen::{FileKind, Seen, Stat};
 use housekeeper::model::session::{Content, Document, Facts};
 use housekeeper::model::watcher::{DirKey, Watch as Placed};
 use std::collections::VecDeque;
@@ -15,6 +16,7 @@ impl World {
     pub(super) fn begin_walk(&mut self, order: ScanOrder) {
         self.walks.push(Walk {
             scan: order.id,
+            reads: order.reads,
             jobs: vec![Job::Open(order.at, None)],
             sent: VecDeque::new(),
             ended: false,
@@ -148,6 +150,9 @@ impl World {
             }
         }
         chunk.last = names.is_empty();
+        if chunk.last && walk.reads && self.dice.percent(80) {
+            chunk.gathered = self.gather(&path, node, stat).map(Box::new);
+        }
         if !chunk.last {
             walk.jobs.push(Job::List {
                 path,
@@ -217,6 +222,26 @@ impl World {
         (facts, files)
     }
 
+    /// Through the descriptor that the listing was made with: of a directory that went meanwhile
+    /// the world knows no more than the listing said.
+    fn gather(&self, path: &RelPath, dir: NodeId, listed: Stat) -> Option<Gathered> {
+        let layout = self.layout();
+        let key = path.as_bytes();
+        if layout.role(key, FileKind::Dir) != Role::Session {
+            return None;
+        }
+        let documents = self.documents(Some(dir), key);
+        let is_there = self.tree.is_alive(dir);
+        let inode = if is_there {
+            self.tree.stat(dir)
+        } else {
+            listed
+        };
+        let facts = layout.facts(key, Some(&inode), &documents, self.now().wall);
+        let proofs = proofs(documents);
+        Some(Gathered { facts, proofs })
+    }
+
     pub(super) fn read(&mut self, order: ReadOrder) {
         let layout = self.layout();
         let now = self.now().wall;
@@ -228,14 +253,10 @@ impl World {
                 let inode = inode.and_then(|path| self.tree.at(path.as_bytes()));
                 let inode = inode.map(|node| self.tree.stat(node));
                 let facts = layout.facts(&key, inode.as_ref(), &documents, now);
-                let proofs = documents.into_iter().map(|document| Proof {
-                    name: document.name,
-                    signature: document.signature,
-                });
                 ReadOf::Session {
                     session,
                     facts,
-                    proofs: proofs.collect(),
+                    proofs: proofs(documents),
                 }
             }
             None => {
@@ -258,4 +279,12 @@ impl World {
         let seq = order.seq;
         self.answers.push(Input::Read { seq, of });
     }
+}
+
+fn proofs(documents: Vec<Document>) -> Vec<ReadAs> {
+    let proof = |document: Document| ReadAs {
+        name: document.name,
+        signature: document.signature,
+    };
+    documents.into_iter().map(proof).collect()
 }
