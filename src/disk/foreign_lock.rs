@@ -5,7 +5,7 @@
 //! counted in both directions, was left by a process that died; one of ours, which says so, was
 //! too, since whoever holds the root's lock now is no other. A busy caller leaves the file alone.
 
-use crate::disk::tree::{Tree, Unable, fd_stat, open_below, rename_new, stat_name};
+use crate::disk::tree::{Tree, Unable, fd_stat, open_quietly, rename_new, stat_name};
 use crate::model::report::AsideName;
 use crate::model::seen::{FileId, FileKind, Stat};
 use crate::model::time::{Now, UnixNanos};
@@ -93,7 +93,7 @@ fn is_left(tree: &Tree, name: &[u8], found: &Stat, stale: Duration, now: Now) ->
     let flags = OFlags::RDONLY | OFlags::NONBLOCK;
     let read = CString::new(name)
         .map_err(|_| Errno::INVAL)
-        .and_then(|name| open_below(tree.root(), &name, flags))
+        .and_then(|name| open_quietly(tree.root(), &name, flags))
         .and_then(|file| rustix::io::pread(&file, &mut text, 0));
     // What cannot be read is not ours.
     read.is_ok_and(|n| text[..n].windows(OURS.len()).any(|part| part == OURS))

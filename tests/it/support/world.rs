@@ -176,6 +176,7 @@ pub(crate) struct World {
     listed: BTreeMap<String, String>,
     pub(crate) n_removed: u64,
     pub(crate) n_remembered: u64,
+    pub(crate) n_reads: u64,
     pub(crate) told: Vec<Fact>,
     pub(crate) guard: Guard,
     /// Where walks began, in order.
@@ -382,6 +383,7 @@ impl World {
             blind: 0,
             refusal: 0,
             n_remembered: 0,
+            n_reads: 0,
             is_traced: std::env::var_os("WORLD_TRACE").is_some(),
         }
     }
@@ -517,7 +519,10 @@ impl World {
                 self.scans.push(order.at.clone());
                 self.begin_walk(order);
             }
-            Effect::Read(order) => self.reads.push(order),
+            Effect::Read(order) => {
+                self.n_reads += 1;
+                self.reads.push(order);
+            }
             Effect::Confirm if self.dice.percent(50) => return Some(Input::Confirmed),
             Effect::Confirm => {
                 let at = self.after(20);
