@@ -635,8 +635,11 @@ impl Engine {
         out: &mut Vec<Effect>,
     ) -> Option<RelPath> {
         let new = self.put(dir, name, stat, Owner::Unowned, out);
-        self.places
-            .insert(AnomalyKind::Unowned, path, Bytes(stat.apparent));
+        // It counts as unowned bytes all the same: a name must not hide any.
+        if stat.kind == FileKind::Dir || !self.rules.layout.is_foreign_lock(path.as_bytes()) {
+            self.places
+                .insert(AnomalyKind::Unowned, path, Bytes(stat.apparent));
+        }
         new
     }
 

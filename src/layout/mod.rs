@@ -176,6 +176,12 @@ impl Layout {
         }
     }
 
+    /// Whether this is the lock of another program: nothing to report while it is there.
+    pub fn is_foreign_lock(&self, path: &[u8]) -> bool {
+        let lock = self.spec.foreign_lock.as_deref();
+        lock.is_some_and(|lock| lock.as_bytes() == path)
+    }
+
     /// Whether all facts of a session that is files come from its name and inode.
     pub fn reads_no_file(&self) -> bool {
         self.spec.kind == Kind::Files && self.spec.metadata.is_none()
