@@ -7,8 +7,8 @@
 //!
 //! The tree's bytes are known without asking the agent: each session gets exactly as many bytes
 //! as all others and goes whole, oldest first. So they are what was written (counted when the
-//! call returns) less the sessions whose names are gone. The sampler asks for one name and reads
-//! one number, five thousand times a second, above the engine's priority: some 2 % of a core.
+//! call returns) less the sessions whose names are gone. The sampler asks for four names and reads
+//! one number, five thousand times a second, with the engine's priority: some 3 % of a core.
 //!
 //! On a tmpfs of its own where one can be mounted, else in a directory of one.
 //!
@@ -28,6 +28,7 @@ mod support;
 use housekeeper::sched::{self, Class};
 use rustix::fs::statfs;
 use setup::{Setup, backends};
+use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -37,6 +38,8 @@ use std::time::{Duration, Instant};
 use support::{Scratch, option, percentile, places, session};
 
 const SAMPLE: Duration = Duration::from_micros(200);
+/// Of so many sessions that are there still it is asked whether they are.
+const ASK_FURTHER: usize = 4;
 /// Every so many samples the file system is asked as well.
 const ASK_DISK: usize = 10;
 
@@ -72,6 +75,22 @@ impl Field {
         }
     }
 
+    /// Takes out of `present` the oldest that have left, until [`ASK_FURTHER`] in a row have not.
+    /// One whose metadata was not read yet stays while younger ones go, and they count no more.
+    fn leave(&self, present: &mut VecDeque<usize>, n_out_of_turn: &mut usize) -> usize {
+        let (mut at, mut n_left) = (0, 0);
+        while at < present.len().min(ASK_FURTHER) {
+            if self.has(present[at]) {
+                at += 1;
+            } else {
+                present.remove(at);
+                *n_out_of_turn += usize::from(at > 0);
+                n_left += 1;
+            }
+        }
+        n_left
+    }
+
     fn has(&self, number: usize) -> bool {
         let path = self.root.join(format!("s{number:07}"));
         rustix::fs::access(path, rustix::fs::Access::EXISTS).is_ok()
@@ -83,6 +102,8 @@ impl Field {
 struct Seen {
     /// Above the limit, in bytes.
     over: Vec<u64>,
+    /// Sessions that left before an older one.
+    n_out_of_turn: usize,
     disk_peak: u64,
 }
 
@@ -91,14 +112,16 @@ fn sample(field: &Field) -> Seen {
     sched::enter(Class::Realtime, sched::ENGINE);
     let mut seen = Seen::default();
     let empty = used(&field.root);
-    let mut n_gone = 0;
+    let (mut n_known, mut n_gone) = (0, 0);
+    let mut present = VecDeque::new();
     while !field.stop.load(Ordering::Relaxed) {
         std::thread::sleep(SAMPLE);
         // Read first: what leaves in between makes the figure too big, never too small.
         let written = field.written.load(Ordering::Relaxed);
-        while n_gone < field.next.load(Ordering::Relaxed) && !field.has(n_gone) {
-            n_gone += 1;
-        }
+        let n_made = field.next.load(Ordering::Relaxed);
+        present.extend(n_known..n_made);
+        n_known = n_made;
+        n_gone += field.leave(&mut present, &mut seen.n_out_of_turn);
         let tree = written.saturating_sub(n_gone as u64 * field.session);
         seen.over.push(tree.saturating_sub(field.limit));
         if seen.over.len() % ASK_DISK == 0 {
@@ -169,6 +192,8 @@ fn measure(base: &Path, case: Case<'_>) -> Outcome {
     let rate = field.written.load(Ordering::Relaxed) as f64 / begun.elapsed().as_secs_f64();
     let status = agent.root().expect("the agent answers");
     assert_eq!(status["watch"]["backend"], case.backend, "{status}");
+    let log = fs::read_to_string(home.join("log")).expect("the agent's log");
+    let n_events = |event: &str| log.matches(&format!("\"event\":\"{event}\"")).count();
     let part = |bytes: u64| bytes as f64 / field.limit as f64;
     let as_durations: Vec<Duration> = seen
         .over
@@ -186,7 +211,8 @@ fn measure(base: &Path, case: Case<'_>) -> Outcome {
     };
     println!(
         "overshoot {:8} {} writer(s) of {:4} KiB, headroom {:4}: {:.2} GB/s, tree p99 {:.2} % worst {:.2} %, above for {:.2} % of the time; \
-         rate x reaction p99 {:.2} %; disk peak {:.1} %; then {} kB headroom, {}, lost {}, inside {}; {} samples",
+         rate x reaction p99 {:.2} %; disk peak {:.1} %; then {} kB headroom, {}, lost {}, inside {}; \
+         stepped down {} times, unmet {} times, {} out of turn; {} samples",
         case.backend,
         case.n_writers,
         case.block >> 10,
@@ -201,6 +227,9 @@ fn measure(base: &Path, case: Case<'_>) -> Outcome {
         status["scheduling"].as_str().unwrap_or("?"),
         status["watch"]["lost"],
         status["reaction"],
+        n_events("scheduling.stepped_down"),
+        n_events("prune.target_unmet"),
+        seen.n_out_of_turn,
         seen.over.len(),
     );
     outcome

@@ -16,8 +16,11 @@ use std::time::Duration;
 
 /// The engine's priority: above the readers', so that a hint is acted on before the next is read.
 pub const ENGINE: Priority = Priority(20);
-/// The priority of threads that read events.
+/// The priority of a thread that reads events while the engine is at work.
 pub const READER: Priority = Priority(10);
+/// The priority of threads that alone read events: above every engine's, or the kernel's queue is
+/// full before one of them has come to an end.
+pub const SOLE_READER: Priority = Priority(30);
 
 const SLICE: Duration = Duration::from_micros(100);
 const WINDOW: Duration = Duration::from_secs(1);
@@ -83,6 +86,37 @@ pub fn enter(wanted: Class, priority: Priority) -> Entered {
 /// The kernel's number.
 pub fn leave() -> Result<(), i32> {
     set_policy(libc::SCHED_OTHER, Priority(0))
+}
+
+/// How far a thread of the ordinary class steps back for others: 19 always, -20 never.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Nice(pub i32);
+
+impl Nice {
+    /// What the process began with; 0 where nobody says.
+    pub fn of_process() -> Self {
+        Self(rustix::process::getpriority_process(None).unwrap_or(0))
+    }
+}
+
+/// A thread of this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ThreadId(rustix::thread::Pid);
+
+impl ThreadId {
+    pub fn current() -> Self {
+        Self(rustix::thread::gettid())
+    }
+
+    /// Makes that thread so nice. Nothing happens to other threads: to Linux a thread is a
+    /// process here.
+    ///
+    /// # Errors
+    /// The kernel's number: less nice than before needs `CAP_SYS_NICE`.
+    pub fn set_nice(self, nice: Nice) -> Result<(), i32> {
+        rustix::process::setpriority_process(Some(self.0), nice.0)
+            .map_err(rustix::io::Errno::raw_os_error)
+    }
 }
 
 /// The core that the real-time threads of one root share.

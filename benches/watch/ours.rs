@@ -19,7 +19,7 @@ use housekeeper::model::time::Clock;
 use housekeeper::model::watcher::Backend;
 use housekeeper::policy::limits::{Limits, Protect};
 use housekeeper::sched::{self, Class, Governor, Home};
-use housekeeper::watch::{self, Attend, Source};
+use housekeeper::watch::{self, Attend, Reader, Source};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::path::Path;
@@ -211,12 +211,16 @@ fn attend(home: Option<Home>) -> Attend {
     thread_local! {
         static GOVERNOR: RefCell<Option<Governor>> = const { RefCell::new(None) };
     }
-    Arc::new(move || {
+    Arc::new(move |reader| {
+        let priority = match reader {
+            Reader::Sole => sched::SOLE_READER,
+            Reader::Second => sched::READER,
+        };
         GOVERNOR.with_borrow_mut(|governor| match governor {
             Some(governor) => {
                 governor.attend();
             }
-            None => *governor = Some(Governor::enter(Class::Realtime, sched::READER, home).0),
+            None => *governor = Some(Governor::enter(Class::Realtime, priority, home).0),
         });
     })
 }

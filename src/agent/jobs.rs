@@ -1,7 +1,10 @@
 //! Work beside the engine: walking, reading, removing. Never on the engine's thread, never
 //! real-time.
 //!
-//! Two threads look (a scan spreads over further ones), two remove. Orders wait in channels
+//! Two threads look (a scan spreads over further ones), two remove, or as many as there are cores
+//! up to [`MAX_REMOVERS`]. All are of the ordinary class; where the trash grows too big they go
+//! before everybody else in it, as far as the host lets them: what others write is bounded by what
+//! can be removed, and a core that is left to them fills the disk. Orders wait in channels
 //! without a bound of their own: the engine has at most one full scan, one read for each
 //! session, [`crate::engine`]'s bounded part scans, one removal for each victim under way and
 //! one order for each file with names elsewhere that it keeps in mind.
@@ -11,6 +14,7 @@
 use crate::agent::barrier::Answer;
 use crate::agent::documents;
 use crate::agent::mailbox::{Inbox, Outbox, mailbox};
+use crate::disk::brief::{Brief, list_briefly};
 use crate::disk::catalogue_edit;
 use crate::disk::cookie;
 use crate::disk::empty;
@@ -29,18 +33,23 @@ use crate::model::time::Clock;
 use crate::model::watcher::Watch;
 use crate::model::watcher::Watcher;
 use crate::prune::intent::{Intent, Work};
+use crate::sched::{Nice, ThreadId};
 use crate::watch::dirty::Waker;
 use crate::watch::mounts;
 use crossbeam_channel::{Sender, unbounded};
 use rustix::fd::{AsFd, BorrowedFd};
+use std::num::NonZero;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
 /// Answers that may wait for the engine.
 const MAX_ANSWERS: usize = 64;
 const N_LOOKERS: usize = 2;
-const N_REMOVERS: usize = 2;
+const MIN_REMOVERS: usize = 2;
+const MAX_REMOVERS: usize = 8;
+/// How nice the threads are where the trash is too big.
+const IN_A_HURRY: Nice = Nice(-20);
 /// One cookie is out at a time.
 const MAX_COOKIES: usize = 4;
 
@@ -89,11 +98,17 @@ struct Shop {
 /// The threads of one root.
 pub struct Jobs {
     shop: Arc<Shop>,
+    /// The same as the shop's, for the engine's own thread.
+    watcher: Option<Arc<dyn Watcher>>,
     looking: Option<Sender<Looking>>,
     removing: Option<Sender<Removing>>,
     /// What came of orders about cookies.
     cookies: Inbox<Answer>,
     threads: Vec<JoinHandle<()>>,
+    /// Each thread's id once it runs.
+    ids: Vec<Arc<OnceLock<ThreadId>>>,
+    ordinary: Nice,
+    hurries: bool,
 }
 
 impl std::fmt::Debug for Jobs {
@@ -122,7 +137,7 @@ impl Jobs {
             tree,
             layout,
             clock,
-            watcher: RwLock::new(watcher),
+            watcher: RwLock::new(watcher.clone()),
             stop: AtomicBool::new(false),
             n_removing: AtomicUsize::new(0),
             answers,
@@ -133,10 +148,14 @@ impl Jobs {
         let (removing, remove) = unbounded();
         let mut jobs = Self {
             shop,
+            watcher,
             looking: Some(looking),
             removing: Some(removing),
             cookies: cookie_answers,
             threads: Vec::new(),
+            ids: Vec::new(),
+            ordinary: Nice::of_process(),
+            hurries: false,
         };
         for _ in 0..N_LOOKERS {
             let (shop, orders) = (jobs.shop.clone(), look.clone());
@@ -144,7 +163,8 @@ impl Jobs {
                 orders.iter().for_each(|order| shop.look(order))
             })?;
         }
-        for _ in 0..N_REMOVERS {
+        let n_cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        for _ in 0..n_cores.clamp(MIN_REMOVERS, MAX_REMOVERS) {
             let (shop, orders) = (jobs.shop.clone(), remove.clone());
             jobs.spawn("remover", move || {
                 orders.iter().for_each(|order| shop.remove(order))
@@ -154,11 +174,38 @@ impl Jobs {
     }
 
     fn spawn(&mut self, name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+        let id = Arc::new(OnceLock::new());
+        let itself = id.clone();
         let thread = std::thread::Builder::new()
             .name(name.to_owned())
-            .spawn(run)?;
+            .spawn(move || {
+                itself.get_or_init(ThreadId::current);
+                run();
+            })?;
         self.threads.push(thread);
+        self.ids.push(id);
         Ok(())
+    }
+
+    /// Whether the threads go before everybody else.
+    pub(super) fn hurries(&self) -> bool {
+        self.hurries
+    }
+
+    /// The trash is too big, or is no more. Who reads and lists goes first as well: what it would
+    /// wait for is more removals.
+    pub(super) fn hurry(&mut self, hurries: bool) {
+        if self.hurries == hurries {
+            return;
+        }
+        self.hurries = hurries;
+        let nice = if hurries { IN_A_HURRY } else { self.ordinary };
+        for id in self.ids.iter().filter_map(|id| id.get()) {
+            if let Err(errno) = id.set_nice(nice) {
+                // Without the right to it the trash is emptied as fast as others let it.
+                tracing::debug!(errno, "a thread's niceness could not be set");
+            }
+        }
     }
 
     fn look(&self, order: Looking) {
@@ -183,6 +230,12 @@ impl Jobs {
 
     pub fn scan(&self, order: ScanOrder) {
         self.look(Looking::Scan(order));
+    }
+
+    /// Lists one directory here and now, if that takes no longer than a look or two.
+    pub(super) fn list_briefly(&self, order: &ScanOrder) -> Option<Brief> {
+        let watcher = self.watcher.as_deref()?;
+        list_briefly(&self.shop.tree, order, watcher)
     }
 
     pub fn read(&self, order: ReadOrder) {
@@ -241,7 +294,8 @@ impl Jobs {
     }
 
     /// From now on this one watches; what the one before has placed ends with it.
-    pub(super) fn watch_with(&self, watcher: Option<Arc<dyn Watcher>>) {
+    pub(super) fn watch_with(&mut self, watcher: Option<Arc<dyn Watcher>>) {
+        self.watcher.clone_from(&watcher);
         let mut place = self
             .shop
             .watcher

@@ -166,6 +166,7 @@ pub fn is_ready(root: &Root, view: &View) -> bool {
         && !figures.held
         && !figures.unmet
         && !has_lost_lock(view)
+        && !root.limits.trash_presses(figures.trash_bytes, false)
         && figures.n_unwatched == 0
 }
 

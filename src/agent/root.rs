@@ -27,7 +27,7 @@ use crate::model::time::Clock;
 use crate::prune::lock::RootLock;
 use crate::sched::{self, Class, Governor, Home};
 use crate::store::state::{Known, RootState, StateDir};
-use crate::watch::Attend;
+use crate::watch::{Attend, Reader};
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -338,9 +338,8 @@ impl Keeper {
             reactions: Vec::new(),
             unpublished: true,
             published_at: Instant::now(),
-            awake_since: Instant::now(),
             crowd: Crowd::new(Instant::now()),
-            crowded: false,
+            nap: Duration::ZERO,
             settled: false,
         };
         let ended = round.run();
@@ -385,12 +384,16 @@ fn attend(class: Class, home: Option<Home>) -> Attend {
     thread_local! {
         static GOVERNOR: RefCell<Option<Governor>> = const { RefCell::new(None) };
     }
-    Arc::new(move || {
+    Arc::new(move |reader| {
+        let priority = match reader {
+            Reader::Sole => sched::SOLE_READER,
+            Reader::Second => sched::READER,
+        };
         GOVERNOR.with_borrow_mut(|governor| match governor {
             Some(governor) => {
                 governor.attend();
             }
-            None => *governor = Some(Governor::enter(class, sched::READER, home).0),
+            None => *governor = Some(Governor::enter(class, priority, home).0),
         });
     })
 }

@@ -16,6 +16,7 @@ use crate::engine::{Command, Input};
 use crate::model::hint::Hint;
 use crate::model::time::Now;
 use crate::model::watcher::Backend;
+use crate::policy::pace::gathering;
 use crate::sched::{Class, Governor, Turn};
 use crate::watch::Attend;
 use std::sync::Arc;
@@ -29,11 +30,6 @@ const ANSWERS_A_TURN: usize = 4;
 const CONFIRM_WITHIN: Duration = Duration::from_millis(2);
 /// A reader on the same core gets so much time to hand over what it has.
 const READERS_TURN: Duration = Duration::from_micros(50);
-/// Where only a reader on the same core can empty the kernel's queue, this thread is above it
-/// for so long at most ...
-const LONGEST_TURN: Duration = Duration::from_millis(2);
-/// ... and then sleeps so long, however much there is to do: a full queue costs a scan.
-const READERS_SHARE: Duration = Duration::from_millis(1);
 /// The longest sleep; the guard wakes before.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 /// While nothing ends, what is published is at most this old.
@@ -78,11 +74,9 @@ pub(super) struct Round<'a> {
     pub(super) reactions: Vec<Duration>,
     pub(super) unpublished: bool,
     pub(super) published_at: Instant,
-    /// When the last sleep ended.
-    pub(super) awake_since: Instant,
     pub(super) crowd: Crowd,
-    /// Others are at work, and nobody else: their doings may gather.
-    pub(super) crowded: bool,
+    /// So long what comes next may gather.
+    pub(super) nap: Duration,
     /// The last drain took all that the source had when it began.
     pub(super) settled: bool,
 }
@@ -170,7 +164,9 @@ impl Round<'_> {
         if drained.root_touched {
             self.shell.check_place();
         }
-        self.crowded = drained.only_others && self.crowd.came(Instant::now());
+        if drained.only_others {
+            self.nap = self.crowd.came(Instant::now(), NAP);
+        }
         let Some(first_at) = drained.first_at else {
             // What only began matters with the next name.
             self.give_hints();
@@ -188,6 +184,8 @@ impl Round<'_> {
         self.give_hints();
         let now = self.shell.now();
         self.shell.input(now, Input::Drained);
+        let may_gather = gathering(self.shell.engine.room());
+        self.nap = self.crowd.came(Instant::now(), may_gather);
         if let Some(why) = drained.broken {
             self.degrade(&why);
         }
@@ -205,17 +203,8 @@ impl Round<'_> {
                 continue;
             }
             self.shell.input(now, Input::Hint(hint));
-            self.let_reader_in();
         }
         self.hints = hints;
-    }
-
-    fn let_reader_in(&mut self) {
-        let alone_reads = self.chosen.source.hints.source().is_none();
-        if alone_reads && self.awake_since.elapsed() > LONGEST_TURN {
-            std::thread::sleep(READERS_SHARE);
-            self.awake_since = Instant::now();
-        }
     }
 
     /// Whether a hint is about `.housekeeper/`, which the engine knows nothing of.
@@ -359,14 +348,14 @@ impl Round<'_> {
         if self.shell.confirm_since.is_some() {
             wait = wait.min(READERS_TURN);
         }
-        if self.crowded {
-            std::thread::sleep(NAP.min(wait));
+        let nap = std::mem::take(&mut self.nap);
+        if !nap.is_zero() {
+            std::thread::sleep(nap.min(wait));
         }
         let deaf = self.chosen.source.hints.is_kept();
         // Whoever has something for this thread rings afterwards; what came in between is not
         // lost, the next sleep ends at once.
         let woken = self.sleeper.wait(deaf, wait);
-        self.awake_since = Instant::now();
         if woken.mounts_changed {
             self.shell.check_place();
             self.shell.jobs.mounts();

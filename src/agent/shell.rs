@@ -17,6 +17,7 @@ use crate::engine::{Command, Effect, Engine, Input};
 use crate::layout::LockAt;
 use crate::model::disk::Records;
 use crate::model::fact::Fact;
+use crate::model::listing::{ScanOrder, Walked};
 use crate::model::path::RelPath;
 use crate::model::place::{Look, Why};
 use crate::model::plan::{Body, Victim};
@@ -146,10 +147,19 @@ impl Shell {
         if let Input::Removed(removed) = &input {
             self.finish_intents(removed);
         }
+        let is_removed = matches!(input, Input::Removed(_));
         self.handle(now, input);
+        if is_removed {
+            self.mind_trash();
+        }
         while let Some(effect) = self.queue.pop_front() {
             self.carry_out(now, effect);
         }
+    }
+
+    fn mind_trash(&mut self) {
+        let hurries = self.engine.trash_presses(self.jobs.hurries());
+        self.jobs.hurry(hurries);
     }
 
     /// Tells what waits to be told.
@@ -181,12 +191,7 @@ impl Shell {
             Effect::Look(look) => self.look(now, look),
             Effect::Forget(slot) => self.looker.forget(slot),
             Effect::Unwatch(watches) => self.jobs.unwatch(watches),
-            Effect::Scan(order) => {
-                if order.at.is_root() {
-                    self.check_place();
-                }
-                self.jobs.scan(order);
-            }
+            Effect::Scan(order) => self.scan(now, order),
             Effect::Read(order) => self.jobs.read(order),
             Effect::Confirm if self.hears => self.confirm_since = Some(Instant::now()),
             // Nobody tells anything here: what was looked at is all there is to know.
@@ -202,7 +207,10 @@ impl Shell {
             Effect::Unlock if self.lock_kept => {}
             Effect::Unlock => self.release_lock(),
             Effect::Remove(victim) => self.remove(victim),
-            Effect::Reap { aside, watches } => self.jobs.reap(aside, watches),
+            Effect::Reap { aside, watches } => {
+                self.jobs.reap(aside, watches);
+                self.mind_trash();
+            }
             Effect::RemoveInPlace(victim) => {
                 if let Some((_, intent)) = self.intents.get(&victim.key) {
                     self.jobs.remove_in_place(intent.clone());
@@ -226,6 +234,24 @@ impl Shell {
             Effect::Remember => self.remember(),
             Effect::Tell(fact) => self.note(fact),
         }
+    }
+
+    /// A small directory is listed here and now; walks are for other threads.
+    fn scan(&mut self, now: Now, order: ScanOrder) {
+        if order.at.is_root() {
+            self.check_place();
+            return self.jobs.scan(order);
+        }
+        let Some(brief) = self.jobs.list_briefly(&order) else {
+            return self.jobs.scan(order);
+        };
+        let mut walked = vec![Walked::Chunk(brief.listing)];
+        if brief.more {
+            self.jobs.scan(order);
+        } else {
+            walked.push(Walked::End { scan: order.id });
+        }
+        self.handle(now, Input::Walked(walked));
     }
 
     fn note(&mut self, fact: Fact) {

@@ -65,7 +65,7 @@ pub fn start(choice: &Choice, tree: &Tree, wake: &Waker, attend: &Attend) -> Cho
 /// What would watch a root now, and why; `None` where nothing is at its path.
 pub fn would_pick(root: &settings::Root) -> Option<(Backend, String)> {
     let tree = Tree::open(&root.real).ok()?;
-    let (wake, attend): (Waker, Attend) = (Waker::new(|| {}), Arc::new(|| {}));
+    let (wake, attend): (Waker, Attend) = (Waker::new(|| {}), Arc::new(|_| {}));
     let chosen = start(&choice(root.backend, &tree), &tree, &wake, &attend);
     Some((chosen.backend, chosen.why))
 }

@@ -120,7 +120,7 @@ fn accept_root(request: &Request, socket: &Path, root: &str, json: bool) -> anyh
         .remember()?;
     print_document(&json!({ "accepted": root.name }), json, |_| {
         format!(
-            "No agent runs; {} will be pruned when one starts.\n",
+            "No agent runs; {} will not be held when one starts.\n",
             printable(&root.name)
         )
     })?;

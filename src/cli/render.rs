@@ -160,7 +160,7 @@ pub fn status(document: &Value) -> String {
         ]
     });
     for root in document["roots"].as_array().into_iter().flatten() {
-        if let Some(sentence) = trouble(root) {
+        for sentence in trouble(root).into_iter().chain(second_choice(root)) {
             line(&mut out, &sentence);
         }
     }
@@ -329,6 +329,16 @@ fn ready(root: &Value) -> String {
         Some(false) => "no".to_owned(),
         None => text(&root["ready"]),
     }
+}
+
+/// Why a root is not watched as it could be best; nothing where it is.
+fn second_choice(root: &Value) -> Option<String> {
+    let why = root["watch"]["why"].as_str()?;
+    let was_refused = why.contains(" is refused: ") || why.contains(" failed: ");
+    was_refused.then(|| {
+        let (name, backend) = (text(&root["name"]), text(&root["watch"]["backend"]));
+        format!("{name} is watched by {backend}: {}", printable(why))
+    })
 }
 
 fn is_held(root: &Value) -> bool {
@@ -579,7 +589,8 @@ tapes  /srv/tapes  (directories)
         let document = json!({"version": "0.1.0", "pid": 7, "started_at": "2026-02-10T12:00:00Z",
             "mode": "enforce", "roots": [{"name": "tapes", "path": "/srv/tapes", "bytes": 512,
             "limit_bytes": 2048, "session_count": 4, "files": 9, "unowned": {"entries": 0, "bytes": 0},
-            "watch": {"backend": "notify", "state": "live", "watches": 4, "lost": 0, "coverage": 1.0},
+            "watch": {"backend": "notify", "state": "live", "watches": 4, "lost": 0, "coverage": 1.0,
+            "why": "the host allows it; fanotify is refused: EPERM"},
             "rescan": {"next_at": "2026-02-10T13:00:00Z"}, "pruned": {"sessions": 2, "bytes": 1024},
             "trash_bytes": 0, "anomalies": 0, "ready": true}, {"name": "new", "held": true}]});
         let text = status(&document);
@@ -588,6 +599,10 @@ tapes  /srv/tapes  (directories)
         ));
         assert!(text.contains("[#####---------------]  25%"), "{text}");
         assert!(text.contains("notify live"), "{text}");
+        assert!(
+            text.contains("tapes is watched by notify: the host"),
+            "{text}"
+        );
         assert!(text.contains("`housekeeper accept new`"), "{text}");
         for odd in [
             json!(null),

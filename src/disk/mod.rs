@@ -5,6 +5,7 @@
 //! `RESOLVE_NO_MAGICLINKS`, so whatever an attacker with write access inside the root does, no
 //! call here follows a symlink, crosses a mount or leaves the root.
 
+pub mod brief;
 pub mod catalogue_edit;
 pub mod cookie;
 pub mod document;

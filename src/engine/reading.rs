@@ -176,7 +176,10 @@ impl Engine {
         let Some(known) = self.index.session(session) else {
             return;
         };
-        if known.known && !self.index.is_read_as_seen(known, name, stat) {
+        // What was half written may be whole now.
+        let in_doubt = self.reading.doubts.contains_key(&Some(session));
+        let wanted = known.known || in_doubt;
+        if wanted && !self.index.is_read_as_seen(known, name, stat) {
             self.read_session(session, out);
         } else if why != Why::Again && self.reading.pending.contains_key(&Some(session)) {
             // A read asks for a look of the engine's own: it must not ask for a read in turn.
@@ -255,9 +258,11 @@ impl Engine {
             self.reading.doubts.remove(&who);
             return false;
         }
-        doubt.reading = false;
+        // A read that a hint led to is not one that was waited for.
+        if std::mem::take(&mut doubt.reading) {
+            doubt.pause = doubt.pause.saturating_mul(2);
+        }
         doubt.next = now.tick.after(doubt.pause).min(doubt.since.after(DOUBT));
-        doubt.pause = doubt.pause.saturating_mul(2);
         true
     }
 

@@ -13,6 +13,9 @@ use crate::policy::limits::{Headroom, Limits};
 use crate::policy::{Hold, Usage};
 use std::time::Duration;
 
+/// So many sessions can be made in a moment.
+const AT_ONCE: u64 = 64;
+
 impl Engine {
     pub(super) fn note_peak(&mut self) {
         let used = self
@@ -53,6 +56,27 @@ impl Engine {
     /// The limits as they are now, with the headroom that was measured.
     pub(super) fn limits(&self) -> Limits {
         self.rules.limits.with_measured(self.pace.headroom())
+    }
+
+    /// How much may come before a limit is passed; nothing where that is being dealt with, or
+    /// where so few more sessions may come that they could come at once.
+    pub fn room(&self) -> Bytes {
+        let (limits, usage) = (self.limits(), self.usage());
+        let n_more = limits
+            .max_count
+            .map(|max| max.saturating_sub(usage.n_sessions));
+        if self.deciding.is_busy() || n_more.is_some_and(|n_more| n_more < AT_ONCE) {
+            return Bytes::ZERO;
+        }
+        limits
+            .threshold()
+            .map_or(Bytes(u64::MAX), |most| most.saturating_sub(usage.bytes))
+    }
+
+    /// Whether the trash is to be removed by all means; `hurries`: it is so already.
+    pub fn trash_presses(&self, hurries: bool) -> bool {
+        let limits = &self.rules.limits;
+        limits.trash_presses(self.deciding.trash_bytes, hurries)
     }
 
     /// Says when the hints now coming in were first seen, for the reaction's figure.

@@ -62,7 +62,8 @@ pub struct Watch {
     pub key: DirKey,
 }
 
-/// Places watches. Called by walkers (never by the engine's thread), from several threads.
+/// Places watches. Called by walkers, from several threads; of all this the engine's thread calls
+/// [`Watcher::watch_now`] only.
 pub trait Watcher: Send + Sync {
     fn backend(&self) -> Backend;
 
@@ -72,6 +73,14 @@ pub trait Watcher: Send + Sync {
     /// # Errors
     /// No watch can be had, or the path leads elsewhere now.
     fn watch(&self, dir: &RelPath, fd: BorrowedFd<'_>, id: FileId) -> Result<Watch, WatchError>;
+
+    /// The same for the thread that drains the hints, which waits for nobody: nothing is announced,
+    /// the engine is to know the listing before the next drain. `None`: it would have to wait, or
+    /// no watch can be had; then nothing was placed.
+    fn watch_now(&self, dir: &RelPath, fd: BorrowedFd<'_>) -> Option<Watch> {
+        let _: (&RelPath, BorrowedFd<'_>) = (dir, fd);
+        None
+    }
 
     /// Ends that watch; a later one on the same directory stays.
     fn unwatch(&self, dir: &RelPath, watch: Watch);

@@ -47,6 +47,13 @@ impl Limits {
         }
     }
 
+    /// Whether what lies in the trash is so much that its removal has to hurry: more than a tenth
+    /// of the limit. Once it hurries it does so down to half of that.
+    pub fn trash_presses(&self, trash: Bytes, hurries: bool) -> bool {
+        let part = if hurries { 20 } else { 10 };
+        self.max_size.is_some_and(|max| trash.0 > max.0 / part)
+    }
+
     /// What is kept free ahead of `max_size`.
     pub fn ahead(&self) -> Bytes {
         match self.headroom {
@@ -79,5 +86,23 @@ impl Default for Protect {
             keep_globs: Vec::new(),
             open_files: false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn removal_hurries_above_a_tenth_down_to_a_twentieth() {
+        let limits = Limits {
+            max_size: Some(Bytes(1000)),
+            ..Limits::default()
+        };
+        assert!(!limits.trash_presses(Bytes(100), false));
+        assert!(limits.trash_presses(Bytes(101), false));
+        assert!(limits.trash_presses(Bytes(51), true));
+        assert!(!limits.trash_presses(Bytes(50), true));
+        assert!(!Limits::default().trash_presses(Bytes(u64::MAX), true));
     }
 }

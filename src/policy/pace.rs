@@ -32,6 +32,23 @@ const N_SPANS: usize = 8;
 /// What was seen is forgotten after so long.
 pub const MEMORY: Duration = Duration::from_secs(15 * N_SPANS as u64);
 
+/// No root grows by more in a nanosecond: five times what one core writes into memory.
+const FASTEST: u64 = 16;
+/// Hints gather for so long at most, and for less than that not at all.
+const GATHERING: [Duration; 2] = [Duration::from_micros(20), Duration::from_micros(100)];
+
+/// How long hints may gather before they are looked at, where so much room is left below the
+/// limit: not so long that the room could be filled meanwhile.
+pub fn gathering(room: Bytes) -> Duration {
+    let [shortest, longest] = GATHERING;
+    let fills = Duration::from_nanos(room.0 / FASTEST).min(longest);
+    if fills < shortest {
+        Duration::ZERO
+    } else {
+        fills
+    }
+}
+
 /// What was seen of a root's growth lately.
 #[derive(Debug, Clone, Default)]
 pub struct Pace {
@@ -234,6 +251,14 @@ mod tests {
         }
         assert!(pace.headroom() < Bytes(10_000), "{}", pace.headroom());
         assert!(pace.headroom() > Bytes::ZERO);
+    }
+
+    #[test]
+    fn hints_gather_only_where_there_is_room() {
+        assert_eq!(gathering(Bytes::ZERO), Duration::ZERO);
+        assert_eq!(gathering(Bytes(319_999)), Duration::ZERO);
+        assert_eq!(gathering(Bytes(800_000)), Duration::from_micros(50));
+        assert_eq!(gathering(Bytes(u64::MAX)), Duration::from_micros(100));
     }
 
     proptest! {

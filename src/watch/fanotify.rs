@@ -158,6 +158,18 @@ impl Watcher for FanotifyWatcher {
         Ok(Watch { generation, key })
     }
 
+    fn watch_now(&self, _: &RelPath, fd: BorrowedFd<'_>) -> Option<Watch> {
+        let key = self.0.key_of(fd, c"").ok()?;
+        let mut news = match self.0.news.try_lock() {
+            Ok(news) => news,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        news.silence.break_for(self.0.queue.as_fd(), key, fd).ok()?;
+        let generation = self.0.last.fetch_add(1, Ordering::Relaxed) + 1;
+        Some(Watch { generation, key })
+    }
+
     /// There is nothing to end: the mark stays, and the index forgets the key.
     fn unwatch(&self, _: &RelPath, _: Watch) {}
 

@@ -16,8 +16,8 @@ use crate::model::hint::Hint;
 use crate::model::path::RelPath;
 use crate::model::seen::FileId;
 use crate::model::watcher::{Backend, DirKey, Watch, WatchError, Watcher};
-use crate::watch::Attend;
 use crate::watch::dirty::{Dirty, Drain, Pull, Waiting, Waker};
+use crate::watch::{Attend, Reader as Role};
 use rustix::event::epoll::{self, Event, EventData, EventFlags};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
@@ -28,7 +28,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError, TryLockError};
 use std::thread::JoinHandle;
 
 /// Some eight thousand events.
@@ -157,22 +157,20 @@ impl Watcher for InotifyWatcher {
 
     fn watch(&self, dir: &RelPath, fd: BorrowedFd<'_>, _: FileId) -> Result<Watch, WatchError> {
         self.shared.begin_to_read();
-        let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
-        let mask = if dir.is_root() { ROOT_MASK } else { MASK };
-        let watch = {
-            let mut book = self.shared.book();
-            let wd = inotify::add_watch(&self.shared.queue, path, mask).map_err(watch_error)?;
-            book.last += 1;
-            let generation = book.last;
-            book.generations.insert(wd, generation);
-            self.shared.count(&mut book);
-            Watch {
-                generation,
-                key: key(wd),
-            }
-        };
+        let watch = self
+            .place(dir, fd, self.shared.book())
+            .map_err(watch_error)?;
         self.shared.dirty.begin(watch.key);
         Ok(watch)
+    }
+
+    fn watch_now(&self, dir: &RelPath, fd: BorrowedFd<'_>) -> Option<Watch> {
+        let book = match self.shared.book.try_lock() {
+            Ok(book) => book,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        self.place(dir, fd, book).ok()
     }
 
     fn unwatch(&self, _: &RelPath, watch: Watch) {
@@ -196,6 +194,27 @@ impl Watcher for InotifyWatcher {
             self.shared.count(&mut book);
         }
         self.shared.n_watches.load(Ordering::Relaxed)
+    }
+}
+
+impl InotifyWatcher {
+    fn place(
+        &self,
+        dir: &RelPath,
+        fd: BorrowedFd<'_>,
+        mut book: MutexGuard<'_, Book>,
+    ) -> rustix::io::Result<Watch> {
+        let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+        let mask = if dir.is_root() { ROOT_MASK } else { MASK };
+        let wd = inotify::add_watch(&self.shared.queue, path, mask)?;
+        book.last += 1;
+        let generation = book.last;
+        book.generations.insert(wd, generation);
+        self.shared.count(&mut book);
+        Ok(Watch {
+            generation,
+            key: key(wd),
+        })
     }
 }
 
@@ -255,7 +274,7 @@ impl Shared {
             if events[..n_events].iter().any(|e| e.data.u64() == STOP) {
                 return;
             }
-            attend();
+            attend(Role::Second);
             let mut adding = self.dirty.hold();
             if let Err(errno) = self.take_batch(&mut reader, &mut adding) {
                 return break_off(&mut adding, errno);

@@ -20,9 +20,18 @@ use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::sync::Arc;
 
+/// What a source's thread is to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reader {
+    /// Nobody else empties the kernel's queue.
+    Sole,
+    /// The engine reads, too, whenever it can.
+    Second,
+}
+
 /// Runs on a source's thread, before it handles what came in: sets its scheduling. Must be
 /// cheap and must not block.
-pub type Attend = Arc<dyn Fn() + Send + Sync>;
+pub type Attend = Arc<dyn Fn(Reader) + Send + Sync>;
 
 /// A source that runs: the walkers' side and the engine's.
 pub struct Source {

@@ -19,8 +19,8 @@ use crate::model::hint::Hint;
 use crate::model::path::RelPath;
 use crate::model::seen::FileId;
 use crate::model::watcher::{Backend, DirKey, Watch, WatchError, Watcher};
-use crate::watch::Attend;
 use crate::watch::dirty::{Dirty, Drain, Waker};
+use crate::watch::{Attend, Reader};
 use notify::event::{AccessKind, AccessMode};
 use notify::{Config, ErrorKind, Event, EventKind, INotifyWatcher, RecursiveMode};
 use notify::{Error, Watcher as _};
@@ -219,7 +219,7 @@ fn handler(
 ) -> impl Fn(notify::Result<Event>) + Send + 'static {
     let root = root.to_path_buf();
     move |event| {
-        attend();
+        attend(Reader::Sole);
         match event {
             // Asked first: such an event has no paths.
             Ok(event) if event.need_rescan() => dirty.hold().lose(),
@@ -288,7 +288,7 @@ mod tests {
         let hold = tempfile::tempdir().expect("a temporary directory");
         let here = std::fs::File::open(hold.path()).expect("opened");
         let wake = Waker::new(|| {});
-        let attend: Attend = Arc::new(|| {});
+        let attend: Attend = Arc::new(|_| {});
         let (watcher, _drain) = NotifyWatcher::new(hold.path(), &wake, &attend).expect("instances");
         let id = FileId { dev: 1, ino: 1 };
         for dir in ["nothing", "nothing/below"] {
@@ -303,7 +303,7 @@ mod tests {
         let wake = Waker::new(|| {});
         let dirty = Arc::new(Dirty::new(wake));
         let mut drain = Drain::new(vec![dirty.clone()]);
-        let handle = handler(Path::new("/r"), dirty, Arc::new(|| {}));
+        let handle = handler(Path::new("/r"), dirty, Arc::new(|_| {}));
         let lost = |drain: &mut Drain| {
             let mut hints = Vec::new();
             drain.drain(&|_| true, &mut hints);

@@ -31,7 +31,7 @@ fn each(script: impl Fn(&mut Watching)) {
         let root = hold.path().canonicalize().expect("it is there");
         let dir = File::open(&root).expect("opened");
         let wake = Waker::new(|| {});
-        let attend: Attend = Arc::new(|| {});
+        let attend: Attend = Arc::new(|_| {});
         let source = match open(backend, &root, dir.as_fd(), &wake, &attend) {
             Ok(source) => source,
             Err(error) => {

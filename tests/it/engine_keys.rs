@@ -65,21 +65,22 @@ impl Bench {
         bench.list(scan, "", 1, ROOT, &[("s", stat(2, FileKind::Dir, 0))]);
         bench.list(scan, "s", 2, S, &[("data", stat(3, FileKind::File, 10))]);
         bench.give(Input::Walked(vec![Walked::End { scan }]));
-        bench.answer_read();
+        bench.answer_read(Verdict::Certain);
         assert!(bench.engine.figures().scanned);
         bench.out.clear();
         bench
     }
 
     /// The metadata of the one session was read.
-    fn answer_read(&mut self) {
+    fn answer_read(&mut self, verdict: Verdict) {
         let read = self.out.iter().find_map(|effect| match effect {
             Effect::Read(order) => order.session.as_ref().map(|(id, _)| (order.seq, *id)),
             _ => None,
         });
         let (seq, session) = read.expect("it is to be read");
+        self.out.clear();
         let facts = Facts {
-            verdict: Verdict::Certain,
+            verdict,
             ..Facts::unknown()
         };
         let proofs = Vec::new();
@@ -91,6 +92,11 @@ impl Bench {
                 proofs,
             },
         });
+    }
+
+    fn reads(&self) -> bool {
+        let is_read = |effect: &Effect| matches!(effect, Effect::Read(_));
+        self.out.iter().any(is_read)
     }
 
     fn give(&mut self, input: Input) {
@@ -347,6 +353,38 @@ fn a_limit_is_passed_when_what_happened_before_is_known() {
     assert!(bench.out.contains(&Effect::Lock));
 }
 
+/// What has the size it had may have been empty meanwhile, and something else in its room: it is
+/// certain once it was not touched for a moment. What only grew was as long as it was known to be.
+#[test]
+fn what_was_touched_meanwhile_is_asked_for_again() {
+    let cases = [
+        ("the same size", stat(3, FileKind::File, 10), false),
+        ("another file", stat(6, FileKind::File, 20), false),
+        ("it grew", stat(3, FileKind::File, 11), true),
+    ];
+    for (case, seen, is_certain) in cases {
+        let mut bench = Bench::with_session();
+        let rules = Box::new(bare_rules(15));
+        bench.give(Input::Command(Command::SetRules(rules)));
+        let look = |bench: &mut Bench, name: &str, seen: Stat| {
+            bench.hint(S, name);
+            let look = bench.looks().pop().expect("the hinted name");
+            bench.give(Input::Looked(look, Seen::There(seen)));
+        };
+        look(&mut bench, "new", stat(4, FileKind::File, 10));
+        assert!(bench.out.contains(&Effect::Confirm));
+        bench.out.clear();
+        look(&mut bench, "data", seen);
+        bench.give(Input::Confirmed);
+        assert_eq!(bench.out.contains(&Effect::Lock), is_certain, "{case}");
+        if !is_certain {
+            assert!(bench.out.contains(&Effect::Confirm), "{case}");
+            bench.give(Input::Confirmed);
+            assert!(bench.out.contains(&Effect::Lock), "{case}");
+        }
+    }
+}
+
 /// Where nobody gives hints the totals are those of the last scan, and what its owner removed
 /// since still counts: only a scan that has just ended decides.
 #[test]
@@ -386,4 +424,29 @@ fn a_watch_that_ends_for_a_moment_costs_no_full_scan() {
         .engine
         .handle(later(1002), Input::Wake, &mut bench.out);
     assert!(bench.scan("").is_some());
+}
+
+/// A session's directory is met before its metadata is written: what does not parse is waited
+/// for, but a hint of the metadata is a reason to read it now.
+#[test]
+fn metadata_in_doubt_is_read_again_at_its_next_hint() {
+    let (mut bench, scan) = Bench::new();
+    bench.list(scan, "", 1, ROOT, &[("s", stat(2, FileKind::Dir, 0))]);
+    let empty = stat(3, FileKind::File, 0);
+    bench.list(scan, "s", 2, S, &[("metadata.json", empty)]);
+    bench.give(Input::Walked(vec![Walked::End { scan }]));
+    bench.answer_read(Verdict::Doubtful);
+    assert!(!bench.reads(), "time is given to whoever writes it");
+    bench.hint(S, "metadata.json");
+    for look in bench.looks() {
+        let seen = match look.name() {
+            b"s" => stat(2, FileKind::Dir, 0),
+            _ => stat(3, FileKind::File, 20),
+        };
+        bench.give(Input::Looked(look, Seen::There(seen)));
+    }
+    assert!(bench.reads(), "it may be whole now");
+    bench.answer_read(Verdict::Certain);
+    assert!(!bench.reads());
+    assert!(bench.engine.is_settled());
 }

@@ -1,5 +1,6 @@
 //! Tests of the disk on real directories.
 
+mod listing;
 mod reading;
 mod removing;
 
