@@ -24,14 +24,15 @@ pub fn read(tree: &Tree, layout: &Layout, clock: &dyn Clock, order: ReadOrder) -
     let of = match &order.session {
         None => catalogue(tree, layout, clock),
         Some((session, key)) => {
-            let names = layout.documents().iter();
+            let names = layout.documents(key);
             let documents = names
+                .iter()
                 .map(|name| document::read(tree, &order.dir, name, MAX_METADATA))
                 .collect();
-            let inode = layout.reads_inode().then(|| tree.look(&order.dir));
+            let inode = order.inode.as_ref().map(|path| tree.look(path));
             let stat = match &inode {
                 Some(Seen::There(stat)) => Some(stat),
-                _ => None,
+                Some(Seen::Gone | Seen::Unreadable(_)) | None => None,
             };
             let Gathered { facts, proofs } = gathered(layout, clock, key, stat, documents);
             ReadOf::Session {
@@ -56,8 +57,9 @@ pub fn gather(
     if layout.role(key, FileKind::Dir) != Role::Session {
         return None;
     }
-    let names = layout.documents().iter();
+    let names = layout.documents(key);
     let documents = names
+        .iter()
         .map(|name| document::read_in(tree, dir, name, MAX_METADATA))
         .collect();
     let stat = layout.reads_inode().then(|| fd_stat(dir).ok()).flatten();

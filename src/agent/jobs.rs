@@ -17,6 +17,7 @@ use crate::agent::mailbox::{Inbox, Outbox, mailbox};
 use crate::disk::brief::{Brief, list_briefly};
 use crate::disk::catalogue_edit;
 use crate::disk::cookie;
+use crate::disk::empty;
 use crate::disk::in_place;
 use crate::disk::remove;
 use crate::disk::tree::{CONTROL, Tree};
@@ -81,6 +82,7 @@ enum Removing {
         watches: Vec<(RelPath, Watch)>,
     },
     InPlace(Box<Intent>),
+    Empty(RelPath),
     Unlist(Vec<Key>),
     Live(Box<LifeOrder>, Lifecycle),
 }
@@ -298,6 +300,10 @@ impl Jobs {
         self.remove(Removing::InPlace(Box::new(intent)));
     }
 
+    pub fn remove_empty(&self, dir: RelPath) {
+        self.remove(Removing::Empty(dir));
+    }
+
     pub fn unlist(&self, keys: Vec<Key>) {
         self.remove(Removing::Unlist(keys));
     }
@@ -471,6 +477,9 @@ impl Shop {
                 let left = finish_in_place(&self.tree, &intent);
                 let key = intent.key.clone();
                 self.answer(Input::Removed(Removed::InPlace { key, left }));
+            }
+            Removing::Empty(dir) => {
+                empty::remove_empty(&self.tree, &dir);
             }
             Removing::Unlist(keys) => {
                 let result = self.unlist(&keys);

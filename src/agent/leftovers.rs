@@ -152,7 +152,9 @@ impl<'a> Court<'a> {
         let left = match &intent.work {
             Work::Blobs(_) => {
                 let (_, left) = finish_blobs(self.tree, intent, self.now);
-                leftovers.unlist.push(intent.key.clone());
+                if self.root.layout.catalogue().is_some() {
+                    leftovers.unlist.push(intent.key.clone());
+                }
                 left.len()
             }
             Work::InPlace { .. } => finish_in_place(self.tree, intent).len(),

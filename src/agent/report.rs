@@ -35,6 +35,8 @@ fn path_text(root: &Root) -> String {
 fn kind_name(kind: Kind) -> &'static str {
     match kind {
         Kind::Directories => "directories",
+        Kind::Files => "files",
+        Kind::Sidecar => "sidecar",
         Kind::Catalog => "catalog",
     }
 }

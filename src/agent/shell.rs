@@ -7,7 +7,9 @@
 use crate::agent::jobs::Jobs;
 use crate::agent::leftovers::Leftovers;
 use crate::agent::teller::Teller;
+use crate::disk::foreign_lock::{self, ForeignLock};
 use crate::disk::looker::Looker;
+use crate::disk::open_files::OpenFiles;
 use crate::disk::records::RecordDir;
 use crate::disk::removed::RemovedIds;
 use crate::disk::tree::Tree;
@@ -19,7 +21,7 @@ use crate::model::lifecycle::{LifeOrder, LifeOutcome, LifeReport};
 use crate::model::listing::{ScanOrder, Walked};
 use crate::model::path::RelPath;
 use crate::model::place::{Look, Why};
-use crate::model::plan::Victim;
+use crate::model::plan::{Body, Victim};
 use crate::model::report::{LockTry, Outcome, Removed, Report, Skip};
 use crate::model::seen::Seen;
 use crate::model::session::Key;
@@ -28,6 +30,7 @@ use crate::prune::executor::Executor;
 use crate::prune::intent::Intent;
 use crate::prune::lock::RootLock;
 use crate::store::state::RootState;
+use rustix::io::Errno;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -56,6 +59,8 @@ pub struct Shell {
     removed: Option<RemovedIds>,
     state: Option<RootState>,
     lock: RootLock,
+    /// Another program's lock, held as long as ours.
+    foreign: Option<ForeignLock>,
     /// The lock is held from before the scan to the last rename: the engine's own wishes to
     /// take it and to let go of it are met already.
     lock_kept: bool,
@@ -119,6 +124,7 @@ impl Shell {
             removed,
             state,
             lock,
+            foreign: None,
             lock_kept: false,
             clock,
             queue: VecDeque::new(),
@@ -211,6 +217,7 @@ impl Shell {
                     self.jobs.remove_in_place(intent.clone());
                 }
             }
+            Effect::RemoveEmpty(dir) => self.jobs.remove_empty(dir),
             Effect::Unlist(keys) => {
                 self.note_removed(&keys);
                 self.jobs.unlist(keys);
@@ -318,8 +325,35 @@ impl Shell {
             Err(error) => return failed("open .housekeeper", error.errno()),
         };
         let control = control.as_ref().map(|control| control.dir());
-        self.lock
-            .try_take(self.tree.root(), control.map_err(|errno| *errno), now)
+        let control = control.map_err(|errno| *errno);
+        let taken = self.lock.try_take(self.tree.root(), control, now);
+        match taken {
+            LockTry::Taken | LockTry::TakenStale(_) => self.take_foreign(now).unwrap_or(taken),
+            LockTry::Busy(_) | LockTry::Failed { .. } => taken,
+        }
+    }
+
+    /// Takes another program's lock, too. Where that cannot be had ours is let go of, and the
+    /// answer says why.
+    fn take_foreign(&mut self, now: Now) -> Option<LockTry> {
+        let layout = &self.engine.rules().layout;
+        let name = layout.spec().foreign_lock.as_deref()?;
+        let stale = self.lock.stale_after();
+        let refused = match foreign_lock::take(&self.tree, name.as_bytes(), stale, now) {
+            Ok(Some(taken)) => {
+                self.foreign = Some(taken);
+                return None;
+            }
+            // What is to free a full disk must not need space on it.
+            Err(Errno::NOSPC | Errno::DQUOT) => return None,
+            Ok(None) => LockTry::Busy(None),
+            Err(errno) => LockTry::Failed {
+                operation: "take the other program's lock",
+                errno: errno.raw_os_error(),
+            },
+        };
+        self.release_lock();
+        Some(refused)
     }
 
     /// Takes the lock for all that follows, up to [`Self::let_go`], and finishes under it what
@@ -349,6 +383,9 @@ impl Shell {
     /// Shows that the holder of a kept lock lives.
     pub fn touch_lock(&mut self) {
         let now = self.now();
+        if let Some(Err(errno)) = self.foreign.as_mut().map(|foreign| foreign.touch(now)) {
+            tracing::debug!(%errno, "the other program's lock could not be touched");
+        }
         if let Err(error) = self.lock.touch(now.tick) {
             // Before each removal it is touched again, and there the failure counts.
             tracing::debug!(error = %error, "the lock could not be touched");
@@ -377,6 +414,13 @@ impl Shell {
     }
 
     pub(super) fn release_lock(&mut self) {
+        let foreign = self.foreign.take().map(ForeignLock::release);
+        if let Some(Err(errno)) = foreign {
+            self.told.push(Fact::LockFailed {
+                operation: "release the other program's",
+                errno: errno.raw_os_error(),
+            });
+        }
         if let Err(error) = self.lock.release() {
             let errno = error.raw_os_error().unwrap_or(libc::EIO);
             self.told.push(Fact::LockFailed {
@@ -393,8 +437,14 @@ impl Shell {
         if self.stop.load(Ordering::Relaxed) {
             self.handle(now, Input::Command(Command::Stop));
         }
+        let foreign = self.foreign.as_mut().map(|foreign| foreign.touch(now));
         let outcome = match self.lock.touch(now.tick) {
             _ if self.stop.load(Ordering::Relaxed) => Outcome::Skipped(Skip::Stopping),
+            Ok(()) if matches!(foreign, Some(Err(_))) => Outcome::Skipped(Skip::Refused {
+                operation: "touch the other program's lock",
+                errno: libc::ESTALE,
+            }),
+            Ok(()) if self.is_open(&victim) => Outcome::Skipped(Skip::Open),
             Err(error) => Outcome::Skipped(Skip::Refused {
                 operation: "touch the lock",
                 errno: error.raw_os_error().unwrap_or(libc::EIO),
@@ -438,6 +488,21 @@ impl Shell {
         self.handle(now, Input::Lived(Box::new(report)));
     }
 
+    /// Whether another process has a file of a victim open, where that is asked for. What
+    /// cannot be looked through counts as open.
+    fn is_open(&self, victim: &Victim) -> bool {
+        if !self.engine.rules().protect.open_files {
+            return false;
+        }
+        let found = OpenFiles::look().and_then(|open| match &victim.body {
+            Body::Tree { id, .. } => open.has_below(&self.tree, &victim.path, *id),
+            Body::Files { names, .. } | Body::Blobs { blobs: names, .. } => {
+                Ok(open.has_any(names.iter().map(|(_, id)| *id)))
+            }
+        });
+        found.unwrap_or(true)
+    }
+
     /// Looks whether the root still is at its path.
     pub fn check_place(&mut self) {
         self.moved |= !matches!(self.executor.in_place(), Ok(true));
@@ -458,7 +523,7 @@ impl Shell {
     }
 
     fn locks_of(&self, victim: &Victim) -> Vec<LockAt> {
-        self.engine.rules().layout.locks(&victim.path)
+        self.engine.rules().layout.locks(&victim.key)
     }
 
     /// Discards the records of what is done now.

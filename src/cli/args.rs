@@ -7,6 +7,7 @@ use crate::config::request::{AgentFlags, Request, RootFlags};
 use crate::config::settings::{FirstStart, LogFormat, Mode, Scheduling};
 use crate::config::word::{self, Word};
 use crate::config::{duration, size};
+use crate::layout::presets;
 use crate::model::anomaly::AnomalyKind;
 use crate::model::bytes::Bytes;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -64,6 +65,10 @@ pub enum Command {
     PruneSize(PruneSize),
     /// Say all that is wrong with the configuration
     CheckConfig(CheckConfig),
+    /// List the layouts that ship with the program, or show one
+    Presets(Presets),
+    /// Say which shipped layouts fit a directory, and what each would own; changes nothing
+    Detect(Detect),
     /// Let a held root be pruned as configured
     Accept(Accept),
     /// Print a completion script for a shell
@@ -161,6 +166,37 @@ pub struct Anomalies {
     pub kinds: Vec<AnomalyKind>,
     #[command(flatten)]
     pub ask: Ask,
+}
+
+/// Flags of `presets`.
+#[derive(Debug, clap::Args)]
+pub struct Presets {
+    #[command(subcommand)]
+    pub what: Option<PresetsWhat>,
+    /// Print one JSON document
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// What `presets` is to do besides listing them.
+#[derive(Debug, Subcommand)]
+pub enum PresetsWhat {
+    /// Print a layout as TOML, to be copied into a configuration
+    Show {
+        /// One of those listed
+        #[arg(value_parser = PossibleValuesParser::new(presets::names()))]
+        name: String,
+    },
+}
+
+/// Flags of `detect`.
+#[derive(Debug, clap::Args)]
+pub struct Detect {
+    /// The directory to look at
+    pub dir: PathBuf,
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Flags of `status`.
@@ -281,7 +317,11 @@ impl Args {
             | Command::Accept(Accept { ask, .. }) => {
                 request.agent.socket.clone_from(&ask.socket);
             }
-            Command::Demo(_) | Command::CheckConfig(_) | Command::Completions(_) => {}
+            Command::Demo(_)
+            | Command::CheckConfig(_)
+            | Command::Presets(_)
+            | Command::Detect(_)
+            | Command::Completions(_) => {}
         }
         request
     }

@@ -5,6 +5,7 @@ mod anomalies;
 pub mod args;
 pub mod ask;
 pub mod demo;
+pub mod detect;
 pub mod one_shot;
 pub mod render;
 
@@ -58,6 +59,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Result<u8>
         Command::PruneSize(prune) => one_shot::prune_size(&args, request, prune),
         Command::Status(_) | Command::Rescan(_) | Command::Accept(_) => ask::ask(&args, &request),
         Command::Anomalies(wanted) => anomalies::anomalies(&args, request, wanted),
+        Command::Presets(wanted) => detect::presets(wanted),
+        Command::Detect(wanted) => detect::detect(&args, &request, wanted),
         Command::CheckConfig(wanted) => check_config(&request, wanted.json),
         Command::Completions(wanted) => completions(wanted.shell),
     }
@@ -74,6 +77,8 @@ fn is_one_shot(command: &Command) -> bool {
         | Command::Rescan(_)
         | Command::Accept(_)
         | Command::Anomalies(_)
+        | Command::Presets(_)
+        | Command::Detect(_)
         | Command::CheckConfig(_) => true,
         Command::Run(_) | Command::Demo(_) | Command::Completions(_) => false,
     }

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
 
-const LOOK: Manner = Manner {
+pub(super) const LOOK: Manner = Manner {
     enforce: false,
     group: None,
     lock_stale: Duration::MAX,

@@ -239,6 +239,66 @@ pub fn check(check: &Check) -> String {
 }
 
 /// The roots of a document one by one, or the document itself where it is one root.
+/// The presets there are.
+pub fn presets(document: &Value) -> String {
+    let mut out = String::new();
+    let row = |preset: &Value| vec![text(&preset["name"]), text(&preset["summary"])];
+    table(
+        &mut out,
+        &["preset", "what it is for"],
+        &[],
+        &document["presets"],
+        row,
+    );
+    line(
+        &mut out,
+        "  `housekeeper presets show NAME` prints one to copy from",
+    );
+    out
+}
+
+/// Which presets fit a directory, and what each would own.
+pub fn detect(document: &Value) -> String {
+    let mut out = String::new();
+    let row = |preset: &Value| {
+        let fits = if preset["fits"] == true { "yes" } else { "no" };
+        vec![
+            text(&preset["preset"]),
+            fits.to_owned(),
+            count(&preset["session_count"]),
+            size(&preset["bytes"]),
+            count(&preset["anomalies"]),
+            count(&preset["unowned"]["entries"]),
+            text(&preset["sessions"][0]["id"]),
+        ]
+    };
+    let header = [
+        "preset",
+        "fits",
+        "sessions",
+        "bytes",
+        "anomalies",
+        "unowned",
+        "oldest",
+    ];
+    let right = ["sessions", "bytes", "anomalies", "unowned"];
+    table(&mut out, &header, &right, &document["presets"], row);
+    let best = &document["presets"][0];
+    if best["fits"] == true {
+        let words = format!(
+            "  try: housekeeper scan --root DIR --preset {}",
+            text(&best["preset"])
+        );
+        line(&mut out, &words);
+    } else {
+        line(
+            &mut out,
+            "  none fits: see docs/CONFIGURATION.md on how to write a layout",
+        );
+    }
+    out
+}
+
 fn each_root(document: &Value, mut render: impl FnMut(&Value, &mut String)) -> String {
     let mut out = String::new();
     match document["roots"].as_array() {

@@ -2,15 +2,14 @@
 //! make sense together is for [`Layout::new`] to say; here its answer gets its key and line.
 
 use crate::config::reader::{Found, Reader, type_name};
-use crate::config::word;
 use crate::layout::Layout;
-use crate::layout::spec::{Kind, LayoutSpec, Source, StateSpec, TimeFormat, Zone};
+use crate::layout::spec::{Kind, LayoutSpec, Means, SizeSpec, Source, StateSpec, TimeFormat, Zone};
 
 const METADATA: &str = "metadata.json";
+const SIDECAR: &str = "{id}.json";
 
 /// Reads the table; `None` where a problem was noted.
 pub(super) fn read(table: &mut Reader<'_>) -> (LayoutSpec, Option<Layout>) {
-    refuse_later_kinds(table);
     let spec = spec(table);
     let layout = match Layout::new(spec.clone()) {
         Ok(layout) => Some(layout),
@@ -29,44 +28,29 @@ pub(super) fn read(table: &mut Reader<'_>) -> (LayoutSpec, Option<Layout>) {
     (spec, layout)
 }
 
-/// Words of the design that this version has no code for.
-fn refuse_later_kinds(table: &mut Reader<'_>) {
-    match table.text("format") {
-        None | Some("json") => {}
-        Some(later @ ("yaml" | "text")) => {
-            table.problem(
-                "format",
-                format!("`{later}` is not supported by this version"),
-            );
-        }
-        Some(other) => table.problem("format", format!("`{other}` is none of json")),
-    }
-    table.refuse_later("everything");
-}
-
 fn spec(table: &mut Reader<'_>) -> LayoutSpec {
     let default = LayoutSpec::default();
-    let kind = table
-        .parsed("kind", |word| match word {
-            "files" | "sidecar" => Err(format!("`{word}` is not supported by this version")),
-            word => word::parse(word),
-        })
-        .unwrap_or_default();
+    let kind: Kind = table.word("kind").unwrap_or_default();
     let created_at = created_at(table).unwrap_or_else(|| default.created_at.clone());
     let state = state(table);
     let group = table.filled_text("group");
-    let catalog = kind == Kind::Catalog;
+    let size = size(table);
     let read_from_metadata = state.is_some()
         || group.is_some()
+        || size.is_some()
         || created_at
             .iter()
             .any(|source| matches!(source, Source::Key { .. }));
-    let metadata = table
-        .filled_text("metadata")
-        .or_else(|| (catalog || read_from_metadata).then(|| METADATA.to_owned()));
+    let metadata = table.filled_text("metadata").or_else(|| match kind {
+        Kind::Catalog => Some(METADATA.to_owned()),
+        Kind::Directories => read_from_metadata.then(|| METADATA.to_owned()),
+        Kind::Files => read_from_metadata.then(|| ".".to_owned()),
+        Kind::Sidecar => Some(SIDECAR.to_owned()),
+    });
     let blobs = table.texts("blobs").unwrap_or_else(|| match kind {
         Kind::Catalog => vec!["{id}.{format}".to_owned()],
-        Kind::Directories => default.blobs,
+        Kind::Sidecar => vec!["{id}.{ext}".to_owned(), "{id}".to_owned()],
+        Kind::Directories | Kind::Files => default.blobs,
     });
     LayoutSpec {
         kind,
@@ -74,13 +58,29 @@ fn spec(table: &mut Reader<'_>) -> LayoutSpec {
         pattern: table.filled_text("pattern"),
         group: group.or(default.group).filter(|_| metadata.is_some()),
         metadata,
+        format: table.word("format").unwrap_or_default(),
         required: table.switch("required").unwrap_or(default.required),
         marker: table.filled_text("marker"),
         lock: table.filled_text("lock"),
         blobs,
         created_at,
         state,
+        size,
+        everything: table.switch("everything").unwrap_or_default(),
+        remove_empty_parents: table.switch("remove_empty_parents").unwrap_or_default(),
+        foreign_lock: table.filled_text("foreign_lock"),
     }
+}
+
+fn size(table: &mut Reader<'_>) -> Option<SizeSpec> {
+    let mut size = table.table("size")?;
+    let key = size.filled_text("key");
+    if key.is_none() && !size.has_problem("key") {
+        size.problem("key", "is missing; write the JSON pointer of the size");
+    }
+    let means = size.word("means").unwrap_or(Means::Bytes);
+    table.absorb(size);
+    Some(SizeSpec { key: key?, means })
 }
 
 fn state(table: &mut Reader<'_>) -> Option<StateSpec> {

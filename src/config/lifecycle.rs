@@ -2,7 +2,7 @@
 
 use crate::config::duration;
 use crate::config::reader::Reader;
-use crate::layout::spec::{Kind, LayoutSpec, StateSpec};
+use crate::layout::spec::{Format, Kind, LayoutSpec, StateSpec};
 use crate::policy::lifecycle::{Lifecycle, PartGlobs};
 use std::sync::Arc;
 use std::time::Duration;
@@ -103,10 +103,14 @@ fn check_stale(
         );
     }
     match layout.kind {
-        Kind::Directories => {}
-        Kind::Catalog => table.problem(
+        Kind::Directories if layout.format == Format::Json => {}
+        Kind::Directories => table.problem(
             "stale_after",
-            "is for sessions with metadata of their own, not for a catalogue's",
+            "is for metadata in JSON: no other is rewritten",
+        ),
+        Kind::Catalog | Kind::Files | Kind::Sidecar => table.problem(
+            "stale_after",
+            "is for sessions that are directories with metadata of their own",
         ),
     }
 }
@@ -114,7 +118,9 @@ fn check_stale(
 fn check_parts(table: &mut Reader<'_>, lifecycle: &Lifecycle, layout: &LayoutSpec) {
     match layout.kind {
         Kind::Directories => {}
-        Kind::Catalog => table.problem("parts", "is for sessions that are directories"),
+        Kind::Catalog | Kind::Files | Kind::Sidecar => {
+            table.problem("parts", "is for sessions that are directories")
+        }
     }
     for (what, name) in [("metadata", &layout.metadata), ("marker", &layout.marker)] {
         if let Some(name) = name

@@ -3,21 +3,22 @@
 use crate::config::duration;
 use crate::config::reader::Reader;
 use crate::config::request::RootFlags;
-use crate::layout::spec::LayoutSpec;
+use crate::layout::spec::{Kind, LayoutSpec};
 use crate::policy::limits::Protect;
 use globset::{Glob, GlobSetBuilder};
 use std::time::Duration;
 
-/// A writer that says when it is done needs less time to be believed.
-const QUIET_WITH_STATE: Duration = Duration::from_secs(2);
+/// A writer that says when it is done needs less time to be believed; and a log that is
+/// rotated is done.
+const QUIET_SHORT: Duration = Duration::from_secs(2);
 const QUIET: Duration = Duration::from_secs(60);
 
 /// Reads the table and lays the flags over it.
 pub(super) fn read(table: &mut Reader<'_>, layout: &LayoutSpec, flags: &RootFlags) -> Protect {
     let quiet = table.parsed("quiet", duration::parse_quiet);
-    let default = match layout.state {
-        Some(_) => QUIET_WITH_STATE,
-        None => QUIET,
+    let default = match (&layout.state, layout.kind) {
+        (Some(_), _) | (None, Kind::Files) => QUIET_SHORT,
+        (None, Kind::Directories | Kind::Sidecar | Kind::Catalog) => QUIET,
     };
     let active = table.switch("active").unwrap_or(true);
     let keep_globs = table.texts("keep").unwrap_or_default();
@@ -41,5 +42,6 @@ pub(super) fn read(table: &mut Reader<'_>, layout: &LayoutSpec, flags: &RootFlag
         quiet: flags.quiet.or(quiet).unwrap_or(default),
         keep,
         keep_globs,
+        open_files: table.switch("open_files").unwrap_or_default(),
     }
 }

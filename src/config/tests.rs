@@ -370,8 +370,25 @@ fn other_wrong_keys_hold_a_root_too() {
         ("[root.protect]\nkeep = [\"a[\"]", "root.protect.keep"),
         ("[root.protect]\nkeep = \"a\"", "root.protect.keep"),
         ("[root.protect]\nactive = \"yes\"", "root.protect.active"),
-        ("[root.layout]\nkind = \"sidecar\"", "root.layout.kind"),
-        ("[root.layout]\nformat = \"yaml\"", "root.layout.format"),
+        ("[root.layout]\nkind = \"heap\"", "root.layout.kind"),
+        (
+            "[root.layout]\nsize = { means = \"bytes\" }",
+            "root.layout.size.key",
+        ),
+        (
+            "[root.layout]\nsize = { key = \"/a\", means = \"much\" }",
+            "root.layout.size.means",
+        ),
+        (
+            "[root.layout]\nkind = \"sidecar\"\nrequired = false",
+            "root.layout.required",
+        ),
+        (
+            "[root.layout]\nkind = \"catalog\"\nformat = \"yaml\"",
+            "root.layout.format",
+        ),
+        ("[root.layout]\neverything = 1", "root.layout.everything"),
+        ("[root.protect]\nopen_files = 1", "root.protect.open_files"),
         ("[root.layout]\nformat = \"xml\"", "root.layout.format"),
         ("[root.layout]\nmetadata = \"\"", "root.layout.metadata"),
         (

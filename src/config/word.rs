@@ -1,7 +1,7 @@
 //! Keys whose value is one of a few words.
 
 use crate::config::settings::{Backend, FirstStart, LogFormat, Mode, Scheduling};
-use crate::layout::spec::Kind;
+use crate::layout::spec::{Format, Kind, Means};
 use crate::model::bytes::Measure;
 
 /// A closed set of words.
@@ -100,7 +100,24 @@ impl Word for Measure {
 impl Word for Kind {
     const WORDS: &[(&str, Self)] = &[
         ("directories", Self::Directories),
+        ("files", Self::Files),
+        ("sidecar", Self::Sidecar),
         ("catalog", Self::Catalog),
+    ];
+}
+
+impl Word for Format {
+    const WORDS: &[(&str, Self)] = &[
+        ("json", Self::Json),
+        ("yaml", Self::Yaml),
+        ("text", Self::Text),
+    ];
+}
+
+impl Word for Means {
+    const WORDS: &[(&str, Self)] = &[
+        ("bytes", Self::Bytes),
+        ("declared_total", Self::DeclaredTotal),
     ];
 }
 

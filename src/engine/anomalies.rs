@@ -1,12 +1,13 @@
 //! What is wrong at which place, and what of it was told.
 
 use super::{AnomalyRow, Effect, Engine};
-use crate::layout::spec::Kind;
+use crate::index::{Known, Session};
+use crate::layout::spec::{Kind, Means};
 use crate::model::anomaly::AnomalyKind;
 use crate::model::bytes::Bytes;
 use crate::model::fact::Fact;
 use crate::model::path::RelPath;
-use crate::model::session::{Declared, SessionId};
+use crate::model::session::{Declared, Phase, SessionId};
 use crate::model::time::{Now, Time, UnixNanos};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -180,6 +181,9 @@ impl Engine {
             if session.is_disowned() {
                 all.push((AnomalyKind::Unowned, path(), session.bytes(measure)));
             }
+            if session.is_orphaned() {
+                all.push((AnomalyKind::OrphanBlob, path(), session.bytes(measure)));
+            }
         }
         all.sort();
         all.dedup_by(|a, b| a.0 == b.0 && a.1 == b.1);
@@ -215,19 +219,22 @@ impl Engine {
     pub(super) fn derived(
         &self,
         id: SessionId,
-        session: &crate::index::Session,
+        session: &Session,
     ) -> impl Iterator<Item = AnomalyKind> + use<> {
-        let catalog = self.rules.layout.kind() == Kind::Catalog;
         let bad_id = session.anomalies.contains(AnomalyKind::BadId);
-        let dangling = catalog && session.n_files() == 0 && !bad_id;
+        let dangling = match self.rules.layout.kind() {
+            Kind::Directories | Kind::Files => false,
+            Kind::Sidecar => self.index.is_bare_metadata(id),
+            Kind::Catalog => session.n_files() == 0 && !bad_id,
+        };
         let mismatch = match self.index.declared(id) {
             Declared::Nothing => false,
             Declared::Nonsense => true,
-            Declared::Bytes(size) => !dangling && u128::from(size) != self.index.tally(id).apparent,
+            Declared::Bytes(size) => !dangling && self.differs(id, session, size),
         };
         [
             dangling.then_some(AnomalyKind::DanglingEntry),
-            (catalog && mismatch && !bad_id).then_some(AnomalyKind::SizeMismatch),
+            (mismatch && !bad_id).then_some(AnomalyKind::SizeMismatch),
         ]
         .into_iter()
         .flatten()
@@ -259,6 +266,36 @@ impl Engine {
             }
         })
         .collect()
+    }
+
+    /// Whether a size from the metadata is not what the disk has, the metadata itself apart.
+    fn differs(&self, id: SessionId, session: &Session, size: u64) -> bool {
+        let there = self.index.tally(id).apparent - self.metadata_bytes(id);
+        match self.rules.layout.size().map(|size| size.means) {
+            None | Some(Means::Bytes) => u128::from(size) != there,
+            Some(Means::DeclaredTotal) => {
+                let is_whole = session.phase == Phase::Complete;
+                there > u128::from(size) || (is_whole && there < u128::from(size))
+            }
+        }
+    }
+
+    /// The bytes of a session's own metadata file; a file that is its own metadata has none
+    /// beside it.
+    fn metadata_bytes(&self, id: SessionId) -> u128 {
+        let layout = &self.rules.layout;
+        let key = self.index.key(id);
+        let documents = match layout.kind() {
+            Kind::Directories | Kind::Sidecar => layout.documents(&key),
+            Kind::Files | Kind::Catalog => return 0,
+        };
+        let (Some(dir), Some(name)) = (self.index.session_dir(id), documents.first()) else {
+            return 0;
+        };
+        match self.index.find(dir, name) {
+            Some(Known::File { apparent, .. }) => apparent.into(),
+            Some(Known::Dir { .. } | Known::Other { .. }) | None => 0,
+        }
     }
 
     fn place_bytes(&self, kind: AnomalyKind, path: &RelPath) -> Option<Bytes> {

@@ -6,8 +6,7 @@ use super::{Effect, Engine};
 use crate::index::Dropped;
 use crate::model::bytes::Bytes;
 use crate::model::fact::{Fact, Summary};
-use crate::model::path::RelPath;
-use crate::model::place::{DirId, Look, Why};
+use crate::model::place::DirId;
 use crate::model::plan::{Blocker, Body, Rule, Victim};
 use crate::model::report::{
     LockTrouble, LockTry, LockWait, Outcome, Removed, Report, Skip, Unlist,
@@ -268,12 +267,14 @@ impl Engine {
                     deciding.trash.insert(first.0.clone(), victim.freed);
                     deciding.trash_bytes = deciding.trash_bytes.saturating_add(victim.freed);
                 }
+                let home = self.home_of(victim.session);
                 let dropped = self.drop_victim(&victim, out);
                 self.release(&dropped, out);
                 out.push(Effect::Reap {
                     aside,
                     watches: dropped.watches,
                 });
+                self.leave_empty(home, out);
             }
             Outcome::InPlace => {
                 self.tell_deleted(now, &victim, out);
@@ -282,7 +283,7 @@ impl Engine {
             }
             Outcome::Gone => {
                 self.deciding.burst.unsure = true;
-                self.look_at(&victim, out);
+                self.look_at_session(victim.session, out);
             }
             Outcome::Skipped(why) => self.skipped(now, &victim, why, out),
         }
@@ -300,10 +301,31 @@ impl Engine {
         }
     }
 
+    /// The directory that a session lies in.
+    fn home_of(&self, session: SessionId) -> Option<DirId> {
+        let is_files = self.index.session(session)?.is_files();
+        let dir = self.index.session_dir(session)?;
+        if is_files {
+            Some(dir)
+        } else {
+            self.index.parent(dir)
+        }
+    }
+
+    /// A directory that held only sessions may go with the last of them.
+    fn leave_empty(&self, home: Option<DirId>, out: &mut Vec<Effect>) {
+        let home = home.filter(|_| self.rules.layout.spec().remove_empty_parents);
+        let Some(home) = home.filter(|home| self.index.is_empty(*home)) else {
+            return;
+        };
+        if let Some(path) = self.index.path(home).filter(|path| !path.is_root()) {
+            out.push(Effect::RemoveEmpty(path));
+        }
+    }
+
     /// Takes a victim out of the index. Its names count as looked at: a walk may have seen
     /// them before.
     fn drop_victim(&mut self, victim: &Victim, out: &mut Vec<Effect>) -> Dropped {
-        let root = self.index.root();
         match &victim.body {
             Body::Tree { .. } => {
                 let dir = self.index.session_dir(victim.session);
@@ -313,10 +335,13 @@ impl Engine {
                 }
                 self.places.forget_below(|| Some(victim.path.clone()));
             }
-            Body::Blobs { blobs, .. } => {
-                for (blob, _) in blobs {
-                    self.note_recent(root, blob, out);
-                    self.places.forget_below(|| RelPath::new(blob).ok());
+            Body::Files { names, .. } | Body::Blobs { blobs: names, .. } => {
+                let home = self.index.session_dir(victim.session);
+                for (name, _) in names {
+                    if let Some(home) = home {
+                        self.note_recent(home, name, out);
+                    }
+                    self.places.forget_below(|| victim.path.join(name).ok());
                 }
             }
         }
@@ -351,32 +376,9 @@ impl Engine {
         }));
     }
 
-    /// The disk is asked again about a victim that was not as planned.
-    fn look_at(&mut self, victim: &Victim, out: &mut Vec<Effect>) {
-        let Some(dir) = self.index.session_dir(victim.session) else {
-            return;
-        };
-        match self.index.parent(dir) {
-            Some(parent) => {
-                let name = self.index.dir_name(dir);
-                out.push(Effect::Look(Look::new(parent, name, Why::Again)));
-            }
-            None => self.look_at_blobs(victim, dir, out),
-        }
-    }
-
-    fn look_at_blobs(&self, victim: &Victim, root: DirId, out: &mut Vec<Effect>) {
-        if let Body::Blobs { blobs, .. } = &victim.body {
-            let looks = blobs
-                .iter()
-                .map(|(blob, _)| Look::new(root, blob, Why::Again));
-            out.extend(looks.map(Effect::Look));
-        }
-    }
-
     fn skipped(&mut self, now: Now, victim: &Victim, why: Skip, out: &mut Vec<Effect>) {
         let pause = match &why {
-            Skip::Locked => (Blocker::Locked, LOCKED_PAUSE),
+            Skip::Locked | Skip::Open => (Blocker::Locked, LOCKED_PAUSE),
             Skip::Quiet => (Blocker::Quiet, self.rules.protect.quiet.min(LOCKED_PAUSE)),
             Skip::Refused { .. } | Skip::RootMoved | Skip::Stopping => {
                 (Blocker::Locked, REFUSED_PAUSE)
@@ -390,15 +392,18 @@ impl Engine {
             !matches!(why, Skip::Refused { .. } | Skip::RootMoved | Skip::Stopping);
         match why {
             Skip::Changed => {
+                if self.rules.layout.reads_no_file() {
+                    self.look_at_session(victim.session, out);
+                }
                 self.read_session(victim.session, out);
                 self.read_catalogue(out);
             }
             Skip::Replaced | Skip::Stranger | Skip::StrangerKept => {
                 self.deciding.burst.unsure = true;
-                self.look_at(victim, out);
+                self.look_at_session(victim.session, out);
             }
             Skip::Quiet => self.index.note_written(victim.session, now.wall.into()),
-            Skip::Locked | Skip::Refused { .. } | Skip::RootMoved => {}
+            Skip::Locked | Skip::Open | Skip::Refused { .. } | Skip::RootMoved => {}
             Skip::Stopping => return,
         }
         if is_news {
@@ -461,19 +466,10 @@ impl Engine {
         if !whole {
             self.pass_over(now, id, Blocker::Locked, REFUSED_PAUSE);
         }
-        let Some(dir) = self.index.session_dir(id) else {
-            return;
-        };
-        if let Some(parent) = self.index.parent(dir) {
-            let name = self.index.dir_name(dir);
-            out.push(Effect::Look(Look::new(parent, name, Why::Again)));
-            if !whole {
-                self.scan_below(self.index.session_path(id), out);
-            }
+        self.look_at_session(id, out);
+        let is_tree = self.index.session(id).is_some_and(|s| !s.is_files());
+        if !whole && is_tree {
+            self.scan_below(self.index.session_path(id), out);
         }
-        let blobs = self.index.blobs(id);
-        let root = self.index.root();
-        let looks = blobs.iter().map(|blob| Look::new(root, blob, Why::Again));
-        out.extend(looks.map(Effect::Look));
     }
 }

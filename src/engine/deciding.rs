@@ -209,7 +209,7 @@ impl Engine {
         let unordered = || {
             let mut held = Held::default();
             let all = self.index.sessions();
-            let unordered = |s: &Session| s.created.is_none() && !s.is_disowned();
+            let unordered = |s: &Session| s.created.is_none() && s.is_owned();
             for (_, session) in all.filter(|(_, s)| unordered(s) && self.in_group(s)) {
                 held.n_sessions += 1;
                 held.bytes = held.bytes.saturating_add(session.bytes(measure));
@@ -264,6 +264,10 @@ impl Engine {
                     dev: root.id.dev,
                     ino: self.index.dir_ino(dir)?,
                 },
+                proofs: self.index.proofs(session),
+            },
+            Kind::Files | Kind::Sidecar => Body::Files {
+                names: self.index.present_blobs(pick.session, root.id.dev),
                 proofs: self.index.proofs(session),
             },
             Kind::Catalog => Body::Blobs {

@@ -41,7 +41,7 @@ impl Engine {
         let mut unordered: Vec<_> = self
             .index
             .sessions()
-            .filter(|(_, s)| s.created.is_none() && !s.is_disowned())
+            .filter(|(_, s)| s.created.is_none() && s.is_owned())
             .map(|(id, _)| (self.index.key(id), id))
             .collect();
         unordered.sort_unstable();

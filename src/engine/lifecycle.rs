@@ -60,7 +60,7 @@ impl Engine {
                 let barren = self.living.barren.get(&id);
                 barren.is_some_and(|at| session.written <= *at)
             }
-            Kind::Catalog => true,
+            Kind::Catalog | Kind::Files | Kind::Sidecar => true,
         };
         Some(Condition {
             phase: session.phase,
@@ -217,7 +217,7 @@ impl Engine {
                 // Moved, changing, or not to be read: the disk is asked about it.
                 let (pause, _) = self.living.pause(id);
                 self.living.wait(id, later(now, pause));
-                return self.look_at_session(id, out);
+                return self.look_through_session(id, out);
             }
         };
         self.index.note_written(id, seen.newest);
@@ -380,7 +380,7 @@ impl Engine {
             LifeOutcome::Skipped(why) => self.deed_skipped(now, transition, why, out),
         }
         // After a step the disk is asked, whatever was reported.
-        self.look_at_session(id, out);
+        self.look_through_session(id, out);
         self.deciding.forget_back_off();
         let Phase::Working { left } = self.living.phase else {
             return;
@@ -410,7 +410,7 @@ impl Engine {
     }
 
     /// The disk is asked about everything in a session.
-    fn look_at_session(&mut self, id: SessionId, out: &mut Vec<Effect>) {
+    fn look_through_session(&mut self, id: SessionId, out: &mut Vec<Effect>) {
         if let Some((path, _)) = self.session_place(id) {
             self.scan_below(path, out);
         }

@@ -1,7 +1,7 @@
 //! What walks bring: evidence for every name of a directory.
 
 use super::{Effect, Engine};
-use crate::index::{Known, Listed, Owner};
+use crate::index::{DirOwner, Known, Listed, Owner};
 use crate::model::anomaly::AnomalyKind;
 use crate::model::bytes::Bytes;
 use crate::model::listing::{Gathered, Listing, ScanId, Unlisted, Walked, Watched};
@@ -251,7 +251,7 @@ impl Engine {
     ) {
         let inside = match known {
             Known::Dir { id, .. } => self.session_of_dir(id),
-            Known::File { .. } | Known::Other { .. } => self.session_of_dir(dir),
+            Known::File { .. } | Known::Other { .. } => self.session_at_name(dir, name),
         };
         if let Some(session) = inside {
             self.index
@@ -259,9 +259,14 @@ impl Engine {
             self.life_touched(session);
             self.places
                 .note_time(session, stat.mtime.max(stat.ctime), now);
-        }
-        if self.is_document(dir, name) {
-            self.document_seen(dir, name, stat, out);
+            match known {
+                Known::File { .. } if self.rules.layout.is_of_files() => {
+                    self.file_seen(session, dir, name, stat, now, Why::Scan, out);
+                }
+                Known::File { .. } | Known::Dir { .. } | Known::Other { .. } => {
+                    self.document_seen(dir, name, stat, Why::Scan, out);
+                }
+            }
         }
         if self.is_catalogue(dir, name) {
             self.catalogue_seen(stat, out);
@@ -284,6 +289,9 @@ impl Engine {
                 self.look_for_scan(parent, &name, out);
             }
         }
+        if !defer && !absent.names.is_empty() {
+            self.read_unreadable(out);
+        }
         for hash in absent.names {
             if !(defer && self.scanning.defer_absent(dir, hash)) {
                 self.absent(dir, hash, out);
@@ -295,6 +303,7 @@ impl Engine {
                 None => self.read_if_unknown(session, out),
             }
         }
+        self.read_listed(dir, out);
     }
 
     /// Whether what a walk read of a session is the newest that anybody knows: nothing was
@@ -315,6 +324,9 @@ impl Engine {
         let Some(owner) = self.index.forget_hash(dir, hash) else {
             return;
         };
+        if self.index.dir_owner(dir) == Some(DirOwner::Container) {
+            self.file_gone(owner, hash, out);
+        }
         self.note_drift(before);
         if let Some(session) = self.index.session_of(owner) {
             self.restand(session);

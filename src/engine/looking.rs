@@ -70,7 +70,7 @@ impl Engine {
         if dir == self.index.root() && name == CONTROL {
             return;
         }
-        if let Some(session) = self.session_of_dir(dir) {
+        if let Some(session) = self.session_at_name(dir, name) {
             self.index.note_written(session, now.wall.into());
         }
         out.push(Effect::Look(Look {
@@ -162,7 +162,7 @@ impl Engine {
             }
             at = end + 1;
         };
-        if let Some(session) = self.session_of_dir(dir) {
+        if let Some(session) = self.session_at_name(dir, &path[at..end]) {
             self.index.note_written(session, now.wall.into());
         }
         let path = if end < path.len() {
@@ -209,6 +209,10 @@ impl Engine {
             Seen::There(stat) => {
                 let found = self.there(look.dir, look.name(), &stat, now, look.why, out);
                 self.guard_seen(now, &look, &stat, known, out);
+                if look.why == Why::Scan {
+                    // Its listing may have ended before.
+                    self.read_listed(look.dir, out);
+                }
                 if let Some(new) = found {
                     self.known_since(look.dir, look.name(), self.scanning.last_id());
                     self.scan_below(new, out);
@@ -245,16 +249,20 @@ impl Engine {
     /// A name is not there any more.
     pub(super) fn gone(&mut self, dir: DirId, name: &[u8], out: &mut Vec<Effect>) {
         let owner = self.index.owner_of(dir, name);
-        let was_document = self.is_document(dir, name);
+        let document_of = self.document_of(dir, name);
         let dropped = self.index.forget(dir, name);
         self.places
             .forget_below(|| self.index.path(dir)?.join(name).ok());
         self.give_up(dropped, out);
+        if self.index.dir_owner(dir) == Some(DirOwner::Container) {
+            self.file_gone(owner, self.index.name_hash(dir, name), out);
+            self.metadata_replaced(dir, name, out);
+        }
         if let Some(session) = self.index.session_of(owner) {
             self.restand(session);
         }
-        if was_document {
-            self.read_of_dir(dir, out);
+        if let Some(session) = document_of.filter(|_| !self.rules.layout.is_of_files()) {
+            self.read_session(session, out);
         }
         if owner == Owner::Catalogue {
             self.read_catalogue(out);
@@ -274,16 +282,23 @@ impl Engine {
 
     /// The same without the watches, which the caller ends.
     pub(super) fn release(&mut self, dropped: &Dropped, out: &mut Vec<Effect>) {
-        out.extend(dropped.slots.iter().map(|slot| Effect::Forget(*slot)));
+        for slot in &dropped.slots {
+            self.reading.forget_dir(*slot);
+            out.push(Effect::Forget(*slot));
+        }
         for session in &dropped.sessions {
-            self.reading.forget(*session);
-            self.deciding.forget(*session);
-            self.living.forget(*session);
-            self.unlisting.note_ghost(*session, false);
+            self.session_ended(*session);
         }
         if !dropped.sessions.is_empty() {
             self.deciding.forget_back_off();
         }
+    }
+
+    pub(super) fn session_ended(&mut self, session: SessionId) {
+        self.reading.forget(session);
+        self.deciding.forget(session);
+        self.living.forget(session);
+        self.unlisting.note_ghost(session, false);
     }
 
     fn unreadable(&mut self, dir: DirId, name: &[u8]) {
@@ -375,6 +390,7 @@ impl Engine {
             let Some(owner) = self.index.forget_hash(old, hash) else {
                 continue;
             };
+            self.file_gone(owner, hash, out);
             if let Some(session) = self.index.session_of(owner) {
                 self.restand(session);
             }
@@ -419,7 +435,7 @@ impl Engine {
         self.index.path(id)
     }
 
-    fn note_write(&mut self, session: SessionId, stat: &Stat, now: Now, why: Why) {
+    pub(super) fn note_write(&mut self, session: SessionId, stat: &Stat, now: Now, why: Why) {
         let wall: UnixNanos = now.wall.into();
         let at = if why == Why::Hint {
             wall
@@ -461,9 +477,7 @@ impl Engine {
                 None
             }
         };
-        if self.is_document(dir, name) {
-            self.document_seen(dir, name, stat, out);
-        }
+        self.document_seen(dir, name, stat, why, out);
         new
     }
 
@@ -540,13 +554,22 @@ impl Engine {
     ) -> Option<RelPath> {
         let path = self.path_in(dir, name)?;
         let stat = found.stat();
+        if self.rules.layout.is_of_files() && !matches!(found, Found::File(_)) {
+            // A file of a session was here, and is not any more.
+            let owner = self.index.owner_of(dir, name);
+            self.index.forget(dir, name);
+            self.file_gone(owner, self.index.name_hash(dir, name), out);
+            self.metadata_replaced(dir, name, out);
+        }
         if matches!(found, Found::Foreign(_)) {
             self.index.put_other(dir, name, stat.id.ino);
             self.note_foreign(dir, name, None);
             return None;
         }
         let kind = stat.kind;
+        let is_catalog = self.rules.layout.kind() == Kind::Catalog;
         let claimant = self.index.session_of(self.index.owner_of(dir, name));
+        let claimant = claimant.filter(|_| is_catalog);
         let new = match self.rules.layout.role(path.as_bytes(), kind) {
             Role::Own => None,
             // What a catalogue claims is judged by the claim, whatever lies there now.
@@ -559,6 +582,10 @@ impl Engine {
                 let (session, _) = self.index.begin_tree(dir, name, stat);
                 self.note_write(session, stat, now, why);
                 Some(path)
+            }
+            Role::Session if kind == FileKind::File => {
+                self.place_file(dir, name, &path, stat, now, why, out);
+                None
             }
             Role::Catalogue if kind == FileKind::File => {
                 self.index.set_owner(dir, name, Owner::Catalogue);
@@ -613,8 +640,11 @@ impl Engine {
         out: &mut Vec<Effect>,
     ) -> Option<RelPath> {
         let new = self.put(dir, name, stat, Owner::Unowned, out);
-        self.places
-            .insert(AnomalyKind::Unowned, path, Bytes(stat.apparent));
+        // It counts as unowned bytes all the same: a name must not hide any.
+        if stat.kind == FileKind::Dir || !self.rules.layout.is_foreign_lock(path.as_bytes()) {
+            self.places
+                .insert(AnomalyKind::Unowned, path, Bytes(stat.apparent));
+        }
         new
     }
 
@@ -645,15 +675,19 @@ impl Engine {
         }
     }
 
-    /// Whether a name in a directory is one of its session's documents.
-    pub(super) fn is_document(&self, dir: DirId, name: &[u8]) -> bool {
-        self.rules.layout.kind() == Kind::Directories
-            && self
-                .rules
-                .layout
-                .documents()
-                .iter()
-                .any(|document| &**document == name)
-            && self.index.session_at(dir).is_some()
+    /// The session that facts are read for from this name.
+    pub(super) fn document_of(&self, dir: DirId, name: &[u8]) -> Option<SessionId> {
+        let layout = &self.rules.layout;
+        match layout.kind() {
+            Kind::Catalog => None,
+            // Their names are the same in every session.
+            Kind::Directories if !layout.is_document(b"", name) => None,
+            Kind::Directories => self.index.session_at(dir),
+            Kind::Files | Kind::Sidecar => {
+                let session = self.session_at_name(dir, name)?;
+                let key = self.index.key(session);
+                layout.is_document(&key, name).then_some(session)
+            }
+        }
     }
 }

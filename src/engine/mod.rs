@@ -6,6 +6,7 @@
 //! scan began it is believed, everywhere else the engine looks again.
 
 mod anomalies;
+mod beside;
 mod burst;
 mod clock_gate;
 mod confirming;
@@ -158,6 +159,8 @@ pub struct ReadOrder {
     /// `None`: the catalogue.
     pub session: Option<(SessionId, Key)>,
     pub dir: RelPath,
+    /// Whose times are asked for, too.
+    pub inode: Option<RelPath>,
 }
 
 /// What the shell has to do, in order.
@@ -183,6 +186,8 @@ pub enum Effect {
     },
     /// Remove where it lies, metadata last.
     RemoveInPlace(Box<Victim>),
+    /// Remove a directory that is empty now, and those above it that are empty then.
+    RemoveEmpty(RelPath),
     /// Take these entries out of the catalogue.
     Unlist(Vec<Key>),
     /// Look for a session's parts, beside the engine, and answer with [`Input::Parts`].

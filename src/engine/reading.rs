@@ -45,6 +45,9 @@ pub(super) struct Reading {
     outstanding: BTreeSet<u64>,
     pending: HashMap<Option<SessionId>, Pending>,
     doubts: HashMap<Option<SessionId>, Doubt>,
+    /// Sessions that are files, found in directories whose listings have not ended. At most
+    /// the sessions that there are; those of a directory that goes are forgotten with it.
+    listed: HashMap<DirId, Vec<SessionId>>,
     catalogue: Option<Signature>,
     catalogue_asked: bool,
     catalogue_known: bool,
@@ -68,9 +71,25 @@ impl Reading {
         self.outstanding.is_empty() && self.doubts.is_empty()
     }
 
+    pub(super) fn forget_dir(&mut self, slot: u32) {
+        if !self.listed.is_empty() {
+            self.listed.retain(|dir, _| dir.slot != slot);
+        }
+    }
+
     pub(super) fn forget(&mut self, session: SessionId) {
         self.doubts.remove(&Some(session));
         self.pending.remove(&Some(session));
+    }
+
+    /// A session's metadata is to be read when all beside it is known.
+    pub(super) fn await_listing(&mut self, dir: DirId, session: SessionId) {
+        self.listed.entry(dir).or_default().push(session);
+    }
+
+    /// Those that waited for the end of a listing.
+    pub(super) fn listed(&mut self, dir: DirId) -> Vec<SessionId> {
+        self.listed.remove(&dir).unwrap_or_default()
     }
 
     /// The catalogue as it was when it was read last.
@@ -98,13 +117,19 @@ impl Engine {
             pending.again = true;
             return;
         }
-        let (key, dir) = match session {
-            None => (None, RelPath::root()),
+        let (key, dir, inode) = match session {
+            None => (None, RelPath::root(), None),
             Some(id) => {
                 let Some(dir) = self.index.session_dir(id).and_then(|d| self.index.path(d)) else {
                     return;
                 };
-                (Some((id, self.index.key(id))), dir)
+                // Of several files the metadata's times count, else those of the first by name.
+                let inode = match self.index.metadata_or_first(id) {
+                    Some(name) => dir.join(name).ok(),
+                    None => Some(dir.clone()),
+                };
+                let inode = inode.filter(|_| self.rules.layout.reads_inode());
+                (Some((id, self.index.key(id))), dir, inode)
             }
         };
         self.reading.seq += 1;
@@ -117,19 +142,14 @@ impl Engine {
             seq,
             session: key,
             dir,
+            inode,
         }));
     }
 
     pub(super) fn read_session(&mut self, session: SessionId, out: &mut Vec<Effect>) {
-        if self.rules.layout.kind() == Kind::Directories {
+        let layout = &self.rules.layout;
+        if layout.kind() != Kind::Catalog && !layout.reads_no_file() {
             self.ask(Some(session), out);
-        }
-    }
-
-    /// A document of this directory's session changed or went.
-    pub(super) fn read_of_dir(&mut self, dir: DirId, out: &mut Vec<Effect>) {
-        if let Some(session) = self.index.session_at(dir) {
-            self.read_session(session, out);
         }
     }
 
@@ -148,9 +168,10 @@ impl Engine {
         dir: DirId,
         name: &[u8],
         stat: &Stat,
+        why: Why,
         out: &mut Vec<Effect>,
     ) {
-        let Some(session) = self.index.session_at(dir) else {
+        let Some(session) = self.document_of(dir, name) else {
             return;
         };
         let Some(known) = self.index.session(session) else {
@@ -161,7 +182,8 @@ impl Engine {
         let wanted = known.known || in_doubt;
         if wanted && !self.index.is_read_as_seen(known, name, stat) {
             self.read_session(session, out);
-        } else if self.reading.pending.contains_key(&Some(session)) {
+        } else if why != Why::Again && self.reading.pending.contains_key(&Some(session)) {
+            // A read asks for a look of the engine's own: it must not ask for a read in turn.
             self.ask(Some(session), out);
         }
     }
@@ -295,18 +317,12 @@ impl Engine {
         // Nothing to read where something is expected: perhaps the whole session went,
         // and no plan may count what is not there.
         let vanished = proofs.iter().any(|proof| proof.signature.is_none());
-        if vanished || facts.created.is_none() {
-            self.look_at_dir(session, out);
+        // A look at a file that is in doubt would ask for a read in turn.
+        let is_there = facts.verdict == Verdict::Doubtful && !vanished;
+        if vanished || (facts.created.is_none() && !is_there) {
+            self.look_at_session(session, out);
         }
         self.session_read(now, session, facts, proofs, out);
-    }
-
-    fn look_at_dir(&self, session: SessionId, out: &mut Vec<Effect>) {
-        let dir = self.index.session_dir(session);
-        if let Some((dir, parent)) = dir.and_then(|dir| Some((dir, self.index.parent(dir)?))) {
-            let name = self.index.dir_name(dir);
-            out.push(Effect::Look(Look::new(parent, name, Why::Again)));
-        }
     }
 
     fn session_read(
@@ -503,7 +519,6 @@ impl Engine {
         for blob in old.iter().filter(|blob| !entry.blobs.contains(blob)) {
             self.orphaned(blob);
         }
-        self.index.set_declared(id, entry.declared);
         self.set_facts(id, entry.facts, &[], out);
         if present {
             self.unlisting.is_back(&entry.id);

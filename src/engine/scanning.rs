@@ -334,6 +334,9 @@ impl Engine {
         full.reads_until = Some(self.reading.last_seq());
         let absent = std::mem::take(&mut full.absent);
         let disputed = std::mem::take(&mut full.disputed);
+        if !absent.is_empty() {
+            self.read_unreadable(out);
+        }
         for (dir, hash) in absent {
             self.absent(dir, hash, out);
             if let Some(session) = self.index.session_at(dir) {

@@ -93,8 +93,11 @@ impl Engine {
             || session.verdict != Verdict::Certain
             || !session.obstacles.is_empty()
             || session.anomalies.contains(AnomalyKind::BadId)
-            || (self.rules.layout.kind() == Kind::Catalog
-                && (session.n_files() == 0 || self.has_unusable_blob(id)));
+            || match self.rules.layout.kind() {
+                Kind::Directories | Kind::Files => false,
+                Kind::Sidecar => self.index.is_bare_metadata(id),
+                Kind::Catalog => session.n_files() == 0 || self.has_unusable_blob(id),
+            };
         if anomalous {
             return Standing::Fixed(Blocker::Anomalous);
         }
@@ -258,7 +261,7 @@ impl Engine {
         let mut usage = Usage::default();
         let sessions = self.index.sessions().filter(|(id, session)| {
             self.in_group(session)
-                && !session.is_disowned()
+                && session.is_owned()
                 && !self.is_ghost(session)
                 && !self.deciding.leaving.contains_key(id)
         });

@@ -142,7 +142,9 @@ impl Index {
             Owner::Session(slot) => {
                 self.sessions.add(slot, tally);
                 let session = self.sessions.at(slot);
-                if session.is_fixed() && !session.disowned {
+                if session.is_orphaned() {
+                    self.totals.orphans.add(tally);
+                } else if session.is_fixed() && !session.disowned {
                     self.totals.fixed.add(tally);
                 }
             }
@@ -156,7 +158,9 @@ impl Index {
             Owner::Session(slot) => {
                 self.sessions.take(slot, tally);
                 let session = self.sessions.at(slot);
-                if session.is_fixed() && !session.disowned {
+                if session.is_orphaned() {
+                    self.totals.orphans.take(tally);
+                } else if session.is_fixed() && !session.disowned {
                     self.totals.fixed.take(tally);
                 }
             }

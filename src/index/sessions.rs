@@ -40,7 +40,7 @@ pub enum Standing {
 pub struct Session {
     /// Wraps round, as a directory's.
     pub(super) generation: u32,
-    /// The slot of its directory; [`NO_DIR`]: its blobs lie in the root.
+    /// The slot of its directory; [`NO_DIR`]: it is files in a directory with others.
     dir: u32,
     /// The newest of mtime, ctime and the last hint.
     pub written: UnixNanos,
@@ -67,6 +67,8 @@ pub struct Session {
     pub(super) live: bool,
     /// Marked as not owned by the layout's marker rule.
     pub(super) disowned: bool,
+    /// Its files are orphans: what would claim them is missing.
+    orphaned: bool,
     /// Its tally is in [`Sessions::giants`].
     giant: bool,
 }
@@ -97,12 +99,15 @@ impl Marks {
     }
 }
 
-/// What only a session of a catalogue has.
+/// What only a session that is files has.
 #[derive(Debug)]
 struct Listed {
     key: Key,
+    /// The slot of the directory that they lie in.
+    home: u32,
     blobs: Box<[Box<[u8]>]>,
-    declared: Declared,
+    /// The last of these is the metadata's.
+    ends_in_metadata: bool,
 }
 
 /// What a session's metadata says in the words of many others.
@@ -118,9 +123,11 @@ struct Common {
 pub(super) struct Sessions {
     slots: Vec<Session>,
     free: Vec<u32>,
-    /// Those of a catalogue, by slot and by key.
+    /// Those that are files, by slot and by key.
     listed: HashMap<u32, Listed>,
     by_key: HashMap<Key, u32>,
+    /// The sizes that metadata says.
+    declared: HashMap<u32, Declared>,
     /// Sums that 64 bits do not hold, or more files than 32 bits count.
     giants: HashMap<u32, Tally>,
     common: Words<Arc<Common>>,
@@ -187,6 +194,7 @@ impl Session {
             known: false,
             live: true,
             disowned: false,
+            orphaned: false,
             giant: false,
         }
     }
@@ -233,8 +241,22 @@ impl Session {
         self.small_tally() == *tally
     }
 
+    pub fn is_orphaned(&self) -> bool {
+        self.orphaned
+    }
+
+    /// Neither disowned nor orphaned.
+    pub fn is_owned(&self) -> bool {
+        !self.disowned && !self.orphaned
+    }
+
+    /// Whether it is files in a directory that holds others, too.
+    pub fn is_files(&self) -> bool {
+        self.dir == NO_DIR
+    }
+
     fn ordered(&self) -> Option<Time> {
-        self.created.filter(|_| self.live && !self.disowned)
+        self.created.filter(|_| self.live && self.is_owned())
     }
 }
 
@@ -275,15 +297,76 @@ impl Index {
     /// Begins a session of a catalogue with nothing in it. Its facts are unknown, so nothing
     /// may take it.
     pub fn begin_session(&mut self, key: Key) -> SessionId {
+        self.begin_files(self.root(), key)
+    }
+
+    /// Begins a session that is files in a directory with others, none of them so far.
+    pub fn begin_files(&mut self, home: DirId, key: Key) -> SessionId {
         let id = self.begin(NO_DIR);
         let listed = Listed {
             key: key.clone(),
+            home: home.slot,
             blobs: Box::default(),
-            declared: Declared::Nothing,
+            ends_in_metadata: false,
         };
         self.sessions.listed.insert(id.slot, listed);
         self.sessions.by_key.insert(key, id.slot);
         id
+    }
+
+    /// Gives a session that is files one name more, the last one where it is the metadata.
+    pub fn add_file(&mut self, id: SessionId, name: &[u8], is_metadata: bool) {
+        let (Some(home), Some(listed)) =
+            (self.session_dir(id), self.sessions.listed.get_mut(&id.slot))
+        else {
+            return;
+        };
+        if listed.blobs.iter().all(|known| **known != *name) {
+            let mut blobs = std::mem::take(&mut listed.blobs).into_vec();
+            let n_data = blobs.len() - usize::from(listed.ends_in_metadata);
+            let at = if is_metadata {
+                n_data
+            } else {
+                blobs[..n_data].partition_point(|known| **known < *name)
+            };
+            listed.ends_in_metadata |= is_metadata;
+            blobs.insert(at, name.into());
+            listed.blobs = blobs.into_boxed_slice();
+        }
+        self.set_owner(home, name, Owner::Session(id.slot));
+    }
+
+    /// A file of such a session is gone, known by the hash of its name. With the last one the
+    /// session ends.
+    pub fn take_file(&mut self, id: SessionId, hash: u64) -> Option<SessionId> {
+        let home = self.files(id)?.home;
+        let mut names = self.blobs(id).iter();
+        let at = names.position(|name| self.hash_in(home, name) == hash)?;
+        self.loose.remove(&(home, hash));
+        let listed = self.sessions.listed.get_mut(&id.slot)?;
+        let mut blobs = std::mem::take(&mut listed.blobs).into_vec();
+        listed.ends_in_metadata &= at + 1 < blobs.len();
+        blobs.remove(at);
+        let is_last = blobs.is_empty();
+        listed.blobs = blobs.into_boxed_slice();
+        is_last.then(|| self.end_session(id.slot))
+    }
+
+    /// Of a session that is files the metadata's name, or else the first one.
+    pub fn metadata_or_first(&self, id: SessionId) -> Option<&[u8]> {
+        let listed = self.files(id)?;
+        let name = if listed.ends_in_metadata {
+            listed.blobs.last()
+        } else {
+            listed.blobs.first()
+        };
+        name.map(|name| &**name)
+    }
+
+    /// Whether a session is files, and none but the metadata.
+    pub fn is_bare_metadata(&self, id: SessionId) -> bool {
+        let listed = self.files(id);
+        listed.is_some_and(|listed| listed.ends_in_metadata && listed.blobs.len() == 1)
     }
 
     fn begin(&mut self, dir: u32) -> SessionId {
@@ -327,7 +410,8 @@ impl Index {
         );
         let sessions = &mut self.sessions;
         let session = &mut sessions.slots[slot as usize];
-        let (fixed, disowned) = (session.is_fixed(), session.disowned);
+        let (fixed, disowned, orphaned) = (session.is_fixed(), session.disowned, session.orphaned);
+        sessions.declared.remove(&slot);
         session.marks = Marks::One(None);
         if let Some(common) = session.common.take() {
             sessions.common.release(common);
@@ -341,11 +425,11 @@ impl Index {
             sessions.by_key.remove(&listed.key);
         }
         sessions.free.push(slot);
-        if !disowned {
+        if disowned {
+            self.n_disowned -= 1;
+        } else if !orphaned {
             self.totals.n_sessions -= 1;
             self.totals.n_fixed -= u64::from(fixed);
-        } else {
-            self.n_disowned -= 1;
         }
         id
     }
@@ -358,10 +442,11 @@ impl Index {
         if let Some(dir) = session.dir() {
             return self.drop_dir(dir);
         }
+        let home = self.session_dir(id).unwrap_or(self.root());
         let blobs: Box<[Box<[u8]>]> = self.blobs(id).into();
         for blob in &blobs {
-            self.forget(self.root(), blob);
-            self.set_owner(self.root(), blob, Owner::Unowned);
+            self.forget(home, blob);
+            self.set_owner(home, blob, Owner::Unowned);
         }
         Dropped {
             sessions: vec![self.end_session(id.slot)],
@@ -398,28 +483,21 @@ impl Index {
         }
     }
 
-    /// The blobs of a session of a catalogue.
+    /// The files of a session that is some, its metadata last.
     pub fn blobs(&self, id: SessionId) -> &[Box<[u8]>] {
-        self.catalogued(id).map_or(&[], |listed| &listed.blobs)
+        self.files(id).map_or(&[], |listed| &listed.blobs)
     }
 
-    fn catalogued(&self, id: SessionId) -> Option<&Listed> {
+    fn files(&self, id: SessionId) -> Option<&Listed> {
         self.session(id)?;
         self.sessions.listed.get(&id.slot)
     }
 
-    /// What its entry in a catalogue says its size is.
+    /// What its metadata says its size is.
     pub fn declared(&self, id: SessionId) -> Declared {
-        self.catalogued(id)
-            .map_or(Declared::Nothing, |listed| listed.declared)
-    }
-
-    pub fn set_declared(&mut self, id: SessionId, declared: Declared) {
-        if self.session(id).is_some()
-            && let Some(listed) = self.sessions.listed.get_mut(&id.slot)
-        {
-            listed.declared = declared;
-        }
+        let declared = self.sessions.declared.get(&id.slot);
+        let declared = declared.filter(|_| self.session(id).is_some());
+        declared.copied().unwrap_or(Declared::Nothing)
     }
 
     /// What names a session; empty when it left the index.
@@ -455,6 +533,11 @@ impl Index {
         if self.session(id).is_none() {
             return;
         }
+        match facts.declared {
+            Declared::Nothing => self.sessions.declared.remove(&id.slot),
+            declared => self.sessions.declared.insert(id.slot, declared),
+        };
+        self.change_orphaned(id.slot, facts.verdict == Verdict::Orphaned);
         let disowned = facts.verdict == Verdict::Disowned;
         if disowned != self.sessions.at(id.slot).disowned {
             self.change_disowned(id.slot, disowned);
@@ -550,6 +633,32 @@ impl Index {
         }
     }
 
+    /// Only the sums of their own change: orphans count as sessions do.
+    fn change_orphaned(&mut self, slot: u32, orphaned: bool) {
+        let session = self.sessions.at(slot);
+        if session.orphaned == orphaned || session.disowned {
+            return;
+        }
+        let (tally, fixed) = (self.sessions.tally(slot), session.is_fixed());
+        self.reorder(slot, |session| session.orphaned = orphaned);
+        let totals = &mut self.totals;
+        if orphaned {
+            totals.n_sessions -= 1;
+            totals.n_fixed -= u64::from(fixed);
+            totals.orphans.add(tally);
+            if fixed {
+                totals.fixed.take(tally);
+            }
+        } else {
+            totals.n_sessions += 1;
+            totals.n_fixed += u64::from(fixed);
+            totals.orphans.take(tally);
+            if fixed {
+                totals.fixed.add(tally);
+            }
+        }
+    }
+
     fn change_disowned(&mut self, slot: u32, disowned: bool) {
         let Some(dir) = self.sessions.at(slot).dir() else {
             return;
@@ -588,7 +697,7 @@ impl Index {
         let was_fixed = session.is_fixed();
         session.standing = standing;
         let fixed = session.is_fixed();
-        if fixed == was_fixed || session.disowned {
+        if fixed == was_fixed || !session.is_owned() {
             return;
         }
         let tally = self.sessions.tally(id.slot);
@@ -656,14 +765,19 @@ impl Index {
         }
     }
 
-    /// The directory of a session; the root for one that is blobs.
+    /// The session that is files and has this key.
+    pub fn files_by_key(&self, key: &[u8]) -> Option<SessionId> {
+        let slot = self.sessions.by_key.get(key)?;
+        Some(self.session_id(*slot))
+    }
+
+    /// The directory of a session; for one that is files the directory that they lie in.
     pub fn session_dir(&self, id: SessionId) -> Option<DirId> {
-        let session = self.session(id)?;
-        Some(
-            session
-                .dir()
-                .map_or(self.root(), |slot| self.dir_id_of(slot)),
-        )
+        let slot = match self.session(id)?.dir() {
+            Some(slot) => slot,
+            None => self.files(id)?.home,
+        };
+        Some(self.dir_id_of(slot))
     }
 
     /// A session's directory's path, or that of its first blob.
@@ -675,16 +789,23 @@ impl Index {
             (Some(slot), _) => self
                 .path(self.dir_id_of(slot))
                 .unwrap_or_else(RelPath::root),
-            (None, Some(blob)) => RelPath::new(blob).unwrap_or_else(|_| RelPath::root()),
+            (None, Some(blob)) => {
+                let home = self.session_dir(id).and_then(|home| self.path(home));
+                home.and_then(|home| home.join(blob).ok())
+                    .unwrap_or_else(RelPath::root)
+            }
             (None, None) => RelPath::root(),
         }
     }
 
     /// The blobs of a session that are there, with their inodes; `dev` completes them.
     pub fn present_blobs(&self, id: SessionId, dev: u64) -> Vec<(Box<[u8]>, FileId)> {
+        let Some(home) = self.session_dir(id) else {
+            return Vec::new();
+        };
         self.blobs(id)
             .iter()
-            .filter_map(|blob| match self.find(self.root(), blob) {
+            .filter_map(|blob| match self.find(home, blob) {
                 Some(Known::File { ino, .. }) => Some((blob.clone(), FileId { dev, ino })),
                 _ => None,
             })
@@ -715,7 +836,7 @@ impl Index {
             None => self.blobs(id).iter().for_each(|blob| {
                 if let Some(Known::File {
                     ino, linked: true, ..
-                }) = self.find(self.root(), blob)
+                }) = self.session_dir(id).and_then(|home| self.find(home, blob))
                 {
                     visit(ino);
                 }

@@ -202,7 +202,7 @@ impl Index {
     }
 
     /// The hash under which a directory has, or would have, a name.
-    fn hash_in(&self, slot: u32, name: &[u8]) -> u64 {
+    pub(super) fn hash_in(&self, slot: u32, name: &[u8]) -> u64 {
         let hash = self.hash(name);
         if self.twins.is_empty() {
             return hash;
@@ -640,6 +640,7 @@ impl Index {
     }
 
     fn empty_dir(&mut self, slot: u32, dropped: &mut Dropped) {
+        let is_container = self.dirs[slot as usize].owner() == DirOwner::Container;
         let table = std::mem::take(&mut self.dirs[slot as usize].table);
         self.homes.remove(slot, &table, &self.wides);
         for entry in table.iter() {
@@ -648,6 +649,9 @@ impl Index {
             self.uncount(owner, entry.what(&self.wides));
             self.wides.free(entry);
             if !self.loose.is_empty() {
+                if let Some(session) = self.session_of(owner).filter(|_| is_container) {
+                    dropped.sessions.extend(self.take_file(session, at.1));
+                }
                 self.loose.remove(&at);
             }
         }
@@ -727,6 +731,14 @@ impl Index {
         let dirs = slots.into_iter().map(|slot| self.dir_id_of(slot));
         absent.dirs = dirs.collect();
         absent
+    }
+
+    /// Whether a directory has no names, as far as is known.
+    pub fn is_empty(&self, dir: DirId) -> bool {
+        self.is_listed(dir)
+            && self
+                .dir(dir)
+                .is_some_and(|dir| dir.table.iter().next().is_none())
     }
 
     /// Forgets a file (or symlink, or device) by the hash of its name. Returns whose it was.

@@ -8,10 +8,11 @@ use super::created::Evidence;
 use super::facts::{distrust, of_evidence};
 use super::record::{Record, scalar_text};
 use super::roles::has_blob_form;
+use super::spec::Format;
 use super::template::{NoName, is_file_name};
 use super::{CatalogFault, CatalogSeen, Layout};
 use crate::model::anomaly::AnomalyKind;
-use crate::model::session::{CatalogEntry, Declared, Facts, Key, Verdict};
+use crate::model::session::{CatalogEntry, Facts, Key, Verdict};
 use crate::model::time::Time;
 use hashbrown::HashTable;
 use serde::Deserialize;
@@ -134,7 +135,6 @@ fn entry(layout: &Layout, id: &[u8], value: &RawValue, now: Time) -> CatalogEntr
     let mut entry = CatalogEntry {
         id: Key::from(id),
         blobs: Vec::new(),
-        declared: Declared::Nothing,
         facts: Facts {
             verdict: Verdict::Certain,
             ..Facts::unknown()
@@ -144,7 +144,7 @@ fn entry(layout: &Layout, id: &[u8], value: &RawValue, now: Time) -> CatalogEntr
         .pattern
         .as_ref()
         .and_then(|pattern| pattern.captures(id));
-    match Record::parse(value.get().as_bytes()) {
+    match Record::parse(value.get().as_bytes(), Format::Json) {
         // The catalogue itself is whole, so this is no half write: it is certainly wrong.
         None => distrust(&mut entry.facts, AnomalyKind::MetadataCorrupt),
         Some(record) => {
@@ -155,7 +155,6 @@ fn entry(layout: &Layout, id: &[u8], value: &RawValue, now: Time) -> CatalogEntr
                 documents: &[],
             };
             entry.facts = of_evidence(layout, &evidence, now);
-            entry.declared = declared(&record);
             match blobs(layout, id, &record) {
                 Ok(blobs) => entry.blobs = blobs,
                 // Without blobs the entry dangles, and the caller says so.
@@ -217,13 +216,6 @@ fn disclaim_shared(entries: &mut [CatalogEntry]) {
             entry.blobs.clear();
             distrust(&mut entry.facts, AnomalyKind::BadId);
         }
-    }
-}
-
-fn declared(record: &Record<'_>) -> Declared {
-    match record.member("size") {
-        None => Declared::Nothing,
-        Some(value) => value.as_u64().map_or(Declared::Nonsense, Declared::Bytes),
     }
 }
 
@@ -354,7 +346,7 @@ mod tests {
                 .facts
                 .created
                 .map_or("-".to_owned(), |t| t.to_rfc3339()),
-            entry.declared,
+            entry.facts.declared,
             entry.facts.anomalies
         )
     }

@@ -3,7 +3,7 @@
 use super::glob::Glob;
 use super::moment;
 use super::pattern::Pattern;
-use super::spec::{Kind, LayoutSpec, Source, SpecProblem, StateSpec, TimeFormat};
+use super::spec::{Format, Kind, LayoutSpec, Source, SpecProblem, StateSpec, TimeFormat};
 use super::template::Template;
 
 /// What the words of a good spec compile to.
@@ -11,6 +11,7 @@ use super::template::Template;
 pub(super) struct Checked {
     pub(super) glob: Glob,
     pub(super) pattern: Option<Pattern>,
+    pub(super) sidecar: Option<Template>,
     pub(super) blobs: Vec<Template>,
     pub(super) lock: Option<Lock>,
 }
@@ -60,7 +61,17 @@ pub(super) fn check(spec: &LayoutSpec) -> Result<Checked, Vec<SpecProblem>> {
         Some(None) => Groups::Unknown,
         None => Groups::NoPattern,
     };
-    check_file(&mut problems, "metadata", spec.metadata.as_deref());
+    let mut sidecar = None;
+    match (spec.kind, spec.metadata.as_deref()) {
+        (Kind::Files, None | Some(".")) | (Kind::Sidecar, None) => {}
+        (Kind::Files, Some(name)) => problems.add(
+            "metadata",
+            format!("`{name}` is no file of a single file's own; write \".\" for the file itself"),
+        ),
+        (Kind::Sidecar, Some(text)) => sidecar = problems.take("metadata", sidecar_form(text)),
+        (Kind::Directories | Kind::Catalog, name) => check_file(&mut problems, "metadata", name),
+    }
+    check_file(&mut problems, "foreign_lock", spec.foreign_lock.as_deref());
     check_file(&mut problems, "marker", spec.marker.as_deref());
     let blobs = spec
         .blobs
@@ -78,14 +89,22 @@ pub(super) fn check(spec: &LayoutSpec) -> Result<Checked, Vec<SpecProblem>> {
     if let Some(group) = &spec.group {
         problems.take("group", pointer(group));
     }
+    if let Some(size) = &spec.size {
+        problems.take("size", pointer(&size.key));
+    }
     match spec.kind {
         Kind::Directories => {}
+        Kind::Files | Kind::Sidecar => check_files(&mut problems, spec, glob.as_ref()),
         Kind::Catalog => check_catalog(&mut problems, spec),
+    }
+    if spec.everything && spec.kind != Kind::Files {
+        problems.add("everything", "is for kind \"files\" only; remove it");
     }
     match glob {
         Some(glob) if problems.0.is_empty() => Ok(Checked {
             glob,
             pattern: pattern.flatten(),
+            sidecar,
             blobs,
             lock,
         }),
@@ -137,6 +156,17 @@ fn blob(text: &str) -> Result<Template, String> {
     if text.starts_with('.') {
         return Err(format!(
             "`{text}` begins with a dot; blobs must not be hidden"
+        ));
+    }
+    Ok(template)
+}
+
+fn sidecar_form(text: &str) -> Result<Template, String> {
+    let template = Template::new(text)?;
+    let is_one = template.words().eq(["id"]);
+    if !is_one || text == "{id}" {
+        return Err(format!(
+            "`{text}` must be `{{id}}` and more, such as \"{{id}}.json\""
         ));
     }
     Ok(template)
@@ -266,6 +296,71 @@ fn check_state(problems: &mut Problems, spec: &LayoutSpec, state: &StateSpec) {
     }
 }
 
+/// What sessions that are files must have, and what has no place there.
+fn check_files(problems: &mut Problems, spec: &LayoutSpec, glob: Option<&Glob>) {
+    match spec.kind {
+        Kind::Files => {
+            let owns_all = spec.pattern.is_none() && !spec.everything;
+            if owns_all && glob.is_some_and(Glob::ends_in_anything) {
+                problems.add(
+                    "sessions",
+                    "ends in wildcards alone, so every file would be one; write what they have in common, such as \"*.log\", or set everything = true",
+                );
+            }
+            if !spec.blobs.is_empty() {
+                problems.add("blobs", "has no meaning for kind \"files\"; remove it");
+            }
+        }
+        Kind::Sidecar => {
+            if spec.metadata.is_none() {
+                problems.add(
+                    "metadata",
+                    "is missing; write the form of its name, such as \"{id}.json\"",
+                );
+            }
+            if spec.blobs.is_empty() {
+                problems.add(
+                    "blobs",
+                    "is empty; write the form of the files, such as \"{id}.{ext}\"",
+                );
+            }
+            if !spec.required && spec.pattern.is_none() {
+                problems.add(
+                    "required",
+                    "is false, so that a name alone makes a session; add a `pattern` for the ids",
+                );
+            }
+        }
+        Kind::Directories | Kind::Catalog => {}
+    }
+    if spec.marker.is_some() {
+        problems.add(
+            "marker",
+            "lies inside a directory, which a file is not; remove it",
+        );
+    }
+    if spec
+        .lock
+        .as_deref()
+        .is_some_and(|lock| lock.starts_with("./"))
+    {
+        problems.add(
+            "lock",
+            "lies inside a directory, which a file is not; remove the \"./\"",
+        );
+    }
+    if spec
+        .created_at
+        .iter()
+        .any(|source| matches!(source, Source::File { .. }))
+    {
+        problems.add(
+            "created_at.from",
+            "a `file` lies inside a directory; read a key or the name",
+        );
+    }
+}
+
 /// What a catalogue must have, and what would silently do nothing there.
 fn check_catalog(problems: &mut Problems, spec: &LayoutSpec) {
     match spec.metadata.as_deref() {
@@ -295,6 +390,16 @@ fn check_catalog(problems: &mut Problems, spec: &LayoutSpec) {
     }
     if spec.lock.is_some() {
         problems.add("lock", "is not supported in a catalogue; remove it");
+    }
+    if spec.remove_empty_parents {
+        problems.add(
+            "remove_empty_parents",
+            "a catalogue lies in the root itself; remove it",
+        );
+    }
+    if spec.format != Format::Json {
+        let why = format!("a catalogue is JSON, not {}", spec.format.word());
+        problems.add("format", why);
     }
     for source in &spec.created_at {
         match source {
@@ -437,6 +542,67 @@ mod tests {
             catalog(|s| s.created_at = vec![Source::Mtime]),
             ["created_at.from"]
         );
+    }
+
+    #[test]
+    fn files_have_words_of_their_own() {
+        let files = |change: fn(&mut LayoutSpec)| {
+            keys(|s| {
+                s.kind = Kind::Files;
+                s.sessions = "*.log".to_owned();
+                s.metadata = Some(".".to_owned());
+                change(s);
+            })
+        };
+        assert_eq!(files(|_| {}), [""; 0]);
+        for anything in ["*", "**", "a/*", "?*", "**/**"] {
+            let all = keys(|s| {
+                s.kind = Kind::Files;
+                s.sessions = anything.to_owned();
+                s.metadata = Some(".".to_owned());
+            });
+            assert_eq!(all, ["sessions"], "{anything}");
+        }
+        let everything = files(|s| {
+            s.sessions = "*".to_owned();
+            s.everything = true;
+        });
+        assert_eq!(everything, [""; 0]);
+        let by_pattern = files(|s| {
+            s.sessions = "*".to_owned();
+            s.pattern = Some("^a".to_owned());
+        });
+        assert_eq!(by_pattern, [""; 0]);
+        assert_eq!(files(|s| s.metadata = Some("m".to_owned())), ["metadata"]);
+        assert_eq!(files(|s| s.metadata = None), ["created_at.from"]);
+        assert_eq!(files(|s| s.marker = Some("m".to_owned())), ["marker"]);
+        assert_eq!(files(|s| s.lock = Some("./m".to_owned())), ["lock"]);
+        assert_eq!(files(|s| s.blobs = vec!["{id}".to_owned()]), ["blobs"]);
+        assert_eq!(keys(|s| s.everything = true), ["everything"]);
+    }
+
+    #[test]
+    fn a_sidecar_has_words_of_its_own() {
+        let sidecar = |change: fn(&mut LayoutSpec)| {
+            keys(|s| {
+                s.kind = Kind::Sidecar;
+                s.metadata = Some("{id}.json".to_owned());
+                s.blobs = vec!["{id}".to_owned()];
+                change(s);
+            })
+        };
+        assert_eq!(sidecar(|_| {}), [""; 0]);
+        for bad in ["m.json", "{id}", "{id}.{x}", "{name}.json", "a/{id}"] {
+            let found = keys(|s| {
+                s.kind = Kind::Sidecar;
+                s.metadata = Some(bad.to_owned());
+                s.blobs = vec!["{id}".to_owned()];
+            });
+            assert_eq!(found, ["metadata"], "{bad}");
+        }
+        assert_eq!(sidecar(|s| s.blobs.clear()), ["blobs"]);
+        assert_eq!(sidecar(|s| s.required = false), ["required"]);
+        assert_eq!(sidecar(|s| s.marker = Some("m".to_owned())), ["marker"]);
     }
 
     #[test]

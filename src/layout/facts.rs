@@ -9,12 +9,13 @@ use super::created::{Answer, Evidence, content, created};
 use super::life;
 use super::pattern::group_of;
 use super::record::{Record, scalar_text};
-use super::spec::{Source, StateSpec};
+use super::spec::{Format, Kind, Source, StateSpec};
 use crate::model::anomaly::AnomalyKind;
 use crate::model::path::escape;
 use crate::model::seen::Stat;
-use crate::model::session::{Content, Document, Facts, Phase, Verdict};
+use crate::model::session::{Content, Declared, Document, Facts, Phase, Verdict};
 use crate::model::time::Time;
+use serde_json::Value;
 use std::sync::Arc;
 
 /// Words for states and groups are kept for every session, so longer ones are cut here.
@@ -28,8 +29,8 @@ enum Metadata<'a> {
     Bad(AnomalyKind),
 }
 
-/// The facts of a session that is a directory.
-pub(super) fn of_directory(
+/// The facts of a session that is no catalogue's.
+pub(super) fn of_session(
     layout: &Layout,
     key: &[u8],
     inode: Option<&Stat>,
@@ -48,7 +49,14 @@ pub(super) fn of_directory(
             ..Facts::unknown()
         };
     }
-    let metadata = metadata(layout, documents);
+    let metadata = metadata(layout, key, documents);
+    if matches!(metadata, Metadata::Bad(AnomalyKind::MetadataMissing)) && spec.kind == Kind::Sidecar
+    {
+        return Facts {
+            verdict: Verdict::Orphaned,
+            ..Facts::unknown()
+        };
+    }
     let captures = layout
         .pattern
         .as_ref()
@@ -104,17 +112,17 @@ pub(super) fn distrust(facts: &mut Facts, kind: AnomalyKind) {
     facts.anomalies.insert(kind);
 }
 
-fn metadata<'a>(layout: &Layout, documents: &'a [Document]) -> Metadata<'a> {
-    let Some(name) = &layout.spec.metadata else {
+fn metadata<'a>(layout: &Layout, key: &[u8], documents: &'a [Document]) -> Metadata<'a> {
+    let Some(name) = layout.metadata_of(key) else {
         return Metadata::Without;
     };
-    match content(documents, name.as_bytes()) {
+    match content(documents, &name) {
         Content::Absent if layout.spec.required => Metadata::Bad(AnomalyKind::MetadataMissing),
         Content::Absent => Metadata::Without,
         Content::NotAFile | Content::TooBig | Content::Unreadable(_) => {
             Metadata::Bad(AnomalyKind::MetadataUnreadable)
         }
-        Content::Text(text) => match Record::parse(text) {
+        Content::Text(text) => match Record::parse(text, layout.spec.format) {
             Some(record) => Metadata::Read(record),
             None => Metadata::Bad(AnomalyKind::MetadataCorrupt),
         },
@@ -145,10 +153,29 @@ pub(super) fn of_evidence(layout: &Layout, evidence: &Evidence<'_>, now: Time) -
         facts.anomalies.insert(AnomalyKind::StateUnknown);
     }
     facts.group = group(layout, evidence);
+    facts.declared = evidence
+        .record
+        .map_or(Declared::Nothing, |record| declared(layout, record));
     if evidence.record.is_some_and(|record| record.has_duplicates) {
         facts.anomalies.insert(AnomalyKind::DuplicateId);
     }
     facts
+}
+
+/// A catalogue's entries say their size as `size` unless told otherwise.
+fn declared(layout: &Layout, record: &Record<'_>) -> Declared {
+    let value = match (&layout.spec.size, layout.spec.kind) {
+        (Some(size), _) => record.find(&size.key),
+        (None, Kind::Catalog) => record.find("/size"),
+        (None, Kind::Directories | Kind::Files | Kind::Sidecar) => None,
+    };
+    match value {
+        None => Declared::Nothing,
+        Some(Value::String(text)) if layout.spec.format == Format::Text => {
+            text.parse().map_or(Declared::Nonsense, Declared::Bytes)
+        }
+        Some(value) => value.as_u64().map_or(Declared::Nonsense, Declared::Bytes),
+    }
 }
 
 fn phase(spec: &StateSpec, record: &Record<'_>) -> (Phase, Option<Arc<str>>) {
@@ -342,7 +369,7 @@ mod tests {
             });
             spec.created_at.push(Source::Mtime);
         });
-        assert_eq!(layout.documents().len(), 2);
+        assert_eq!(layout.documents(b"a").len(), 2);
         assert!(layout.reads_inode());
         let bad = metadata(r#"{"created_at":true}"#);
         let long = "a_9999999999999999999999";

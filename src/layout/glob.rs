@@ -34,6 +34,8 @@ enum Component {
         matcher: GlobSet,
         /// Begins with a dot that is written, so that it may match one.
         writes_dot: bool,
+        /// Nothing but `*` and `?`.
+        is_bare: bool,
     },
 }
 
@@ -88,6 +90,15 @@ impl Glob {
             ));
         }
         Ok(Self { components })
+    }
+
+    /// Whether the last level is made of wildcards alone, so that it matches any name.
+    pub(super) fn ends_in_anything(&self) -> bool {
+        match self.components.last() {
+            Some(Component::Deep | Component::Any) => true,
+            Some(Component::Wild { is_bare, .. }) => *is_bare,
+            Some(Component::Literal(_)) | None => false,
+        }
     }
 
     /// Walks `path` (bytes below the root, not empty) through the glob.
@@ -188,6 +199,7 @@ impl Component {
         Ok(Self::Wild {
             matcher,
             writes_dot: text.starts_with('.') || text.starts_with("\\."),
+            is_bare: text.bytes().all(|b| matches!(b, b'*' | b'?')),
         })
     }
 
@@ -198,6 +210,7 @@ impl Component {
             Self::Wild {
                 matcher,
                 writes_dot,
+                ..
             } => {
                 let open = !hidden || (*writes_dot && name.first() == Some(&b'.'));
                 open && matcher.is_match(Path::new(OsStr::from_bytes(name)))

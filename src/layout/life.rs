@@ -84,7 +84,7 @@ pub(super) fn failed(
     at: Time,
 ) -> Result<Vec<u8>, RewriteFault> {
     let state = layout.spec.state.as_ref().ok_or(RewriteFault::Stateless)?;
-    let record = Record::parse(text).ok_or(RewriteFault::Corrupt)?;
+    let record = Record::parse(text, layout.spec.format).ok_or(RewriteFault::Corrupt)?;
     let text = std::str::from_utf8(text).map_err(|_| RewriteFault::Corrupt)?;
     let word = record.at(&state.key).as_ref().and_then(scalar_text);
     if !word.is_some_and(|word| state.active.contains(&word)) {
@@ -108,7 +108,7 @@ pub(super) fn failed(
         edits.push(append(text, whole, &added));
     }
     let new = apply(text, edits);
-    let is_right = Record::parse(new.as_bytes())
+    let is_right = Record::parse(new.as_bytes(), layout.spec.format)
         .and_then(|record| record.at(&state.key).as_ref().and_then(scalar_text))
         .is_some_and(|word| word == value);
     if !is_right {
@@ -179,7 +179,7 @@ fn apply(text: &str, mut edits: Vec<(Range<usize>, String)>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layout::spec::LayoutSpec;
+    use crate::layout::spec::{Format, LayoutSpec};
 
     fn layout(key: &str) -> Layout {
         Layout::new(LayoutSpec {
@@ -266,7 +266,7 @@ mod tests {
     fn moments_lie_beside_the_state_or_at_the_top() {
         let told = |text: &str| {
             let layout = layout("/s/state");
-            let record = Record::parse(text.as_bytes()).expect("an object");
+            let record = Record::parse(text.as_bytes(), Format::Json).expect("an object");
             let state = layout.spec.state.clone().expect("a state");
             moments(&layout, &state, &record).map(|moments| *moments)
         };

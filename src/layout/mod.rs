@@ -8,6 +8,7 @@ pub mod catalog;
 mod check;
 mod created;
 mod facts;
+mod formats;
 mod glob;
 pub mod life;
 mod moment;
@@ -26,7 +27,8 @@ use check::{Checked, Lock};
 use glob::Glob;
 use life::RewriteFault;
 use pattern::Pattern;
-use spec::{Kind, LayoutSpec, Source, SpecProblem};
+use spec::{Kind, LayoutSpec, SizeSpec, Source, SpecProblem};
+use std::borrow::Cow;
 use template::Template;
 
 /// A checked layout.
@@ -35,8 +37,11 @@ pub struct Layout {
     spec: LayoutSpec,
     glob: Glob,
     pattern: Option<Pattern>,
+    /// Sidecar: the form of the metadata's name.
+    sidecar: Option<Template>,
     blobs: Vec<Template>,
     lock: Option<Lock>,
+    /// Directories: the names of the files that facts are read from.
     documents: Vec<Box<[u8]>>,
 }
 
@@ -47,7 +52,8 @@ pub enum Role {
     Own,
     /// A directory below which sessions may lie.
     Container,
-    /// A session: the outermost match, nothing below it is one.
+    /// A session: the outermost match, nothing below it is one. A regular file: one of the
+    /// session's, see [`Layout::part_of`].
     Session,
     /// The file that lists all sessions.
     Catalogue,
@@ -92,6 +98,7 @@ impl Layout {
         let Checked {
             glob,
             pattern,
+            sidecar,
             blobs,
             lock,
         } = check::check(&spec)?;
@@ -100,6 +107,7 @@ impl Layout {
             spec,
             glob,
             pattern,
+            sidecar,
             blobs,
             lock,
             documents,
@@ -128,22 +136,96 @@ impl Layout {
         roles::is_session(self, path)
     }
 
+    /// Whether the file at `path` belongs to the session of this key, where sessions are files.
+    pub fn owns_file(&self, path: &RelPath, key: &[u8]) -> bool {
+        self.is_of_files()
+            && roles::lies_in_containers(self, path)
+            && self
+                .part_of(path.as_bytes())
+                .is_some_and(|part| *part == *key)
+    }
+
     /// Whether a blob of this name may belong to the session of this key in a catalogue, as far
     /// as the templates tell.
     pub fn may_be_blob_of(&self, key: &[u8], name: &[u8]) -> bool {
         self.kind() == Kind::Catalog && roles::may_be_blob_of(self, key, name)
     }
 
-    /// The files inside a session that facts are read from, metadata first.
-    /// Empty for a catalogue.
-    pub fn documents(&self) -> &[Box<[u8]>] {
-        &self.documents
+    /// The key of the session that the file at `path` belongs to, where sessions are files.
+    pub fn part_of(&self, path: &[u8]) -> Option<Box<[u8]>> {
+        let id = roles::part_id(self, path)?;
+        let above = &path[..path.len() - last_name(path).len()];
+        Some([above, id].concat().into())
+    }
+
+    /// The files that facts of the session at `key` are read from, metadata first: inside it, or
+    /// beside each other where sessions are files. Empty for a catalogue.
+    pub fn documents(&self, key: &[u8]) -> Cow<'_, [Box<[u8]>]> {
+        match self.spec.kind {
+            Kind::Directories | Kind::Catalog => Cow::Borrowed(&self.documents),
+            Kind::Files | Kind::Sidecar => {
+                Cow::Owned(self.metadata_of(key).map(Box::from).into_iter().collect())
+            }
+        }
+    }
+
+    /// Whether facts of the session at `key` are read from a file of this name.
+    pub fn is_document(&self, key: &[u8], name: &[u8]) -> bool {
+        match self.spec.kind {
+            Kind::Directories => self.documents.iter().any(|document| **document == *name),
+            Kind::Catalog => false,
+            Kind::Files | Kind::Sidecar => self.metadata_of(key).as_deref() == Some(name),
+        }
+    }
+
+    /// Whether this is the lock of another program: nothing to report while it is there.
+    pub fn is_foreign_lock(&self, path: &[u8]) -> bool {
+        let lock = self.spec.foreign_lock.as_deref();
+        lock.is_some_and(|lock| lock.as_bytes() == path)
+    }
+
+    /// Whether all facts of a session that is files come from its name and inode.
+    pub fn reads_no_file(&self) -> bool {
+        self.spec.kind == Kind::Files && self.spec.metadata.is_none()
+    }
+
+    /// Whether sessions are files in directories that hold others, too.
+    pub fn is_of_files(&self) -> bool {
+        match self.spec.kind {
+            Kind::Files | Kind::Sidecar => true,
+            Kind::Directories | Kind::Catalog => false,
+        }
+    }
+
+    /// The name of the metadata of the session at `key`, beside or inside it.
+    fn metadata_of<'a>(&'a self, key: &'a [u8]) -> Option<Cow<'a, [u8]>> {
+        let written = self.spec.metadata.as_deref()?;
+        match self.spec.kind {
+            Kind::Files => Some(Cow::Borrowed(last_name(key))),
+            Kind::Sidecar => {
+                let id = |_: &str| Some(last_name(key).to_vec());
+                let name = self.sidecar.as_ref()?.name(id).ok()?;
+                Some(Cow::Owned(name.into_vec()))
+            }
+            Kind::Directories | Kind::Catalog => Some(Cow::Borrowed(written.as_bytes())),
+        }
+    }
+
+    /// Whether the pattern takes a last name or an id.
+    fn is_id(&self, name: &[u8]) -> bool {
+        let pattern = self.pattern.as_ref();
+        pattern.is_none_or(|pattern| pattern.is_match(name))
+    }
+
+    /// What the size in the metadata is, where there is one to compare.
+    pub fn size(&self) -> Option<&SizeSpec> {
+        self.spec.size.as_ref()
     }
 
     /// The name of the file in the root that lists all sessions.
     pub fn catalogue(&self) -> Option<&[u8]> {
         match self.spec.kind {
-            Kind::Directories => None,
+            Kind::Directories | Kind::Files | Kind::Sidecar => None,
             Kind::Catalog => self.spec.metadata.as_ref().map(|name| name.as_bytes()),
         }
     }
@@ -161,7 +243,7 @@ impl Layout {
     pub fn id<'a>(&self, key: &'a [u8]) -> &'a [u8] {
         match self.spec.kind {
             Kind::Catalog => key,
-            Kind::Directories => {
+            Kind::Directories | Kind::Files | Kind::Sidecar => {
                 let name = last_name(key);
                 self.pattern
                     .as_ref()
@@ -180,7 +262,7 @@ impl Layout {
         documents: &[Document],
         now: Time,
     ) -> Facts {
-        facts::of_directory(self, key, inode, documents, now)
+        facts::of_session(self, key, inode, documents, now)
     }
 
     /// The text of metadata with its state changed to `value`, and when and why that was; all
@@ -197,16 +279,22 @@ impl Layout {
         catalog::read(self, text, now)
     }
 
-    /// The files whose BSD locks mean that the session at `path` is in use.
+    /// The files whose BSD locks mean that the session of this key is in use. `{stem}` is its
+    /// last name, that of a file without its last extension; for a sidecar the id.
     /// A template that gives no plain name here gives no lock.
-    pub fn locks(&self, path: &RelPath) -> Vec<LockAt> {
-        let (Some(lock), Some(stem)) = (&self.lock, path.name()) else {
+    pub fn locks(&self, key: &[u8]) -> Vec<LockAt> {
+        let name = last_name(key);
+        let (Some(lock), false) = (&self.lock, name.is_empty()) else {
             return Vec::new();
+        };
+        let stem = match (self.spec.kind, name.iter().rposition(|b| *b == b'.')) {
+            (Kind::Files, Some(dot)) if dot > 0 => &name[..dot],
+            _ => name,
         };
         let value = |word: &str| match word {
             "stem" => Some(stem.to_vec()),
-            "id" => Some(self.id(path.as_bytes()).to_vec()),
-            group => Some(self.pattern.as_ref()?.group(stem, group)?.to_vec()),
+            "id" => Some(self.id(key).to_vec()),
+            group => Some(self.pattern.as_ref()?.group(name, group)?.to_vec()),
         };
         match lock.name.name(value) {
             Ok(name) if lock.is_inside => vec![LockAt::Inside(name)],
@@ -219,7 +307,7 @@ impl Layout {
 /// The names of a session's files that facts are read from, each once.
 fn documents(spec: &LayoutSpec) -> Vec<Box<[u8]>> {
     match spec.kind {
-        Kind::Catalog => return Vec::new(),
+        Kind::Catalog | Kind::Files | Kind::Sidecar => return Vec::new(),
         Kind::Directories => {}
     }
     let files = spec.created_at.iter().filter_map(|source| match source {
@@ -273,7 +361,7 @@ mod tests {
                 s.pattern = Some(r"^(?<id>.+?)_(?<rest>x*)$".to_owned());
                 s.lock = Some(lock.to_owned());
             });
-            layout.locks(&RelPath::new(path).expect("a path"))
+            layout.locks(path)
         };
         let beside = |name: &[u8]| vec![LockAt::Beside(name.into())];
         assert_eq!(locks("{stem}.lock", b"d/a_x"), beside(b"a_x.lock"));
@@ -295,8 +383,9 @@ mod tests {
             zone: spec::Zone::Utc,
         };
         let names = |layout: &Layout| -> Vec<String> {
-            let documents = layout.documents().iter();
+            let documents = layout.documents(b"s");
             documents
+                .iter()
                 .map(|name| String::from_utf8_lossy(name).into_owned())
                 .collect()
         };

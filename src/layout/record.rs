@@ -1,12 +1,15 @@
-//! One JSON object of metadata.
+//! One object of metadata, as JSON whatever it is written in.
 //!
 //! The text is checked once, as a whole, and values are looked up in it when they are asked for:
 //! no tree of values is ever built, so that what a record costs is its text, whatever strangers
 //! put into it.
 
+use super::formats;
+use super::spec::Format;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
@@ -19,17 +22,32 @@ const MAX_NESTED: usize = 4096;
 #[derive(Debug)]
 pub(super) struct Record<'a> {
     /// Always an object.
-    text: &'a str,
+    text: Cow<'a, str>,
     /// A name was there twice, at the top level.
     pub(super) has_duplicates: bool,
 }
 
 impl<'a> Record<'a> {
-    /// `None`: no JSON (perhaps half written), or JSON but no object. A byte order mark is no JSON.
-    pub(super) fn parse(text: &'a [u8]) -> Option<Self> {
+    /// `None`: it is not in this format (perhaps half written), or it is but no object. A byte
+    /// order mark is no JSON.
+    pub(super) fn parse(text: &'a [u8], format: Format) -> Option<Self> {
         // What is wrong in it is of no use to the caller: all of it is "corrupt".
         let text = std::str::from_utf8(text).ok()?;
-        let mut json = serde_json::Deserializer::from_str(text);
+        match format {
+            Format::Json => Self::json(Cow::Borrowed(text)),
+            Format::Yaml => Self::converted(formats::yaml(text)?),
+            Format::Text => Self::converted(formats::lines(text)?),
+        }
+    }
+
+    fn converted((object, has_duplicates): (String, bool)) -> Option<Self> {
+        let mut record = Self::json(Cow::Owned(object))?;
+        record.has_duplicates |= has_duplicates;
+        Some(record)
+    }
+
+    fn json(text: Cow<'a, str>) -> Option<Self> {
+        let mut json = serde_json::Deserializer::from_str(&text);
         let has_duplicates = json.deserialize_map(Names::default()).ok()?;
         json.end().ok()?;
         Some(Self {
@@ -40,11 +58,16 @@ impl<'a> Record<'a> {
 
     /// What a JSON pointer leads to; null is nothing.
     pub(super) fn at(&self, pointer: &str) -> Option<Value> {
-        Some(value(self.text_at(pointer)?)).filter(|value| !value.is_null())
+        self.find(pointer).filter(|value| !value.is_null())
+    }
+
+    /// What a JSON pointer leads to, null included.
+    pub(super) fn find(&self, pointer: &str) -> Option<Value> {
+        self.text_at(pointer).map(value)
     }
 
     /// The text that a JSON pointer leads to, a part of the record's own.
-    pub(super) fn text_at(&self, pointer: &str) -> Option<&'a str> {
+    pub(super) fn text_at(&self, pointer: &str) -> Option<&str> {
         let mut found = self.text.trim_ascii();
         if !pointer.is_empty() {
             for token in pointer.strip_prefix('/')?.split('/') {
@@ -292,13 +315,18 @@ mod tests {
             b"{\"a\":NaN}",
             deep.as_bytes(),
         ] {
-            assert!(Record::parse(bad).is_none(), "{}", bad.escape_ascii());
+            assert!(
+                Record::parse(bad, Format::Json).is_none(),
+                "{}",
+                bad.escape_ascii()
+            );
         }
     }
 
     #[test]
     fn the_last_of_two_counts() {
-        let record = Record::parse(br#" {"a":1,"b":null,"a":2} "#).expect("an object");
+        let record =
+            Record::parse(br#" {"a":1,"b":null,"a":2} "#, Format::Json).expect("an object");
         assert!(record.has_duplicates);
         assert_eq!(record.at("/a"), Some(Value::from(2)));
         assert_eq!(record.at("/b"), None);
@@ -321,7 +349,7 @@ mod tests {
             "/a/b/b",
         ];
         for text in texts {
-            let record = Record::parse(text.as_bytes()).expect("an object");
+            let record = Record::parse(text.as_bytes(), Format::Json).expect("an object");
             let tree: Value = serde_json::from_str(text).expect("JSON");
             for pointer in pointers {
                 let expected = tree.pointer(pointer).filter(|value| !value.is_null());
@@ -335,7 +363,7 @@ mod tests {
                 );
             }
         }
-        let record = Record::parse(big.as_bytes()).expect("an object");
+        let record = Record::parse(big.as_bytes(), Format::Json).expect("an object");
         assert_eq!(record.at("/a/4095"), Some(Value::from(0)));
         assert_eq!(record.at("/a"), Some(serde_json::json!(["…"])));
     }

@@ -4,6 +4,10 @@
 //! session, and since the outermost match is asked first, nothing below it is. One that does not
 //! match, but below which the glob could, is a container.
 //!
+//! Files: only regular files can be, and a directory below which the glob could match is a
+//! container. Sidecar: the same, where the name has the form of the metadata or of a blob; the
+//! id in it says to which session it belongs, whatever else is there.
+//!
 //! Catalogue: the root's own directory holds everything. A name in the form of a blob is a
 //! `Blob` even where it is a symlink or a device, so that it can be reported as unusable; a
 //! directory only where a pattern says that its id is one, for without a pattern any directory
@@ -23,6 +27,7 @@ pub(super) fn role(layout: &Layout, path: &[u8], kind: FileKind) -> Role {
     }
     match layout.spec.kind {
         Kind::Directories => directory_role(layout, path, kind),
+        Kind::Files | Kind::Sidecar => file_role(layout, path, kind),
         Kind::Catalog => catalog_role(layout, path, kind),
     }
 }
@@ -43,20 +48,53 @@ fn directory_role(layout: &Layout, path: &[u8], kind: FileKind) -> Role {
         return Role::Container;
     }
     let name = super::last_name(path);
-    let pattern = layout.pattern.as_ref();
-    let last = if pattern.is_some_and(|pattern| pattern.writes(name)) {
-        LastName::WrittenByPattern
-    } else {
-        LastName::Plain
-    };
-    let reach = layout.glob.reach(path, last);
-    if reach.matches && pattern.is_none_or(|pattern| pattern.is_match(name)) {
+    let reach = layout.glob.reach(path, last_name(layout, name));
+    if reach.matches && layout.is_id(name) {
         Role::Session
     } else if reach.continues {
         Role::Container
     } else {
         Role::Unowned
     }
+}
+
+/// What is known of a path's last name, which the pattern judges.
+fn last_name(layout: &Layout, name: &[u8]) -> LastName {
+    let pattern = layout.pattern.as_ref();
+    if pattern.is_some_and(|pattern| pattern.writes(name)) {
+        LastName::WrittenByPattern
+    } else {
+        LastName::Plain
+    }
+}
+
+fn file_role(layout: &Layout, path: &[u8], kind: FileKind) -> Role {
+    match kind {
+        FileKind::Dir if path.is_empty() || layout.glob.reach(path, LastName::Plain).continues => {
+            Role::Container
+        }
+        FileKind::File if part_id(layout, path).is_some() => Role::Session,
+        FileKind::Dir | FileKind::File | FileKind::Symlink | FileKind::Other => Role::Unowned,
+    }
+}
+
+/// The last name of the key of the session that a name at `path` belongs to.
+pub(super) fn part_id<'p>(layout: &Layout, path: &'p [u8]) -> Option<&'p [u8]> {
+    let name = super::last_name(path);
+    let id = match layout.spec.kind {
+        Kind::Files if layout.is_id(name) => name,
+        Kind::Sidecar => sidecar_id(layout, name)?,
+        Kind::Files | Kind::Directories | Kind::Catalog => return None,
+    };
+    let reach = layout.glob.reach(path, last_name(layout, id));
+    reach.matches.then_some(id)
+}
+
+/// The form of the metadata comes first, then those of the blobs in their order.
+fn sidecar_id<'n>(layout: &Layout, name: &'n [u8]) -> Option<&'n [u8]> {
+    let is_id = |id: &[u8]| layout.is_id(id);
+    let mut forms = layout.sidecar.iter().chain(&layout.blobs);
+    forms.find_map(|form| form.id_in(name, &is_id))
 }
 
 fn catalog_role(layout: &Layout, path: &[u8], kind: FileKind) -> Role {
@@ -84,17 +122,18 @@ pub(super) fn has_blob_form(layout: &Layout, name: &[u8]) -> bool {
     if name.contains(&b'/') || super::glob::is_hidden(name) || layout.catalogue() == Some(name) {
         return false;
     }
-    let is_id = |id: &[u8]| {
-        layout
-            .pattern
-            .as_ref()
-            .is_none_or(|pattern| pattern.is_match(id))
-    };
+    let is_id = |id: &[u8]| layout.is_id(id);
     layout.blobs.iter().any(|blob| blob.fits(name, &is_id))
 }
 
 /// Whether the directory at `path` is a session, asked from the root down.
 pub(super) fn is_session(layout: &Layout, path: &RelPath) -> bool {
+    lies_in_containers(layout, path)
+        && role(layout, path.as_bytes(), FileKind::Dir) == Role::Session
+}
+
+/// Whether sessions may lie in every directory above `path`.
+pub(super) fn lies_in_containers(layout: &Layout, path: &RelPath) -> bool {
     let mut above = path.parent();
     while let Some(dir) = above {
         if role(layout, dir.as_bytes(), FileKind::Dir) != Role::Container {
@@ -102,7 +141,7 @@ pub(super) fn is_session(layout: &Layout, path: &RelPath) -> bool {
         }
         above = dir.parent();
     }
-    role(layout, path.as_bytes(), FileKind::Dir) == Role::Session
+    true
 }
 
 /// Whether a template gives this name for this id, whatever its other words are.
@@ -221,6 +260,80 @@ mod tests {
             assert_eq!(layout.role(b"a", kind), Role::Unowned);
         }
         assert_eq!(layout.role(b"a\xFF", FileKind::Dir), Role::Session);
+    }
+
+    #[test]
+    fn files_are_sessions_in_containers() {
+        use FileKind::{Dir, File, Other, Symlink};
+        let logs = |sessions: &str, pattern: Option<&str>| {
+            Layout::new(LayoutSpec {
+                kind: Kind::Files,
+                sessions: sessions.to_owned(),
+                pattern: pattern.map(str::to_owned),
+                metadata: Some(".".to_owned()),
+                ..LayoutSpec::default()
+            })
+            .expect("a good spec")
+        };
+        for (sessions, pattern, path, kind, role) in [
+            ("*.log*", None, "", Dir, Role::Container),
+            ("*.log*", None, "a.log", File, Role::Session),
+            ("*.log*", None, "a.log.1", File, Role::Session),
+            ("*.log*", None, "a.txt", File, Role::Unowned),
+            ("*.log*", None, ".a.log", File, Role::Unowned),
+            ("*.log*", None, "a.log", Dir, Role::Unowned),
+            ("*.log*", None, "a.log", Symlink, Role::Unowned),
+            ("*.log*", None, "a.log", Other, Role::Unowned),
+            ("**/*.log", None, "a/b/c.log", File, Role::Session),
+            ("**/*.log", None, "a/b", Dir, Role::Container),
+            ("**/*.log", None, ".git", Dir, Role::Unowned),
+            ("*", Some(r"^\d+\.json$"), "12.json", File, Role::Session),
+            ("*", Some(r"^\d+\.json$"), "a.json", File, Role::Unowned),
+            ("*.log", None, ".housekeeper", Dir, Role::Own),
+        ] {
+            let seen = logs(sessions, pattern).role(path.as_bytes(), kind);
+            assert_eq!(seen, role, "{sessions} {pattern:?} {path} {kind:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_beside_a_sidecar_belongs_to_its_id() {
+        let sidecar = |sessions: &str, pattern: Option<&str>, blobs: &[&str]| {
+            Layout::new(LayoutSpec {
+                kind: Kind::Sidecar,
+                sessions: sessions.to_owned(),
+                pattern: pattern.map(str::to_owned),
+                metadata: Some("{id}.json".to_owned()),
+                blobs: blobs.iter().map(|&blob| blob.to_owned()).collect(),
+                ..LayoutSpec::default()
+            })
+            .expect("a good spec")
+        };
+        let both = &["{id}.{ext}", "{id}"][..];
+        for (sessions, pattern, blobs, path, key) in [
+            ("*", None, both, "a.wav", Some("a")),
+            ("*", None, both, "a.json", Some("a")),
+            ("*", None, both, "a", Some("a")),
+            ("*", None, both, "a.tar.gz", Some("a.tar")),
+            ("*", Some("^[a-z]+$"), both, "a.tar.gz", Some("a")),
+            ("*", Some("^[a-z]+$"), both, "1.wav", None),
+            ("*", None, &["{id}"], "a.b", Some("a.b")),
+            ("*", None, both, ".a.wav", None),
+            ("*", None, both, ".housekeeper", None),
+            ("up/*", None, both, "up/a.wav", Some("up/a")),
+            ("up/*", None, both, "a.wav", None),
+            ("**", None, both, "x/y/a.json", Some("x/y/a")),
+        ] {
+            let layout = sidecar(sessions, pattern, blobs);
+            let found = layout.part_of(path.as_bytes());
+            assert_eq!(
+                found.as_deref(),
+                key.map(str::as_bytes),
+                "{sessions} {path}"
+            );
+            let role = layout.role(path.as_bytes(), FileKind::File);
+            assert_eq!(role == Role::Session, key.is_some(), "{sessions} {path}");
+        }
     }
 
     #[test]

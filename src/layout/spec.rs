@@ -6,8 +6,41 @@ pub enum Kind {
     /// One directory a session.
     #[default]
     Directories,
+    /// Each matching file is a session.
+    Files,
+    /// Files of one id beside a file of metadata.
+    Sidecar,
     /// One file lists all sessions, their blobs lie beside it.
     Catalog,
+}
+
+/// How metadata is written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Format {
+    #[default]
+    Json,
+    /// The first document of a file, which must be a mapping.
+    Yaml,
+    /// Lines `key = value` or `key: value`; the whole text under the empty key.
+    Text,
+}
+
+/// What a size in the metadata is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Means {
+    /// The bytes that are there.
+    Bytes,
+    /// The bytes that will be there in the end: there are never more, and not fewer once the
+    /// state says complete.
+    DeclaredTotal,
+}
+
+/// Where the metadata says how big a session is. Only ever compared with the disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SizeSpec {
+    /// A JSON pointer.
+    pub key: String,
+    pub means: Means,
 }
 
 /// How a time is written.
@@ -76,11 +109,12 @@ pub struct LayoutSpec {
     pub kind: Kind,
     /// Glob on the path below the root; `*` stays in one level, `**` spans levels.
     pub sessions: String,
-    /// Regex on the last name (directories) or on the id (catalog), with named groups
-    /// `id`, `created`, `group`.
+    /// Regex on the last name (directories, files) or on the id (sidecar, catalog), with named
+    /// groups `id`, `created`, `group`.
     pub pattern: Option<String>,
-    /// `None`: none is expected.
+    /// `None`: none is expected. Files: `.` for the file itself. Sidecar: a form with `{id}`.
     pub metadata: Option<String>,
+    pub format: Format,
     pub required: bool,
     pub marker: Option<String>,
     pub lock: Option<String>,
@@ -89,6 +123,13 @@ pub struct LayoutSpec {
     pub state: Option<StateSpec>,
     /// A JSON pointer to the group's name; a group named `group` in `pattern` comes first.
     pub group: Option<String>,
+    pub size: Option<SizeSpec>,
+    /// Files: a last level of wildcards alone is meant.
+    pub everything: bool,
+    /// A directory that held only sessions goes with the last of them; never the root.
+    pub remove_empty_parents: bool,
+    /// A file in the root whose existence means that another program prunes.
+    pub foreign_lock: Option<String>,
 }
 
 impl Default for LayoutSpec {
@@ -99,6 +140,7 @@ impl Default for LayoutSpec {
             sessions: "*".to_owned(),
             pattern: None,
             metadata: Some("metadata.json".to_owned()),
+            format: Format::Json,
             required: true,
             marker: None,
             lock: None,
@@ -110,6 +152,10 @@ impl Default for LayoutSpec {
             }],
             state: None,
             group: Some("/group".to_owned()),
+            size: None,
+            everything: false,
+            remove_empty_parents: false,
+            foreign_lock: None,
         }
     }
 }

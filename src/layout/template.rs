@@ -105,10 +105,47 @@ impl Template {
         }
     }
 
+    /// What `{id}` stands for in a name of this form, the longest that `is_id` takes; `None`
+    /// where the name has another form.
+    pub(super) fn id_in<'n>(
+        &self,
+        name: &'n [u8],
+        is_id: &dyn Fn(&[u8]) -> bool,
+    ) -> Option<&'n [u8]> {
+        if name.len() > MAX_NAME {
+            return None;
+        }
+        id_in(&self.pieces, name, None, is_id)
+    }
+
     /// Whether `name` has this form: each word stands for one byte or more, `{id}` for the same
     /// bytes wherever it stands, and `is_id` takes these.
     pub(super) fn fits(&self, name: &[u8], is_id: &dyn Fn(&[u8]) -> bool) -> bool {
         name.len() <= MAX_NAME && fits(&self.pieces, name, None, is_id)
+    }
+}
+
+/// Tries every split, the longest `{id}` first.
+fn id_in<'n>(
+    pieces: &[Piece],
+    rest: &'n [u8],
+    id: Option<&'n [u8]>,
+    is_id: &dyn Fn(&[u8]) -> bool,
+) -> Option<&'n [u8]> {
+    let Some((piece, pieces)) = pieces.split_first() else {
+        return id.filter(|_| rest.is_empty());
+    };
+    let past = |text: &[u8]| id_in(pieces, rest.strip_prefix(text)?, id, is_id);
+    match piece {
+        Piece::Text(text) => past(text.as_bytes()),
+        Piece::Word(word) => match (&**word, id) {
+            ("id", Some(id)) => past(id),
+            ("id", None) => (1..=rest.len()).rev().find_map(|end| {
+                let (id, rest) = rest.split_at(end);
+                id_in(pieces, rest, Some(id), is_id).filter(|id| is_id(id))
+            }),
+            _ => (1..=rest.len()).find_map(|end| id_in(pieces, &rest[end..], id, is_id)),
+        },
     }
 }
 
@@ -165,6 +202,27 @@ mod tests {
         let short = |id: &[u8]| id == b"a";
         assert!(template("{id}.{format}").fits(b"a.tar.gz", &short));
         assert!(!template("{id}.{format}").fits(b"b.tar.gz", &short));
+    }
+
+    #[test]
+    fn the_longest_id_is_the_id() {
+        let any = |_: &[u8]| true;
+        let short = |id: &[u8]| !id.contains(&b'.');
+        let id = |form: &str, name: &str, is_id: &dyn Fn(&[u8]) -> bool| {
+            let id = template(form).id_in(name.as_bytes(), is_id)?.to_vec();
+            String::from_utf8(id).ok()
+        };
+        for (form, name, longest, dotless) in [
+            ("{id}.{ext}", "a.tar.gz", Some("a.tar"), Some("a")),
+            ("{id}.{ext}", "a", None, None),
+            ("{id}", "a.b", Some("a.b"), None),
+            ("{id}.info", "a.info", Some("a"), Some("a")),
+            ("{id}.info", ".info", None, None),
+            ("{id}-{id}", "ab-ab", Some("ab"), Some("ab")),
+        ] {
+            assert_eq!(id(form, name, &any).as_deref(), longest, "{form} {name}");
+            assert_eq!(id(form, name, &short).as_deref(), dotless, "{form} {name}");
+        }
     }
 
     #[test]

@@ -181,6 +181,12 @@ pub struct Proof {
 pub enum Body {
     /// A directory with everything in it: leaves in one rename.
     Tree { id: FileId, proofs: Vec<Proof> },
+    /// Files beside others in one directory. One leaves in one rename; of several the data goes
+    /// first, and the metadata, the last of them, last.
+    Files {
+        names: Vec<(Box<[u8]>, FileId)>,
+        proofs: Vec<Proof>,
+    },
     /// Blobs in the root's own directory and an entry in the catalogue: blobs first, entry last.
     Blobs {
         blobs: Vec<(Box<[u8]>, FileId)>,
@@ -193,7 +199,7 @@ pub enum Body {
 pub struct Victim {
     pub session: SessionId,
     pub key: Key,
-    /// The session's directory; for blobs the root.
+    /// The session's directory; for files and blobs the directory that they lie in.
     pub path: RelPath,
     pub body: Body,
     /// What the root has less when it is gone. Links that stay elsewhere in the root do not count.
@@ -208,7 +214,7 @@ impl Victim {
     pub fn shown_path(&self) -> RelPath {
         let blob = match &self.body {
             Body::Tree { .. } => None,
-            Body::Blobs { blobs, .. } => blobs.first(),
+            Body::Files { names, .. } | Body::Blobs { blobs: names, .. } => names.first(),
         };
         blob.and_then(|(name, _)| self.path.join(name).ok())
             .unwrap_or_else(|| self.path.clone())

@@ -16,6 +16,8 @@ pub enum Skip {
     Quiet,
     /// Somebody holds a BSD lock on it.
     Locked,
+    /// Another process has a file of it open.
+    Open,
     /// Something was swapped in during the rename; it is back in its place.
     Stranger,
     /// As before, but its place was taken: it stays in the trash, unremoved.

@@ -45,6 +45,9 @@ pub enum Verdict {
     Doubtful,
     /// The layout's marker is missing: the directory is not owned.
     Disowned,
+    /// In the layout's form, but the metadata that would claim it is missing: counted, and
+    /// nothing removes it.
+    Orphaned,
 }
 
 /// What the metadata, the name and the inode of one session say.
@@ -57,6 +60,8 @@ pub struct Facts {
     /// The state's own word.
     pub state: Option<Arc<str>>,
     pub group: Option<Arc<str>>,
+    /// How big the metadata says the session is; only ever compared with the disk.
+    pub declared: Declared,
     pub anomalies: Anomalies,
     /// `None`: neither is told.
     pub moments: Option<Box<Moments>>,
@@ -71,6 +76,7 @@ impl Facts {
             phase: Phase::Stateless,
             state: None,
             group: None,
+            declared: Declared::Nothing,
             anomalies: Anomalies::NONE,
             moments: None,
         }
@@ -123,8 +129,6 @@ pub struct CatalogEntry {
     pub id: Key,
     /// The names of its blobs in the root's own directory. Empty where the id cannot be a name.
     pub blobs: Vec<Box<[u8]>>,
-    /// What the entry says its blobs' size is; only ever compared with the disk.
-    pub declared: Declared,
     pub facts: Facts,
 }
 

@@ -73,6 +73,8 @@ pub struct Protect {
     /// Globs on the id; the sources are kept for people.
     pub keep: GlobSet,
     pub keep_globs: Vec<String>,
+    /// Sessions stay of which another process has a file open.
+    pub open_files: bool,
 }
 
 impl Default for Protect {
@@ -82,6 +84,7 @@ impl Default for Protect {
             quiet: Duration::from_secs(60),
             keep: GlobSet::empty(),
             keep_globs: Vec::new(),
+            open_files: false,
         }
     }
 }

@@ -71,6 +71,9 @@ impl<D: Disk, R: Records> Executor<D, R> {
         self.intent = None;
         let removed = match &victim.body {
             Body::Tree { id, proofs } => self.remove_tree(victim, *id, proofs, now, quiet, locks),
+            Body::Files { names, proofs } => {
+                self.remove_files(victim, names, proofs, now, quiet, locks)
+            }
             Body::Blobs { blobs, catalogue } => {
                 let kept = self.check_catalogue(victim, catalogue);
                 kept.and_then(|_kept| self.remove_blobs(victim, blobs, now, quiet, locks))
@@ -99,7 +102,7 @@ impl<D: Disk, R: Records> Executor<D, R> {
             grip.check_proof(&dir, proof, now)?;
         }
         for lock in locks {
-            grip.take_lock(Some(&victim.path), &dir, lock)?;
+            grip.take_lock(victim.path.parent().as_ref(), &dir, lock)?;
         }
         grip.check_quiet(now, quiet)?;
         let ulid = fresh(now);
@@ -144,6 +147,65 @@ impl<D: Disk, R: Records> Executor<D, R> {
         }
     }
 
+    fn remove_files(
+        &mut self,
+        victim: &Victim,
+        names: &[(Box<[u8]>, FileId)],
+        proofs: &[Proof],
+        now: Now,
+        quiet: Duration,
+        locks: &[LockAt],
+    ) -> Checked<Outcome> {
+        let (dir, _) = self.disk.open(&victim.path).map_err(not_openable)?;
+        // Its borrow of the disk ends before the first record is written.
+        let there = {
+            let mut grip = Grip::new(&self.disk);
+            for proof in proofs {
+                grip.check_proof(&dir, proof, now)?;
+            }
+            let there = self.hold_all(&dir, names, &mut grip, now)?;
+            for lock in locks {
+                grip.take_lock(Some(&victim.path), &dir, lock)?;
+            }
+            grip.check_quiet(now, quiet)?;
+            there
+        };
+        let [(name, inode)] = &there[..] else {
+            self.intend(
+                victim,
+                Work::Blobs(there.clone()),
+                fresh(now),
+                Lasting::Process,
+            )?;
+            let outcome = self.blobs_aside(victim, &there, now);
+            // All of them are out of the tree: nothing is left to be finished.
+            let is_done = matches!(&outcome, Outcome::Aside(asides) if asides.len() == there.len());
+            return Ok(if is_done { self.done(outcome) } else { outcome });
+        };
+        let ulid = fresh(now);
+        let path = victim.path.join(name);
+        let path = path.map_err(|_| skip(refused("name", libc::EINVAL)))?;
+        match self.set_aside(&path, inode.id, &ulid) {
+            Renamed::Aside(aside) => Ok(Outcome::Aside(vec![aside])),
+            Renamed::Gone => Ok(Outcome::Gone),
+            Renamed::Not(why) => Ok(skip(why)),
+            Renamed::Impossible => {
+                self.intend(victim, Work::Blobs(there), ulid, Lasting::Power)?;
+                Ok(Outcome::InPlace)
+            }
+        }
+    }
+
+    /// Discards the record of what is done. One that stays finds nothing to do.
+    fn done(&mut self, outcome: Outcome) -> Outcome {
+        if let Some((name, intent)) = self.intent.take()
+            && self.records.discard(&name).is_err()
+        {
+            self.intent = Some((name, intent));
+        }
+        outcome
+    }
+
     fn remove_blobs(
         &mut self,
         victim: &Victim,
@@ -154,9 +216,31 @@ impl<D: Disk, R: Records> Executor<D, R> {
     ) -> Checked<Outcome> {
         let (dir, _) = self.disk.open(&victim.path).map_err(not_openable)?;
         let mut grip = Grip::new(&self.disk);
-        let mut there = Vec::with_capacity(blobs.len());
-        for (name, id) in blobs {
-            let (blob, stat) = match self.disk.open_in(&dir, name) {
+        let there = match self.hold_all(&dir, blobs, &mut grip, now) {
+            // An entry that dangles: only it is left to go.
+            Err(Outcome::Gone) if blobs.is_empty() => Vec::new(),
+            held => held?,
+        };
+        for lock in locks {
+            grip.take_lock(Some(&victim.path), &dir, lock)?;
+        }
+        grip.check_quiet(now, quiet)?;
+        let ulid = fresh(now);
+        self.intend(victim, Work::Blobs(there.clone()), ulid, Lasting::Process)?;
+        Ok(self.blobs_aside(victim, &there, now))
+    }
+
+    /// Opens and locks files that are to go together; those that are gone already are left out.
+    fn hold_all(
+        &self,
+        dir: &D::Handle,
+        names: &[(Box<[u8]>, FileId)],
+        grip: &mut Grip<'_, D>,
+        now: Now,
+    ) -> Checked<Vec<(Box<[u8]>, Inode)>> {
+        let mut there = Vec::with_capacity(names.len());
+        for (name, id) in names {
+            let (file, stat) = match self.disk.open_in(dir, name) {
                 Ok(opened) => opened,
                 Err(error) => match not_openable(error) {
                     Outcome::Gone => continue,
@@ -166,19 +250,13 @@ impl<D: Disk, R: Records> Executor<D, R> {
             if stat.id != *id || stat.kind != FileKind::File {
                 return Err(skip(Skip::Replaced));
             }
-            grip.hold(name, blob, &stat, now)?;
+            grip.hold(name, file, &stat, now)?;
             there.push((name.clone(), stat.inode()));
         }
-        if there.is_empty() && !blobs.is_empty() {
+        if there.is_empty() {
             return Err(Outcome::Gone);
         }
-        for lock in locks {
-            grip.take_lock(None, &dir, lock)?;
-        }
-        grip.check_quiet(now, quiet)?;
-        let ulid = fresh(now);
-        self.intend(victim, Work::Blobs(there.clone()), ulid, Lasting::Process)?;
-        Ok(self.blobs_aside(victim, &there, now))
+        Ok(there)
     }
 
     /// The point of no return for blobs is the first rename: before it a refusal takes the

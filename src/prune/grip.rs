@@ -64,15 +64,14 @@ impl<'d, D: Disk> Grip<'d, D> {
         }
     }
 
-    /// Takes one of the layout's locks, where its file is there. `session`: the directory that
-    /// the session is; `None` for one of blobs.
+    /// Takes one of the layout's locks, where its file is there. `parent`: the directory that
+    /// the session lies in, a directory or files; `dir`: the session, or again that directory.
     pub(super) fn take_lock(
         &mut self,
-        session: Option<&RelPath>,
+        parent: Option<&RelPath>,
         dir: &D::Handle,
         lock: &LockAt,
     ) -> Checked<()> {
-        let parent = session.and_then(RelPath::parent);
         let beside = match (lock, parent) {
             (LockAt::Beside(name), Some(parent)) => {
                 let bad_name = |_| skip(refused("open the lock file", libc::EINVAL));

@@ -78,8 +78,8 @@ impl<D: LiveDisk> Keeping<'_, D> {
         for proof in &order.proofs {
             grip.check_proof(&dir, proof, now)?;
         }
-        for lock in self.layout.locks(path) {
-            grip.take_lock(Some(path), &dir, &lock)?;
+        for lock in self.layout.locks(path.as_bytes()) {
+            grip.take_lock(path.parent().as_ref(), &dir, &lock)?;
         }
         match order.transition.deed {
             Deed::Fail => self.fail(order, &grip, now),
@@ -176,10 +176,14 @@ impl<D: LiveDisk> Keeping<'_, D> {
     fn is_part(&self, session: &RelPath, below: &[u8], stat: &Stat) -> bool {
         stat.kind == FileKind::File
             && self.rules.parts.is_part(below)
-            && !self.layout.documents().iter().any(|name| **name == *below)
             && !self
                 .layout
-                .locks(session)
+                .documents(session.as_bytes())
+                .iter()
+                .any(|name| **name == *below)
+            && !self
+                .layout
+                .locks(session.as_bytes())
                 .iter()
                 .any(|lock| matches!(lock, LockAt::Inside(name) if **name == *below))
     }

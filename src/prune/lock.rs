@@ -107,6 +107,11 @@ enum Attempt {
 }
 
 impl RootLock {
+    /// After how long a lock of a silent holder is taken.
+    pub fn stale_after(&self) -> Duration {
+        self.stale_after
+    }
+
     /// The lock of one root, not taken yet. `observed` is a file in the state directory.
     pub fn new(stale_after: Duration, observed: Option<PathBuf>) -> Self {
         let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");

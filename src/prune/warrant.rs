@@ -69,6 +69,9 @@ impl Law<'_> {
     }
 
     fn blobs(&self, disk: &impl Disk, intent: &Intent, blobs: &[(Box<[u8]>, Inode)]) -> Judged {
+        if self.layout.is_of_files() {
+            return self.files(disk, intent, blobs);
+        }
         if self.layout.kind() != Kind::Catalog || !intent.path.is_root() {
             return refused("the layout owns no blobs there");
         }
@@ -96,6 +99,19 @@ impl Law<'_> {
             if !is_named && disk.look(&blob(name)?) != Seen::Gone {
                 return refused("it does not name all blobs of its key");
             }
+        }
+        Ok(())
+    }
+
+    fn files(&self, disk: &impl Disk, intent: &Intent, names: &[(Box<[u8]>, Inode)]) -> Judged {
+        self.not_pinned(intent)?;
+        for (name, inode) in names {
+            let no_name = |_| Warrant::Refused("a file of it has no plain name");
+            let path = intent.path.join(name).map_err(no_name)?;
+            if !self.layout.owns_file(&path, &intent.key) {
+                return refused("a file of it does not belong to its key");
+            }
+            is_still(disk, &path, *inode, FileKind::File)?;
         }
         Ok(())
     }

@@ -30,6 +30,7 @@ pub fn skip_reason(why: &Skip) -> (&'static str, Option<i32>) {
         Skip::Changed => ("changed", None),
         Skip::Quiet => ("quiet", None),
         Skip::Locked => ("locked", None),
+        Skip::Open => ("open", None),
         Skip::Stranger => ("stranger_put_back", None),
         Skip::StrangerKept => ("stranger_kept_in_trash", None),
         Skip::Refused { operation, errno } => (operation, Some(*errno)),

@@ -52,9 +52,10 @@
 //! | pruning goes on by size after a round by age | `what_age_takes_in_several_rounds...` |
 
 use crate::support::world::{Dice, World, bare_rules, say};
+use housekeeper::engine::{Command, Input};
 use housekeeper::index::Standing;
 use housekeeper::layout::Layout;
-use housekeeper::layout::spec::LayoutSpec;
+use housekeeper::layout::spec::{Kind, LayoutSpec};
 use housekeeper::model::bytes::Bytes;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -118,6 +119,33 @@ fn a_seed_tells_it_all() {
     for seed in 0..6 {
         assert_eq!(live(seed).trace, live(seed).trace, "seed {seed}");
     }
+}
+
+/// Metadata is read once for each change of it: not for each scan, nor for each look.
+#[test]
+fn metadata_is_read_once_a_change() {
+    let mut rules = bare_rules(100_000);
+    let spec = LayoutSpec {
+        kind: Kind::Files,
+        sessions: "*/*.json".to_owned(),
+        metadata: Some(".".to_owned()),
+        ..LayoutSpec::default()
+    };
+    rules.layout = Arc::new(Layout::new(spec).expect("a good layout"));
+    let mut world = World::with_rules(Dice::new(1), rules, true);
+    world.add_session("a", 1, 1_000);
+    world.add_session("b", 2, 1_000);
+    world.rest();
+    let read = world.n_reads;
+    assert_eq!(world.engine.index().totals().n_sessions, 2);
+    assert!(read >= 2);
+    for _ in 0..3 {
+        world.give(Input::Command(Command::Rescan));
+        world.rest();
+        world.deliver_for("a/metadata.json");
+    }
+    assert_eq!(world.n_reads, read);
+    world.check_rest();
 }
 
 /// A directory has one name: seen at its new place it has left the old one, and no byte of it

@@ -185,6 +185,7 @@ pub(crate) struct World {
     listed: BTreeMap<String, String>,
     pub(crate) n_removed: u64,
     pub(crate) n_remembered: u64,
+    pub(crate) n_reads: u64,
     pub(crate) told: Vec<Fact>,
     pub(crate) guard: Guard,
     /// Where walks began, in order.
@@ -233,6 +234,31 @@ fn layout_for(dice: &mut Dice, kind: Kind) -> Layout {
     };
     match kind {
         Kind::Catalog => spec.blobs = vec!["{id}.{format}".to_owned()],
+        Kind::Files => {
+            let deep = if dice.percent(30) { "**/" } else { "" };
+            if dice.percent(60) {
+                spec.sessions = format!("{deep}*.json");
+                spec.metadata = Some(".".to_owned());
+            } else {
+                spec.sessions = format!("{deep}a*");
+                spec.metadata = None;
+                spec.state = None;
+                spec.group = None;
+                spec.created_at = vec![Source::Mtime];
+            }
+        }
+        Kind::Sidecar => {
+            spec.metadata = Some("{id}.json".to_owned());
+            spec.blobs = vec!["{id}.{ext}".to_owned()];
+            if dice.percent(30) {
+                spec.sessions = "*/*".to_owned();
+            }
+            if dice.percent(30) {
+                spec.required = false;
+                spec.pattern = Some(r"^a\d$".to_owned());
+                spec.created_at.push(Source::Birth);
+            }
+        }
         Kind::Directories => {
             if dice.percent(30) {
                 spec.sessions = "*/*".to_owned();
@@ -317,10 +343,11 @@ pub(crate) fn bare_rules(max_size: u64) -> Rules {
 impl World {
     pub(crate) fn new(seed: u64) -> Self {
         let mut dice = Dice::new(seed);
-        let kind = if seed % 3 == 2 {
-            Kind::Catalog
-        } else {
-            Kind::Directories
+        let kind = match seed % 6 {
+            0 | 1 => Kind::Directories,
+            2 | 5 => Kind::Catalog,
+            3 => Kind::Files,
+            _ => Kind::Sidecar,
         };
         let rules = rules_for(&mut dice, kind);
         let mut world = Self::with_rules(dice, rules, true);
@@ -374,6 +401,7 @@ impl World {
             blind: 0,
             refusal: 0,
             n_remembered: 0,
+            n_reads: 0,
             is_traced: std::env::var_os("WORLD_TRACE").is_some(),
         }
     }
@@ -509,7 +537,10 @@ impl World {
                 self.scans.push(order.at.clone());
                 self.begin_walk(order);
             }
-            Effect::Read(order) => self.reads.push(order),
+            Effect::Read(order) => {
+                self.n_reads += 1;
+                self.reads.push(order);
+            }
             Effect::Confirm if self.dice.percent(50) => return Some(Input::Confirmed),
             Effect::Confirm => {
                 let at = self.after(20);
@@ -534,6 +565,8 @@ impl World {
                 let at = self.after(500);
                 self.later.push((at, Later::InPlace(*victim)));
             }
+            // Nothing here asks for it.
+            Effect::RemoveEmpty(_) => {}
             Effect::Unlist(keys) => {
                 let at = self.after(500);
                 self.later.push((at, Later::Unlist(keys)));

@@ -124,6 +124,7 @@ impl World {
         if !names
             .iter()
             .any(|(_, name, _, _)| name == METADATA || name == MARKER)
+            && !self.rules.layout.is_of_files()
         {
             names = vec![self.dice.pick(&names).clone()];
         }
@@ -170,6 +171,11 @@ impl World {
                 ],
                 _ => &["f0", "f1", "a1.json"],
             }
+        } else if self.rules.layout.is_of_files() {
+            &[
+                "a0.json", "a0.wav", "a1.json", "a1.wav", "a1.bin", "a2.json", "a2.wav", "a3.wav",
+                "a4.json", "a5.json", "g0", "note",
+            ]
         } else {
             let deep = self.rules.layout.spec().sessions == "*/*";
             match (depth, deep) {
@@ -288,22 +294,27 @@ impl World {
             self.some_metadata()
         };
         let dir = if self.is_catalog() { ROOT } else { dir };
+        let name = if self.rules.layout.is_of_files() {
+            format!("a{}.json", self.dice.below(6)).into_bytes()
+        } else {
+            METADATA.to_vec()
+        };
         let file = |text: &[u8]| Held::File {
             size: 0,
             text: Some(text.to_vec()),
         };
         match self.dice.below(10) {
-            0 => self.put(dir, METADATA, file(b"{\"created_at\":")),
+            0 => self.put(dir, &name, file(b"{\"created_at\":")),
             1 | 2 => {
                 let half = &text[..text.len() / 2];
-                self.put(dir, METADATA, file(half));
-                if let Some(node) = self.tree.child(dir, METADATA) {
+                self.put(dir, &name, file(half));
+                if let Some(node) = self.tree.child(dir, &name) {
                     let wait = *self.dice.pick(&[20, 700, 3_000]);
                     let at = self.after(wait);
                     self.later.push((at, Later::Complete(node, text)));
                 }
             }
-            _ => self.put(dir, METADATA, file(&text)),
+            _ => self.put(dir, &name, file(&text)),
         }
     }
 

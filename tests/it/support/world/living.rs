@@ -77,7 +77,7 @@ impl World {
     fn facts_now(&self, dir: NodeId, key: &[u8]) -> Facts {
         let now = self.now().wall;
         let stat = self.tree.stat(dir);
-        let documents = self.documents(Some(dir));
+        let documents = self.documents(Some(dir), key);
         self.layout().facts(key, Some(&stat), &documents, now)
     }
 

@@ -100,9 +100,7 @@ impl World {
             let mut entries = seen.entries.iter();
             return entries.any(|entry| *entry.id == *key && entry.facts.phase.protects());
         }
-        let dir = self.tree.at(key);
-        let inode = dir.map(|dir| self.tree.stat(dir));
-        let facts = layout.facts(key, inode.as_ref(), &self.documents(dir), now);
+        let (facts, _) = self.facts(key);
         facts.phase.protects() || facts.verdict != Verdict::Certain
     }
 
@@ -172,21 +170,27 @@ impl World {
                 names.push((parent, name));
                 proofs.iter().collect()
             }
-            Body::Blobs { blobs, catalogue } => {
-                for (name, id) in blobs {
-                    let Some(node) = self.tree.child(ROOT, name) else {
+            Body::Files { .. } | Body::Blobs { .. } => {
+                let (files, proofs) = match &victim.body {
+                    Body::Files { names, proofs } => (names, proofs.iter().collect()),
+                    Body::Blobs { blobs, catalogue } => (blobs, vec![catalogue]),
+                    Body::Tree { .. } => unreachable!("matched before"),
+                };
+                let home = self.tree.at(victim.path.as_bytes()).ok_or(Outcome::Gone)?;
+                for (name, id) in files {
+                    let Some(node) = self.tree.child(home, name) else {
                         continue;
                     };
                     if self.tree.stat(node).id != *id {
                         return Err(Outcome::Skipped(Skip::Replaced));
                     }
                     grip.push(node);
-                    names.push((ROOT, name.to_vec()));
+                    names.push((home, name.to_vec()));
                 }
                 if names.is_empty() {
                     return Err(Outcome::Gone);
                 }
-                vec![catalogue]
+                proofs
             }
         };
         let dir = self.tree.at(victim.path.as_bytes());
@@ -266,9 +270,11 @@ impl World {
                         self.unlink(dir, name.to_vec());
                     }
                 }
-                Body::Blobs { blobs, .. } => {
-                    for (name, _) in blobs {
-                        self.unlink(ROOT, name.to_vec());
+                Body::Files { names, .. } | Body::Blobs { blobs: names, .. } => {
+                    if let Some(home) = self.tree.at(victim.path.as_bytes()) {
+                        for (name, _) in names {
+                            self.unlink(home, name.to_vec());
+                        }
                     }
                 }
             }

@@ -105,15 +105,17 @@ impl World {
             Role::Container => None,
             Role::Catalogue => Some(Owner::Catalogue),
             Role::Session => {
-                let documents = self.documents(Some(node));
-                let now = self.now().wall;
-                let facts = self.rules.layout.facts(path, Some(&stat), &documents, now);
-                if facts.verdict == Verdict::Disowned {
-                    return Some(Owner::Unowned);
+                let part = self.rules.layout.part_of(path);
+                let key = part.map_or_else(|| path.to_vec(), |key| key.into_vec());
+                let (facts, _) = self.facts(&key);
+                match facts.verdict {
+                    Verdict::Disowned => return Some(Owner::Unowned),
+                    Verdict::Orphaned => return Some(Owner::Orphan),
+                    Verdict::Certain | Verdict::Doubtful => {}
                 }
                 let session = (Tally::default(), facts.created);
-                count.sessions.insert(path.to_vec(), session);
-                Some(Owner::Session(path.to_vec()))
+                count.sessions.insert(key.clone(), session);
+                Some(Owner::Session(key))
             }
             Role::Blob if stat.kind == FileKind::File => Some(match claims.get(path) {
                 Some(key) => Owner::Session(key.clone()),
@@ -133,7 +135,7 @@ impl World {
             orphans: totals.orphans,
             sessions: index
                 .sessions()
-                .filter(|(_, session)| !session.is_disowned())
+                .filter(|(_, session)| session.is_owned())
                 .map(|(id, s)| (index.key(id).to_vec(), (index.tally(id), s.created)))
                 .collect(),
         }

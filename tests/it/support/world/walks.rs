@@ -8,7 +8,7 @@ use housekeeper::model::listing::{Gathered, Listing, ScanOrder, Unlisted, Walked
 use housekeeper::model::path::RelPath;
 use housekeeper::model::plan::ReadAs;
 use housekeeper::model::seen::{FileKind, Seen, Stat};
-use housekeeper::model::session::{Content, Document};
+use housekeeper::model::session::{Content, Document, Facts};
 use housekeeper::model::watcher::{DirKey, Watch as Placed};
 use std::collections::VecDeque;
 
@@ -183,10 +183,43 @@ impl World {
         }
     }
 
-    pub(super) fn documents(&self, dir: Option<NodeId>) -> Vec<Document> {
+    pub(super) fn documents(&self, dir: Option<NodeId>, key: &[u8]) -> Vec<Document> {
         let layout = self.layout();
-        let names = layout.documents().iter();
-        names.map(|name| self.document(dir, name)).collect()
+        let names = layout.documents(key);
+        names.iter().map(|name| self.document(dir, name)).collect()
+    }
+
+    /// What is to be known of the session of this key now, and its files where it is made of
+    /// some, the metadata first.
+    pub(super) fn facts(&self, key: &[u8]) -> (Facts, Vec<NodeId>) {
+        let layout = self.layout();
+        let now = self.now().wall;
+        if !layout.is_of_files() {
+            let dir = self.tree.at(key);
+            let inode = dir.map(|dir| self.tree.stat(dir));
+            let facts = layout.facts(key, inode.as_ref(), &self.documents(dir, key), now);
+            return (facts, Vec::new());
+        }
+        let path = RelPath::new(key).expect("a path");
+        let above = path.parent().expect("not the root");
+        let dir = self.tree.at(above.as_bytes());
+        let mut files = Vec::new();
+        for (name, node) in dir
+            .and_then(|dir| self.tree.names(dir))
+            .into_iter()
+            .flatten()
+        {
+            let at = above.join(name).expect("a path");
+            let is_file = self.tree.stat(*node).kind == FileKind::File;
+            if is_file && layout.owns_file(&at, key) {
+                files.push((!layout.is_document(key, name), *node));
+            }
+        }
+        files.sort_by_key(|(is_data, _)| *is_data);
+        let files: Vec<NodeId> = files.into_iter().map(|(_, node)| node).collect();
+        let inode = files.first().map(|node| self.tree.stat(*node));
+        let facts = layout.facts(key, inode.as_ref(), &self.documents(dir, key), now);
+        (facts, files)
     }
 
     /// Through the descriptor that the listing was made with: of a directory that went meanwhile
@@ -197,7 +230,7 @@ impl World {
         if layout.role(key, FileKind::Dir) != Role::Session {
             return None;
         }
-        let documents = self.documents(Some(dir));
+        let documents = self.documents(Some(dir), key);
         let is_there = self.tree.is_alive(dir);
         let inode = if is_there {
             self.tree.stat(dir)
@@ -215,8 +248,10 @@ impl World {
         let dir = self.tree.at(order.dir.as_bytes());
         let of = match order.session {
             Some((session, key)) => {
-                let documents = self.documents(dir);
-                let inode = dir.map(|dir| self.tree.stat(dir));
+                let documents = self.documents(dir, &key);
+                let inode = order.inode.as_ref();
+                let inode = inode.and_then(|path| self.tree.at(path.as_bytes()));
+                let inode = inode.map(|node| self.tree.stat(node));
                 let facts = layout.facts(&key, inode.as_ref(), &documents, now);
                 ReadOf::Session {
                     session,

@@ -1,0 +1,125 @@
+//! What layouts cost: the scan of the same files through each kind beside a scan that owns
+//! nothing, and what reading metadata adds for each session.
+//!
+//! `cargo bench --bench layouts [-- --files 500000 --sessions 20000 --rounds 5]`
+
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a bench prints its figures"
+)]
+
+#[expect(dead_code, reason = "shared with benches that run agents")]
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+use support::{Scratch, option, percentile, places};
+
+/// Sessions of so many files each: data, and where wanted a metadata.json.
+fn tree(root: &Path, n_sessions: usize, n_files: usize) {
+    for number in 0..n_sessions {
+        let dir = root.join(format!("rec_{number:06}"));
+        fs::create_dir_all(&dir).expect("made");
+        let text = format!(
+            "{{\"created_at\":\"2026-01-01T00:00:{:02}.{number:06}Z\",\"group\":\"g\"}}",
+            number % 60
+        );
+        fs::write(dir.join("metadata.json"), text).expect("written");
+        for file in 1..n_files {
+            fs::write(dir.join(format!("f{file}.bin")), b"x").expect("written");
+        }
+    }
+}
+
+fn config(scratch: &Path, root: &Path, name: &str, layout: &str) -> PathBuf {
+    let config = scratch.join(format!("{name}.toml"));
+    let text = format!(
+        "[agent]\nstate_dir = {:?}\n[[root]]\npath = {root:?}\n[root.limits]\nmax_size = \"1TiB\"\n[root.layout]\n{layout}\n",
+        scratch.join("state")
+    );
+    fs::write(&config, text).expect("written");
+    config
+}
+
+fn time(config: &Path) -> Duration {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_housekeeper"));
+    command.args(["plan", "--json", "--config"]).arg(config);
+    let begun = Instant::now();
+    let output = command
+        .stderr(Stdio::inherit())
+        .output()
+        .expect("it starts");
+    let lasted = begun.elapsed();
+    assert!(output.status.success(), "{}", config.display());
+    lasted
+}
+
+fn compare(place: &str, base: &Path) -> bool {
+    let n_files = option("--files", 500_000usize);
+    let n_sessions = option("--sessions", 20_000usize);
+    let scratch = Scratch::new(base, "layouts");
+    let root = scratch.0.join("root");
+    tree(&root, n_sessions, n_files / n_sessions);
+    let by_name = "created_at = { from = [{ name = \"created\", as = \"epoch_s\" }] }";
+    let kinds = [
+        ("nothing owned", "sessions = \"nothing\"\ncreated_at = { from = [\"mtime\"] }".to_owned()),
+        ("directories", format!("pattern = '^rec_(?<created>\\d+)$'\n{by_name}")),
+        ("directories, metadata read", String::new()),
+        (
+            "files",
+            format!("kind = \"files\"\nsessions = \"*/f1.bin\"\n{}", "created_at = { from = [\"mtime\"] }"),
+        ),
+        (
+            "every file",
+            "kind = \"files\"\nsessions = \"*/*.bin\"\ncreated_at = { from = [\"mtime\"] }".to_owned(),
+        ),
+        ("sidecar, metadata read", "kind = \"sidecar\"\nsessions = \"*/*\"\nmetadata = \"{id}.json\"\nblobs = [\"{id}.none\"]".to_owned()),
+    ];
+    let configs: Vec<(&str, PathBuf)> = kinds
+        .iter()
+        .map(|(name, layout)| {
+            (
+                *name,
+                config(&scratch.0, &root, &name.replace([' ', ','], "_"), layout),
+            )
+        })
+        .collect();
+    for (_, config) in &configs {
+        time(config);
+    }
+    let mut lasted = vec![Vec::new(); configs.len()];
+    for _ in 0..option("--rounds", 5usize) {
+        for (at, (_, config)) in configs.iter().enumerate() {
+            lasted[at].push(time(config));
+        }
+    }
+    let medians: Vec<Duration> = lasted.iter().map(|all| percentile(all, 50.0)).collect();
+    let plain = medians[0].as_secs_f64();
+    for ((name, _), median) in configs.iter().zip(&medians) {
+        println!(
+            "layouts {place:5} {n_files} files, {n_sessions} directories, {name}: {:.0} ms, {:+.1} % over nothing owned",
+            median.as_secs_f64() * 1e3,
+            (median.as_secs_f64() / plain - 1.0) * 100.0
+        );
+    }
+    let added = medians[1].as_secs_f64() / plain - 1.0;
+    let read = (medians[2].as_secs_f64() - medians[1].as_secs_f64()) / n_sessions as f64 * 1e6;
+    println!(
+        "layouts {place:5} without metadata {:+.1} % (at most 15), metadata {read:.1} µs a session (at most 8)",
+        added * 100.0
+    );
+    added <= 0.15 && read <= 8.0
+}
+
+fn main() {
+    let mut all = true;
+    for (place, base) in places() {
+        all &= compare(place, &base);
+    }
+    if !all {
+        eprintln!("layouts: a bound was missed");
+    }
+}

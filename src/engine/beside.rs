@@ -1,0 +1,163 @@
+//! Sessions that are files in directories with others: which names make one, and what follows
+//! when one of them comes, changes or goes.
+//!
+//! A name alone says to which session it belongs, so names may come in any order. Metadata is
+//! read when the directory was listed, or at once where a single name was looked at.
+
+use super::{Effect, Engine};
+use crate::index::Owner;
+use crate::layout::spec::Kind;
+use crate::model::anomaly::AnomalyKind;
+use crate::model::path::RelPath;
+use crate::model::place::{DirId, Look, Why};
+use crate::model::plan::ReadAs;
+use crate::model::seen::Stat;
+use crate::model::session::SessionId;
+use crate::model::time::Now;
+
+impl Engine {
+    /// The session of a name, whatever kind the layout is of.
+    pub(super) fn session_at_name(&self, dir: DirId, name: &[u8]) -> Option<SessionId> {
+        if self.rules.layout.is_of_files() {
+            self.index.session_of(self.index.owner_of(dir, name))
+        } else {
+            self.session_of_dir(dir)
+        }
+    }
+
+    /// A regular file that belongs to a session by its name.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one look's context, passed on unchanged"
+    )]
+    pub(super) fn place_file(
+        &mut self,
+        dir: DirId,
+        name: &[u8],
+        path: &RelPath,
+        stat: &Stat,
+        now: Now,
+        why: Why,
+        out: &mut Vec<Effect>,
+    ) {
+        let layout = self.rules.layout.clone();
+        let Some(key) = layout.part_of(path.as_bytes()) else {
+            return;
+        };
+        let known = self.index.files_by_key(&key);
+        let session = known.unwrap_or_else(|| self.index.begin_files(dir, key.as_ref().into()));
+        let is_document = layout.is_document(&key, name);
+        let is_sidecar = is_document && layout.kind() == Kind::Sidecar;
+        self.index.add_file(session, name, is_sidecar);
+        self.index.put_file(dir, name, stat);
+        self.note_write(session, stat, now, why);
+        self.file_seen(session, dir, name, stat, now, why, out);
+        if known.is_none() && !layout.reads_no_file() {
+            match why {
+                Why::Scan => self.reading.await_listing(dir, session),
+                Why::Hint | Why::Again | Why::Guard => self.read_session(session, out),
+            }
+        }
+        self.restand(session);
+    }
+
+    /// A file of a session is there: what its inode or its text says may be news.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one look's context, passed on unchanged"
+    )]
+    pub(super) fn file_seen(
+        &mut self,
+        session: SessionId,
+        dir: DirId,
+        name: &[u8],
+        stat: &Stat,
+        now: Now,
+        why: Why,
+        out: &mut Vec<Effect>,
+    ) {
+        if !self.rules.layout.reads_no_file() {
+            return self.document_seen(dir, name, stat, why, out);
+        }
+        let Some(known) = self.index.session(session) else {
+            return;
+        };
+        if known.known && !self.rules.layout.reads_inode() {
+            return;
+        }
+        let key = self.index.key(session);
+        let facts = self.rules.layout.facts(&key, Some(stat), &[], now.wall);
+        // A file that is written to meanwhile may be younger than the plan thinks.
+        let proof = self.rules.layout.reads_inode().then(|| ReadAs {
+            name: name.into(),
+            signature: Some(stat.signature()),
+        });
+        self.index.set_facts(session, facts, proof.as_slice());
+    }
+
+    /// A name with an owner is gone, or something else has it. Where it was a file of a session
+    /// in a directory with others, the session has one less, or ends.
+    pub(super) fn file_gone(&mut self, owner: Owner, hash: u64, out: &mut Vec<Effect>) {
+        let session = self.index.session_of(owner);
+        let Some(session) = session.filter(|_| self.rules.layout.is_of_files()) else {
+            return;
+        };
+        match self.index.take_file(session, hash) {
+            Some(ended) => self.session_ended(ended),
+            // Perhaps it was the metadata.
+            None => self.read_session(session, out),
+        }
+    }
+
+    /// Something that is no regular file came to, or left, a name that metadata may have.
+    pub(super) fn metadata_replaced(&mut self, dir: DirId, name: &[u8], out: &mut Vec<Effect>) {
+        if self.rules.layout.kind() != Kind::Sidecar {
+            return;
+        }
+        let path = self.path_in(dir, name);
+        let key = path.and_then(|path| self.rules.layout.part_of(path.as_bytes()));
+        let session = key.and_then(|key| self.index.files_by_key(&key));
+        if let Some(session) = session {
+            self.read_session(session, out);
+        }
+    }
+
+    /// Listings did not name what they named before. Of what is no regular file only a hash is
+    /// known: sessions whose metadata was such a thing are read again.
+    pub(super) fn read_unreadable(&mut self, out: &mut Vec<Effect>) {
+        if self.rules.layout.kind() != Kind::Sidecar {
+            return;
+        }
+        let sessions = self.index.sessions();
+        let unreadable: Vec<SessionId> = sessions
+            .filter(|(_, session)| session.anomalies.contains(AnomalyKind::MetadataUnreadable))
+            .map(|(id, _)| id)
+            .collect();
+        for session in unreadable {
+            self.read_session(session, out);
+        }
+    }
+
+    /// All that was found in a listed directory and has metadata to be read.
+    pub(super) fn read_listed(&mut self, dir: DirId, out: &mut Vec<Effect>) {
+        for session in self.reading.listed(dir) {
+            self.read_if_unknown(session, out);
+        }
+    }
+
+    /// Looks at each name that a session is made of.
+    pub(super) fn look_at_session(&self, session: SessionId, out: &mut Vec<Effect>) {
+        let (Some(known), Some(dir)) =
+            (self.index.session(session), self.index.session_dir(session))
+        else {
+            return;
+        };
+        if known.is_files() {
+            let looks = self.index.blobs(session).iter();
+            out.extend(looks.map(|name| Effect::Look(Look::new(dir, name, Why::Again))));
+        } else if let Some(parent) = self.index.parent(dir) {
+            let name = self.index.dir_name(dir);
+            out.push(Effect::Look(Look::new(parent, name, Why::Again)));
+        }
+    }
+}
