@@ -197,6 +197,8 @@ impl Engine {
 
     fn end_burst(&mut self, now: Now, draft: Option<Draft>, out: &mut Vec<Effect>) {
         self.deciding.phase = Phase::Idle;
+        // What came since it was decided to begin is the next decision's, and that may be now.
+        let is_met = !self.is_over(now);
         self.deciding.unsure.clear();
         self.deciding.checked = false;
         if self.living.phase() == LifePhase::Idle {
@@ -225,7 +227,7 @@ impl Engine {
                 kept: kept.collect(),
             })));
         }
-        if !self.is_over(now) {
+        if is_met || !self.is_over(now) {
             self.deciding.forget_unmet();
             self.deciding.forget_back_off();
             return;

@@ -6,6 +6,9 @@
 //! turn; files with names elsewhere, too; and the file system's own total is compared with the
 //! index's ([`super::measuring`]).
 //!
+//! A tick's looks are made [`AT_ONCE`] at a time, and hints go before the next ones: what is to
+//! be pruned waits for some microseconds at most.
+//!
 //! Bounds: a tick looks at no more than [`LOOKS`] names of each kind and comes every [`PERIOD`]
 //! while there are warm names, every [`LINKED_PERIOD`] while there are files with names
 //! elsewhere, else not at all. So a silent change of a warm name is known after `PERIOD` where
@@ -13,6 +16,7 @@
 //! through a name elsewhere after one second for each `LOOKS` of them. An idle root is woken
 //! every 30 s, for one `statfs` and one look at its path.
 
+use super::burst::Phase;
 use super::hot::{Hot, KEEP, Ring};
 use super::measuring::{Asks, Measuring};
 use super::{Effect, Engine};
@@ -29,6 +33,8 @@ const PERIOD: Duration = Duration::from_millis(250);
 const LINKED_PERIOD: Duration = Duration::from_secs(1);
 /// Names of each kind that a tick looks at.
 const LOOKS: usize = 128;
+/// Looks of each kind between two turns of the hints.
+const AT_ONCE: usize = 8;
 /// Files with names elsewhere that are kept. Further ones are left to the rescans.
 const MAX_LINKED: usize = 1 << 16;
 /// So long after its last change a root counts as active.
@@ -44,6 +50,8 @@ pub(super) struct Guard {
     /// By inode number: a name in the root of a file that has others elsewhere.
     linked: Ring<u64>,
     last: Tick,
+    /// Names, and files with names elsewhere, that are still to be looked at in this tick.
+    left: [usize; 2],
     active: Tick,
     /// Since when there has been no moment without a walk: what walks bring may be that old.
     walks_since: Option<Tick>,
@@ -53,7 +61,9 @@ pub(super) struct Guard {
 
 impl Guard {
     fn tick_due(&self) -> Option<Tick> {
-        if !self.hot.is_empty() {
+        if self.left != [0, 0] {
+            Some(self.last)
+        } else if !self.hot.is_empty() {
             Some(self.last.after(PERIOD))
         } else if !self.linked.is_empty() {
             Some(self.last.after(LINKED_PERIOD))
@@ -91,7 +101,8 @@ impl Engine {
     }
 
     pub(super) fn guard_due(&self) -> Option<Tick> {
-        if !self.guard.kept || self.stopped {
+        // Between a passed limit and the end of a burst nothing of this is wanted.
+        if !self.guard.kept || self.stopped || self.deciding.phase != Phase::Idle {
             return None;
         }
         let measure = self.guard.measuring.due(self.guard.active);
@@ -113,17 +124,29 @@ impl Engine {
             return;
         }
         let is_due = |at: Option<Tick>| at.is_some_and(|at| at <= now.tick);
-        out.push(Effect::CheckPlace);
         if is_due(self.guard.tick_due()) {
-            self.guard.last = now.tick;
-            self.guard.hot.expire(now.tick);
-            self.look_at_hot(LOOKS, out);
-            self.look_at_linked(out);
+            self.look_on(now, out);
         }
         if is_due(self.guard.measuring.due(self.guard.active)) {
+            out.push(Effect::CheckPlace);
             self.guard.measuring.ask();
             out.push(Effect::Measure);
         }
+    }
+
+    /// Begins a tick, or goes on with the present one.
+    fn look_on(&mut self, now: Now, out: &mut Vec<Effect>) {
+        let guard = &mut self.guard;
+        if guard.left == [0, 0] {
+            guard.last = now.tick;
+            guard.hot.expire(now.tick);
+            guard.left = [guard.hot.len().min(LOOKS), guard.linked.len().min(LOOKS)];
+            out.push(Effect::CheckPlace);
+        }
+        let [hot, linked] = guard.left.map(|left| left.min(AT_ONCE));
+        guard.left = [guard.left[0] - hot, guard.left[1] - linked];
+        self.look_at_hot(hot, out);
+        self.look_at_linked(linked, out);
     }
 
     fn look_at_hot(&mut self, max: usize, out: &mut Vec<Effect>) {
@@ -139,10 +162,10 @@ impl Engine {
         gone.into_iter().for_each(|at| guard.hot.cool(at));
     }
 
-    fn look_at_linked(&mut self, out: &mut Vec<Effect>) {
+    fn look_at_linked(&mut self, max: usize, out: &mut Vec<Effect>) {
         let Self { guard, index, .. } = self;
         let mut gone = Vec::new();
-        guard.linked.turn(LOOKS, |ino, dir, name| {
+        guard.linked.turn(max, |ino, dir, name| {
             if index.has_dir(dir) {
                 out.push(Effect::Look(Look::new(dir, name, Why::Guard)));
             } else {
@@ -155,10 +178,10 @@ impl Engine {
     }
 
     /// The file system was asked for its total.
-    pub(super) fn compare_totals(&mut self, now: Now, used: Option<u64>, out: &mut Vec<Effect>) {
+    pub(super) fn compare_totals(&mut self, now: Now, used: Option<u64>) {
         match self.measured(now, used) {
             Asks::Nothing => {}
-            Asks::Looks => self.look_at_hot(usize::MAX, out),
+            Asks::Looks => self.guard.left[0] = self.guard.hot.len(),
             Asks::Scan => {
                 self.guard.measuring.scan_wanted();
                 self.scanning.want(ScanCause::Guard);

@@ -377,7 +377,7 @@ impl Engine {
             Input::Parts { session, seen } => self.parts_found(now, session, seen, out),
             Input::Lived(report) => self.lived(now, *report, out),
             Input::Command(command) => self.command(now, command, out),
-            Input::Measured(used) => self.compare_totals(now, used, out),
+            Input::Measured(used) => self.compare_totals(now, used),
             Input::Mounted(points) => self.mounted(points, out),
             Input::Wake => {}
         }
