@@ -6,8 +6,8 @@
 //! turn; files with names elsewhere, too; and the file system's own total is compared with the
 //! index's ([`super::measuring`]).
 //!
-//! A tick's looks are made [`AT_ONCE`] at a time, and hints go before the next ones: what is to
-//! be pruned waits for some microseconds at most.
+//! A tick's looks are made [`AT_ONCE`] at a time, [`BETWEEN`] apart: what is to be pruned waits
+//! for some microseconds at most.
 //!
 //! Bounds: a tick looks at no more than [`LOOKS`] names of each kind and comes every [`PERIOD`]
 //! while there are warm names, every [`LINKED_PERIOD`] while there are files with names
@@ -33,8 +33,9 @@ const PERIOD: Duration = Duration::from_millis(250);
 const LINKED_PERIOD: Duration = Duration::from_secs(1);
 /// Names of each kind that a tick looks at.
 const LOOKS: usize = 128;
-/// Looks of each kind between two turns of the hints.
+/// Looks of each kind that are made at once, and how long the next ones wait.
 const AT_ONCE: usize = 8;
+const BETWEEN: Duration = Duration::from_millis(1);
 /// Files with names elsewhere that are kept. Further ones are left to the rescans.
 const MAX_LINKED: usize = 1 << 16;
 /// So long after its last change a root counts as active.
@@ -52,6 +53,8 @@ pub(super) struct Guard {
     last: Tick,
     /// Names, and files with names elsewhere, that are still to be looked at in this tick.
     left: [usize; 2],
+    /// When the last looks were made.
+    looked: Tick,
     active: Tick,
     /// Since when there has been no moment without a walk: what walks bring may be that old.
     walks_since: Option<Tick>,
@@ -62,7 +65,7 @@ pub(super) struct Guard {
 impl Guard {
     fn tick_due(&self) -> Option<Tick> {
         if self.left != [0, 0] {
-            Some(self.last)
+            Some(self.looked.after(BETWEEN))
         } else if !self.hot.is_empty() {
             Some(self.last.after(PERIOD))
         } else if !self.linked.is_empty() {
@@ -143,6 +146,7 @@ impl Engine {
             guard.left = [guard.hot.len().min(LOOKS), guard.linked.len().min(LOOKS)];
             out.push(Effect::CheckPlace);
         }
+        guard.looked = now.tick;
         let [hot, linked] = guard.left.map(|left| left.min(AT_ONCE));
         guard.left = [guard.left[0] - hot, guard.left[1] - linked];
         self.look_at_hot(hot, out);
