@@ -434,9 +434,9 @@ impl Round<'_> {
         self.reactions.append(&mut self.shell.reactions);
         let excess = self.reactions.len().saturating_sub(N_REACTIONS);
         self.reactions.drain(..excess);
-        let mut sorted = self.reactions.clone();
-        sorted.sort_unstable();
-        let at = |percent: usize| sorted[(sorted.len() - 1) * percent / 100];
+        let mut shuffled = self.reactions.clone();
+        let last = shuffled.len() - 1;
+        let mut at = |percent: usize| *shuffled.select_nth_unstable(last * percent / 100).1;
         self.view.reaction = Some((at(50), at(99)));
     }
 }
