@@ -212,11 +212,20 @@ impl Engine {
         !self.recent.is_empty() && self.recent.contains_key(&(dir, hash))
     }
 
-    /// Whether something that has one name is known under another: it was moved, only a look
-    /// can tell which of the two is newer.
+    /// Whether something that has one name is known under another, so that it was moved, or a
+    /// file of several names with other sizes: only a look can tell which of the two is newer.
     fn is_elsewhere(&self, dir: DirId, name: &[u8], stat: &Stat) -> bool {
-        (stat.kind == FileKind::Dir && self.index.dir_of_ino(stat.id.ino).is_some())
-            || self.has_moved(dir, name, stat)
+        let ino = stat.id.ino;
+        match stat.kind {
+            FileKind::Dir => self.index.dir_of_ino(ino).is_some(),
+            FileKind::File => {
+                self.has_moved(dir, name, stat)
+                    || self
+                        .index
+                        .is_linked_otherwise(ino, stat.apparent, stat.allocated)
+            }
+            FileKind::Symlink | FileKind::Other => false,
+        }
     }
 
     /// Whether a name is what the index has for it, in its place.

@@ -851,6 +851,12 @@ impl Index {
         self.links.n_names(ino)
     }
 
+    /// Whether an inode of several names is known with other sizes, from whichever name.
+    pub fn is_linked_otherwise(&self, ino: u64, apparent: u64, allocated: u64) -> bool {
+        let known = self.links.get(ino).map(Inode::tally);
+        known.is_some_and(|known| known != Tally::file(apparent, allocated))
+    }
+
     pub fn has_unsettled_links(&self) -> bool {
         !self.links.is_settled()
     }

@@ -325,6 +325,27 @@ fn a_file_that_was_moved_counts_once() {
     assert_eq!(bench.engine.figures().n_files, 1);
 }
 
+/// A file with more names than one has its size once: a walk that saw it in another directory
+/// before the last look knows nothing newer.
+#[test]
+fn an_old_listing_does_not_change_a_file_of_several_names() {
+    let mut bench = Bench::with_session();
+    bench.hint(ROOT, "t");
+    let look = bench.looks().pop().expect("a new directory");
+    bench.give(Input::Looked(look, Seen::There(stat(5, FileKind::Dir, 0))));
+    let scan = bench.scan("t").expect("it is listed");
+    let linked = |bytes| Stat {
+        n_links: 2,
+        ..stat(3, FileKind::File, bytes)
+    };
+    bench.hint(S, "data");
+    let look = bench.looks().pop().expect("the hinted name");
+    bench.give(Input::Looked(look, Seen::There(linked(18))));
+    bench.list(scan, "t", 5, DirKey(3), &[("other", linked(34))]);
+    assert_eq!(bench.names(), ["other"], "the disk is asked which it is");
+    assert_eq!(bench.bytes(), 18);
+}
+
 /// A limit is passed when what happened before is known, too, and without what came since: that
 /// may be in the place of something that is gone.
 #[test]
