@@ -150,6 +150,8 @@ fn undeletable_bytes_leave_the_newest_tenth_and_are_said_once() {
 
     // When the reason ends it prunes again, and a later failure is a new one.
     fs::remove_dir_all(scratch.root().join("undeletable")).expect("removed");
-    let root = agent.root_until(0, "a met limit", |root| root["unmet"] == false);
+    let root = agent.root_until(0, "a met limit", |root| {
+        root["unmet"] == false && root["trash_bytes"] == 0
+    });
     assert_eq!(root["ready"], true);
 }

@@ -80,7 +80,9 @@ fn the_lock_cannot_be_taken() {
     assert!(text.contains(error), "{text}");
 
     fs::remove_file(&control).expect("removed");
-    let root = agent.root_until(0, "a pruned root", |root| root["pruned"]["sessions"] == 2);
+    let root = agent.root_until(0, "a pruned root", |root| {
+        root["pruned"]["sessions"] == 2 && root["trash_bytes"] == 0
+    });
     assert_eq!(root["lock"], Value::Null);
     assert_eq!(root["ready"], true, "{root}");
 }
