@@ -7,7 +7,7 @@
 use crate::disk::tree::{Tree, stat_name};
 use crate::model::path::{RelPath, is_name};
 use crate::model::seen::FileId;
-use rustix::fs::{AtFlags, CWD, Dir};
+use rustix::fs::{AtFlags, CWD, Dir, StatxFlags, makedev};
 use rustix::io::Errno;
 use std::collections::HashSet;
 
@@ -19,7 +19,7 @@ impl OpenFiles {
     /// Asks the kernel.
     ///
     /// # Errors
-    /// `/proc` cannot be listed.
+    /// `/proc` cannot be looked through, but for what is another user's.
     pub fn look() -> rustix::io::Result<Self> {
         let mut open = HashSet::new();
         let own = std::process::id().to_string();
@@ -28,14 +28,23 @@ impl OpenFiles {
                 continue;
             }
             let fds = format!("/proc/{process}/fd");
-            // It ended, or is another user's.
-            let Ok(all) = names(&fds) else { continue };
+            let all = match names(&fds) {
+                Ok(all) => all,
+                Err(errno) if is_hidden(errno) => continue,
+                Err(errno) => return Err(errno),
+            };
             for fd in all {
-                if let Ok(stat) = rustix::fs::statat(CWD, format!("{fds}/{fd}"), AtFlags::empty()) {
-                    open.insert(FileId {
-                        dev: stat.st_dev,
-                        ino: stat.st_ino,
-                    });
+                // What the kernel knows: a file server that does not answer keeps nobody waiting.
+                let flags = AtFlags::STATX_DONT_SYNC;
+                match rustix::fs::statx(CWD, format!("{fds}/{fd}"), flags, StatxFlags::INO) {
+                    Ok(stat) => {
+                        open.insert(FileId {
+                            dev: makedev(stat.stx_dev_major, stat.stx_dev_minor),
+                            ino: stat.stx_ino,
+                        });
+                    }
+                    Err(errno) if is_hidden(errno) => {}
+                    Err(errno) => return Err(errno),
                 }
             }
         }
@@ -79,6 +88,14 @@ impl OpenFiles {
         }
         Ok(false)
     }
+}
+
+/// A process or descriptor that ended, or another user's.
+fn is_hidden(errno: Errno) -> bool {
+    matches!(
+        errno,
+        Errno::NOENT | Errno::SRCH | Errno::ACCESS | Errno::PERM
+    )
 }
 
 fn names(dir: &str) -> rustix::io::Result<Vec<String>> {

@@ -6,6 +6,8 @@
 //! somebody open that one meanwhile, the two change places again. So no save of the owner's is
 //! ever lost to us.
 //!
+//! Where a file system cannot exchange two names, nothing is rewritten.
+//!
 //! A crash leaves at most one file in `.housekeeper/`, whose name tells both inodes: [`sweep`]
 //! removes it at the next start if it is one of the two.
 
@@ -149,15 +151,9 @@ fn swap_in(
     if stat.id != place.id || !tree.is_ours(&stat) || there.signature() != old {
         return Ok(false);
     }
-    match swap(spare, dir.as_fd(), place.name) {
-        Ok(()) => {}
-        // No such thing here: the last look was a moment ago.
-        Err(Errno::INVAL | Errno::NOSYS) => {
-            rustix::fs::renameat(spare.control.dir(), &*spare.name, dir.as_fd(), place.name)?;
-            return Ok(true);
-        }
-        Err(errno) => return Err(errno),
-    }
+    // Where two files cannot change places nothing is done: a rename would put an end to what
+    // the owner saved a moment ago.
+    swap(spare, dir.as_fd(), place.name)?;
     let is_as_read = stat_name(spare.control.dir(), spare.name.as_bytes())
         .is_ok_and(|out| out.id == old.id && out.apparent == old.size && out.mtime == old.mtime);
     if is_as_read && !lease.as_ref().is_some_and(WriteLease::is_waited_for) {
