@@ -129,6 +129,25 @@ impl Watching {
         }
     }
 
+    /// Makes `in/file`, links it to `out/file`, and follows it. Its inode.
+    fn follow_linked(&self) -> u64 {
+        self.write("in/file");
+        let file = self.root.join("in/file");
+        std::fs::hard_link(&file, self.root.join("out/file")).expect("a link");
+        let held = File::open(self.root.join("in")).expect("a directory");
+        let ino = std::fs::metadata(file).expect("it is there").ino();
+        let id = FileId { dev: 0, ino };
+        self.watcher.follow(held.as_fd(), b"file", id);
+        ino
+    }
+
+    fn hear_inode(&mut self, ino: u64) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.drain().contains(&Hint::Inode(ino)) {
+            assert!(Instant::now() < deadline, "it is not heard");
+        }
+    }
+
     /// Writes to a file of others, and hears, until nothing is told of it any more.
     fn write_until_silent(&mut self, file: &str) {
         let deadline = Instant::now() + PATIENCE;
@@ -264,21 +283,11 @@ fn a_followed_inode_is_heard_through_its_other_name() {
         }
         w.make("in");
         w.make("out");
-        w.write("in/file");
-        std::fs::hard_link(w.root.join("in/file"), w.root.join("out/file")).expect("a link");
-        let held = File::open(w.root.join("in")).expect("a directory");
-        let ino = ino_of(&w.root.join("in/file"));
         w.watch("in");
-        w.watcher
-            .follow(held.as_fd(), b"file", FileId { dev: 0, ino });
+        let ino = w.follow_linked();
         w.drain();
         w.write("out/file");
-        let deadline = Instant::now() + PATIENCE;
-        let mut hints = Vec::new();
-        while !hints.contains(&Hint::Inode(ino)) {
-            assert!(Instant::now() < deadline, "{hints:?}");
-            hints.extend(w.drain());
-        }
+        w.hear_inode(ino);
     });
 }
 
@@ -315,25 +324,13 @@ fn nothing_is_silent_once_an_inode_is_followed() {
         w.make("out");
         w.watch("in");
         w.write_until_silent("out/other");
-        w.write("in/file");
-        std::fs::hard_link(w.root.join("in/file"), w.root.join("out/file")).expect("a link");
-        let held = File::open(w.root.join("in")).expect("a directory");
-        let ino = ino_of(&w.root.join("in/file"));
-        w.watcher
-            .follow(held.as_fd(), b"file", FileId { dev: 0, ino });
+        let ino = w.follow_linked();
         for _ in 0..100 {
             w.drain();
             std::fs::write(w.root.join("out/other"), b"much").expect("written");
         }
         w.drain();
         std::fs::write(w.root.join("out/file"), b"once").expect("written");
-        let deadline = Instant::now() + PATIENCE;
-        while !w.drain().contains(&Hint::Inode(ino)) {
-            assert!(Instant::now() < deadline, "it is not heard");
-        }
+        w.hear_inode(ino);
     });
-}
-
-fn ino_of(path: &std::path::Path) -> u64 {
-    std::fs::metadata(path).expect("it is there").ino()
 }

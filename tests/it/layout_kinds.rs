@@ -1,8 +1,8 @@
 //! Sessions that are files, with and without metadata beside them; metadata in other formats; and
 //! who else may have a say before something goes.
 
-use crate::support::fixture::{Scratch, names, picture, session, session_with};
-use crate::support::{Done, housekeeper, mb, texts};
+use crate::support::fixture::{Scratch, names, picture, session, session_with, with_config};
+use crate::support::{Done, mb, texts};
 use fs2::FileExt;
 use serde_json::{Value, json};
 use std::fs;
@@ -11,20 +11,9 @@ use std::time::{Duration, SystemTime};
 
 /// Runs a command on the scratch root with this layout.
 fn run(scratch: &Scratch, layout: &str, words: &[&str]) -> Done {
-    let config = scratch.path("config.toml");
-    let text = format!(
-        "[agent]\nstate_dir = {:?}\n[[root]]\nname = \"root\"\npath = {:?}\n{layout}\n",
-        scratch.path("state"),
-        scratch.root()
-    );
-    fs::write(&config, text).expect("written");
-    let mut command = housekeeper();
-    command
-        .args(words)
-        .arg("--json")
-        .arg("--config")
-        .arg(&config);
-    Done::of(command.output().expect("runs"))
+    let root = scratch.root();
+    let text = format!("[[root]]\nname = \"root\"\npath = {root:?}\n{layout}\n");
+    with_config(scratch, &text, words)
 }
 
 fn scan(scratch: &Scratch, layout: &str) -> Value {

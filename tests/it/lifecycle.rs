@@ -387,6 +387,14 @@ fn what_changes_between_decision_and_deed_is_left_alone() {
     }
 }
 
+fn in_an_hour() -> Now {
+    let now = SystemClock::start().now();
+    Now {
+        wall: now.wall + TimeDelta::hours(1),
+        ..now
+    }
+}
+
 #[test]
 fn what_is_locked_or_open_is_left_alone() {
     let place = portal("stale_after = \"24h\"\n");
@@ -398,11 +406,7 @@ fn what_is_locked_or_open_is_left_alone() {
         layout: &root.layout,
         rules: &root.lifecycle,
     };
-    let clock = SystemClock::start();
-    let later = Now {
-        wall: clock.now().wall + TimeDelta::hours(1),
-        ..clock.now()
-    };
+    let later = in_an_hour();
     let order = order(&tree, "u", Deed::Fail, later);
     for locked in ["u", "u/metadata.json"] {
         let file = fs::File::open(place.root.join(locked)).expect("it is there");
@@ -437,11 +441,7 @@ fn a_save_at_the_same_moment_is_never_lost() {
         layout: &root.layout,
         rules: &root.lifecycle,
     };
-    let clock = SystemClock::start();
-    let later = Now {
-        wall: clock.now().wall + TimeDelta::hours(1),
-        ..clock.now()
-    };
+    let later = in_an_hour();
     let mut n_failed = 0;
     for n in 0..300 {
         let name = format!("u{n}");

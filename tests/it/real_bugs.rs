@@ -2,7 +2,7 @@
 //! the list of them: section, then letter. None of them is to be had here. Those of catalogues
 //! and locks that have a test of their own elsewhere are not repeated: `odd_inputs`, `pruners`.
 
-use crate::support::fixture::{Scratch, bare_session, names, picture, session};
+use crate::support::fixture::{Scratch, bare_session, names, picture, session, with_config};
 use crate::support::{Done, housekeeper, mb, on_root, texts};
 use std::fs;
 use std::path::Path;
@@ -12,19 +12,6 @@ fn at(path: &Path, seconds: u64) {
     let then = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000 + seconds);
     let file = fs::File::options().write(true).open(path).expect("a file");
     file.set_modified(then).expect("set");
-}
-
-fn with_config(scratch: &Scratch, text: &str, words: &[&str]) -> Done {
-    let config = scratch.path("config.toml");
-    let head = format!("[agent]\nstate_dir = {:?}\n", scratch.path("state"));
-    fs::write(&config, head + text).expect("written");
-    let mut command = housekeeper();
-    command
-        .args(words)
-        .arg("--json")
-        .arg("--config")
-        .arg(&config);
-    Done::of(command.output().expect("runs"))
 }
 
 fn root(scratch: &Scratch, more: &str) -> String {

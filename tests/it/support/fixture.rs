@@ -248,3 +248,18 @@ impl Store {
             .collect()
     }
 }
+
+/// Runs a command, answering in JSON, with this text as its configuration and a state directory
+/// of the scratch's own.
+pub(crate) fn with_config(scratch: &Scratch, text: &str, words: &[&str]) -> crate::support::Done {
+    let config = scratch.path("config.toml");
+    let head = format!("[agent]\nstate_dir = {:?}\n", scratch.path("state"));
+    std::fs::write(&config, head + text).expect("written");
+    let mut command = crate::support::housekeeper();
+    command
+        .args(words)
+        .arg("--json")
+        .arg("--config")
+        .arg(&config);
+    crate::support::Done::of(command.output().expect("runs"))
+}
