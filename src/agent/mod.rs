@@ -1,5 +1,6 @@
 //! The loops and the wiring.
 
+mod apart;
 mod barrier;
 pub mod bell;
 pub mod control;

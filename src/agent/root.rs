@@ -3,6 +3,7 @@
 //! The thread waits for the root to be at its path, runs an engine on it
 //! ([`crate::agent::round`]), and begins anew when the path leads elsewhere.
 
+use crate::agent::apart;
 use crate::agent::barrier::Barrier;
 use crate::agent::bell::Bell;
 use crate::agent::crowd::Crowd;
@@ -299,7 +300,8 @@ impl Keeper {
             .map(RemovedIds::ids)
             .unwrap_or_default();
         let records = tools.records.clone();
-        let engine = Engine::new(rules, self.is_known(&tree, &state), removed);
+        let mut engine = Engine::new(rules, self.is_known(&tree, &state), removed);
+        engine.recall_anomalies(state.anomalies());
         let (jobs, answers) = Jobs::start(
             tree.clone(),
             self.root.layout.clone(),
@@ -318,7 +320,11 @@ impl Keeper {
             shell.finish_leftovers(|now| leftovers::finish(&tree, &records, &self.root, now));
         }
         let governor = Governor::idle(self.class, sched::ENGINE, home);
-        let barrier = Barrier::new(self.barrier, ulid::Ulid::generate().to_string());
+        let barrier = Barrier::new(
+            self.barrier,
+            ulid::Ulid::generate().to_string(),
+            shell.cookies(),
+        );
         let mut round = Round {
             keeper: self,
             barrier,
@@ -366,13 +372,17 @@ impl Keeper {
                 None
             }
         });
+        let corner = apart::corner(tree, self.root.layout.kind(), Some(&state));
+        let intents = state.dir().join(INTENTS);
+        let records = match corner {
+            Some(_) => RecordDir::apart(tree.clone(), intents),
+            None => RecordDir::new(tree.clone(), Some(intents)),
+        };
         Tools {
             tree: tree.clone(),
-            records: Arc::new(RecordDir::new(
-                tree.clone(),
-                Some(state.dir().join(INTENTS)),
-            )),
+            records: Arc::new(records),
             removed,
+            corner,
             lock: RootLock::new(LOCK_STALE, Some(state.dir().join("lock.observed"))),
             state: Some(state),
         }

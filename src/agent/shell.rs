@@ -4,8 +4,9 @@
 //! What is to be told waits until the work at hand is done: nothing that can wait stands
 //! between a hint and the rename.
 
+use crate::agent::apart::CookieAt;
 use crate::agent::jobs::Jobs;
-use crate::agent::leftovers::Leftovers;
+use crate::agent::leftovers::{self, Leftovers};
 use crate::agent::teller::Teller;
 use crate::disk::foreign_lock::{self, ForeignLock};
 use crate::disk::looker::Looker;
@@ -22,14 +23,16 @@ use crate::model::listing::{ScanOrder, Walked};
 use crate::model::path::RelPath;
 use crate::model::place::{Look, Why};
 use crate::model::plan::{Body, Victim};
-use crate::model::report::{LockTry, Outcome, Removed, Report, Skip};
+use crate::model::report::{Aside, LockTry, Outcome, Removed, Report, Skip};
 use crate::model::seen::Seen;
 use crate::model::session::Key;
 use crate::model::time::{Clock, Now};
 use crate::prune::executor::Executor;
 use crate::prune::intent::Intent;
 use crate::prune::lock::RootLock;
+use crate::prune::warrant::Law;
 use crate::store::state::RootState;
+use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -59,6 +62,8 @@ pub struct Shell {
     removed: Option<RemovedIds>,
     state: Option<RootState>,
     lock: RootLock,
+    /// Where the lock lies instead of `.housekeeper/`.
+    corner: Option<OwnedFd>,
     /// Another program's lock, held as long as ours.
     foreign: Option<ForeignLock>,
     /// The lock is held from before the scan to the last rename: the engine's own wishes to
@@ -99,6 +104,8 @@ pub struct Tools {
     /// `None`: nothing is remembered (read-only commands).
     pub state: Option<RootState>,
     pub lock: RootLock,
+    /// Where the lock lies instead of `.housekeeper/`.
+    pub corner: Option<OwnedFd>,
 }
 
 /// Most reactions kept between two looks at them.
@@ -112,6 +119,7 @@ impl Shell {
             removed,
             state,
             lock,
+            corner,
         } = tools;
         Self {
             engine,
@@ -124,6 +132,7 @@ impl Shell {
             removed,
             state,
             lock,
+            corner,
             foreign: None,
             lock_kept: false,
             clock,
@@ -161,6 +170,14 @@ impl Shell {
     fn mind_trash(&mut self) {
         let hurries = self.engine.trash_presses(self.jobs.hurries());
         self.jobs.hurry(hurries);
+    }
+
+    /// Where cookies are to be laid.
+    pub(super) fn cookies(&self) -> CookieAt {
+        match self.corner {
+            Some(_) => CookieAt::Root,
+            None => CookieAt::Control,
+        }
     }
 
     /// Tells what waits to be told.
@@ -212,6 +229,7 @@ impl Shell {
                 self.jobs.reap(aside, watches);
                 self.mind_trash();
             }
+            Effect::FinishAsides(asides) => self.finish_asides(now, asides),
             Effect::RemoveInPlace(victim) => {
                 if let Some((_, intent)) = self.intents.get(&victim.key) {
                     self.jobs.remove_in_place(intent.clone());
@@ -238,6 +256,12 @@ impl Shell {
             }
             Effect::CheckPlace => self.check_place(),
             Effect::Remember => self.remember(),
+            Effect::KeepAnomalies => {
+                if let Some(state) = &self.state {
+                    let known = self.engine.known_anomalies();
+                    self.jobs.keep_anomalies(state.clone(), known);
+                }
+            }
             Effect::Tell(fact) => self.note(fact),
         }
     }
@@ -316,17 +340,19 @@ impl Shell {
                 );
             }
         }
-        let control = match self.tree.control() {
-            Ok(control) => Ok(control),
-            // What is to free a full disk must not need space on it.
-            Err(error) if matches!(error.errno(), libc::ENOSPC | libc::EDQUOT) => {
-                Err(error.errno())
+        let root = self.tree.root();
+        let taken = if let Some(corner) = &self.corner {
+            self.lock.try_take(root, Ok(corner.as_fd()), now)
+        } else {
+            match self.tree.control() {
+                Ok(control) => self.lock.try_take(root, Ok(control.dir()), now),
+                // What is to free a full disk must not need space on it.
+                Err(error) if matches!(error.errno(), libc::ENOSPC | libc::EDQUOT) => {
+                    self.lock.try_take(root, Err(error.errno()), now)
+                }
+                Err(error) => return failed("open .housekeeper", error.errno()),
             }
-            Err(error) => return failed("open .housekeeper", error.errno()),
         };
-        let control = control.as_ref().map(|control| control.dir());
-        let control = control.map_err(|errno| *errno);
-        let taken = self.lock.try_take(self.tree.root(), control, now);
         match taken {
             LockTry::Taken | LockTry::TakenStale(_) => self.take_foreign(now).unwrap_or(taken),
             LockTry::Busy(_) | LockTry::Failed { .. } => taken,
@@ -465,6 +491,25 @@ impl Shell {
                 outcome,
             })),
         );
+    }
+
+    /// Removes what a killed run left beside its place, as far as that is lawful.
+    fn finish_asides(&mut self, now: Now, asides: Vec<Aside>) {
+        let is_held = self.lock_kept || self.lock.is_held();
+        if !is_held && !matches!(self.take_lock(now), LockTry::Taken | LockTry::TakenStale(_)) {
+            return;
+        }
+        let rules = self.engine.rules();
+        let law = Law {
+            layout: &rules.layout,
+            protect: &rules.protect,
+            catalogue: None,
+        };
+        let granted = leftovers::lawful(&self.tree, &law, asides);
+        if !is_held {
+            self.release_lock();
+        }
+        self.jobs.reap(granted, Vec::new());
     }
 
     /// Hands a step of a session's life to the threads beside, if the lock is ours still.

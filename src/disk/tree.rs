@@ -7,7 +7,7 @@
 use crate::disk::DiskError;
 use crate::model::disk::Disk;
 use crate::model::path::{RelPath, is_name};
-use crate::model::report::AsideName;
+use crate::model::report::{Aside, BESIDE};
 use crate::model::seen::{FileId, FileKind, Identity, Seen, Stat};
 use crate::model::time::UnixNanos;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -306,6 +306,15 @@ impl Tree {
         Ok((dir, stat.id))
     }
 
+    /// The directory that something set aside lies in. The trash is made when absent; of the
+    /// others nothing is made.
+    fn store(&self, aside: &Aside) -> io::Result<Store> {
+        Ok(match aside {
+            Aside::Trash(_) => Store::Trash(self.control()?),
+            Aside::Beside(dir, _) => Store::Beside(self.open_place(dir)?),
+        })
+    }
+
     /// The directory that a path lies in, and its last name.
     fn parent<'a>(&self, path: &'a RelPath) -> rustix::io::Result<(Parent<'_>, &'a [u8])> {
         let (Some(parent), Some(name)) = (path.parent(), path.name()) else {
@@ -317,6 +326,21 @@ impl Tree {
             Parent::Below(self.open_place(&parent)?)
         };
         Ok((dir, name))
+    }
+}
+
+/// The directory that something set aside lies in.
+pub(super) enum Store {
+    Trash(Arc<Control>),
+    Beside(OwnedFd),
+}
+
+impl AsFd for Store {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Trash(control) => control.trash(),
+            Self::Beside(dir) => dir.as_fd(),
+        }
     }
 }
 
@@ -379,27 +403,28 @@ impl Disk for Tree {
         }
     }
 
-    fn set_aside(&self, path: &RelPath, aside: &AsideName) -> io::Result<Stat> {
-        let control = self.control()?;
+    fn set_aside(&self, path: &RelPath, aside: &Aside) -> io::Result<Stat> {
+        let store = self.store(aside)?;
         let (dir, name) = self.parent(path)?;
+        let aside_name = aside.file_name();
         rename_new(
             dir.as_fd(),
             name,
-            control.trash(),
-            aside.0.as_bytes(),
+            store.as_fd(),
+            aside_name.as_bytes(),
             Unable::OverwriteFresh,
         )?;
         // The rename is done: an error now must not look like a refusal. A stat that equals
         // nothing is treated like a stranger's, which is never removed.
-        Ok(stat_name(control.trash(), aside.0.as_bytes()).unwrap_or(NO_STAT))
+        Ok(stat_name(store.as_fd(), aside_name.as_bytes()).unwrap_or(NO_STAT))
     }
 
-    fn put_back(&self, aside: &AsideName, path: &RelPath) -> io::Result<()> {
-        let control = self.control()?;
+    fn put_back(&self, aside: &Aside, path: &RelPath) -> io::Result<()> {
+        let store = self.store(aside)?;
         let (dir, name) = self.parent(path)?;
         rename_new(
-            control.trash(),
-            aside.0.as_bytes(),
+            store.as_fd(),
+            aside.file_name().as_bytes(),
             dir.as_fd(),
             name,
             Unable::Refuse,
@@ -407,13 +432,17 @@ impl Disk for Tree {
         Ok(())
     }
 
-    fn keep_aside(&self, aside: &AsideName) -> io::Result<()> {
-        let control = self.control()?;
-        let kept = format!("{KEPT}{}", aside.0);
+    fn keep_aside(&self, aside: &Aside) -> io::Result<()> {
+        let store = self.store(aside)?;
+        let name = aside.file_name();
+        let kept = match aside {
+            Aside::Trash(name) => format!("{KEPT}{}", name.0),
+            Aside::Beside(_, name) => format!("{BESIDE}{KEPT}{}", name.0),
+        };
         rename_new(
-            control.trash(),
-            aside.0.as_bytes(),
-            control.trash(),
+            store.as_fd(),
+            name.as_bytes(),
+            store.as_fd(),
             kept.as_bytes(),
             Unable::OverwriteFresh,
         )?;

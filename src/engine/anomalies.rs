@@ -33,7 +33,11 @@ pub(super) struct Places {
     n_more: u64,
     /// What was there at the end of the last full scan, and since when.
     told: BTreeMap<(AnomalyKind, RelPath), Time>,
-    /// The same, spelled out.
+    /// What a run before this one knew, up to this one's second full scan: some of it is found
+    /// only when a time has passed.
+    before: BTreeMap<(AnomalyKind, RelPath), Time>,
+    published: bool,
+    /// The same as in `told`, spelled out.
     rows: Arc<[AnomalyRow]>,
     /// Sessions written to at times to come, and the latest of those.
     future: HashMap<SessionId, UnixNanos>,
@@ -93,6 +97,24 @@ impl Places {
         }
     }
 
+    pub(super) fn has(&self, kind: AnomalyKind, path: &RelPath) -> bool {
+        let kinds = self.by_path.get(path);
+        kinds.is_some_and(|kinds| kinds.contains_key(&kind))
+    }
+
+    /// Since when what a run before this one knew has been there.
+    pub(super) fn recall(&mut self, known: impl IntoIterator<Item = (AnomalyKind, RelPath, Time)>) {
+        let known = known.into_iter().take(MAX_PLACES);
+        self.before = known.map(|(kind, path, at)| ((kind, path), at)).collect();
+    }
+
+    fn first_seen(&self, place: &(AnomalyKind, RelPath)) -> Option<Time> {
+        self.told
+            .get(place)
+            .or_else(|| self.before.get(place))
+            .copied()
+    }
+
     pub(super) fn rows(&self) -> Arc<[AnomalyRow]> {
         self.rows.clone()
     }
@@ -143,6 +165,9 @@ impl Engine {
         let mut all: Vec<_> = self
             .places
             .iter()
+            .filter(|(kind, path, _)| {
+                *kind != AnomalyKind::BlobUnusable || self.is_of_a_session(path)
+            })
             .map(|(kind, path, bytes)| {
                 let bytes = self.place_bytes(kind, path).unwrap_or(bytes);
                 match (kind, trouble) {
@@ -188,6 +213,15 @@ impl Engine {
         all.sort();
         all.dedup_by(|a, b| a.0 == b.0 && a.1 == b.1);
         all
+    }
+
+    /// Whether a session with a sidecar has this name. What a catalogue claims was found so.
+    fn is_of_a_session(&self, path: &RelPath) -> bool {
+        let layout = &self.rules.layout;
+        layout.kind() != Kind::Sidecar
+            || layout
+                .part_of(path.as_bytes())
+                .is_some_and(|key| self.index.files_by_key(&key).is_some())
     }
 
     fn catalogue_path(&self) -> Option<RelPath> {
@@ -256,11 +290,11 @@ impl Engine {
     pub fn anomaly_rows(&self, now: Now) -> Vec<AnomalyRow> {
         let all = self.anomalies(now).into_iter();
         all.map(|(kind, path, bytes)| {
-            let first_seen = self.places.told.get(&(kind, path.clone()));
+            let first_seen = self.places.first_seen(&(kind, path.clone()));
             AnomalyRow {
                 kind,
                 bytes,
-                first_seen: first_seen.copied().unwrap_or(now.wall),
+                first_seen: first_seen.unwrap_or(now.wall).min(now.wall),
                 last_seen: now.wall,
                 path,
             }
@@ -352,8 +386,14 @@ impl Engine {
                 }));
             }
         }
-        self.places.told = now_there;
         self.places.rows = all.into();
+        if std::mem::replace(&mut self.places.published, true) {
+            self.places.before = BTreeMap::new();
+        }
+        if self.places.told != now_there {
+            self.places.told = now_there;
+            out.push(Effect::KeepAnomalies);
+        }
         self.unlisting.forget_contention();
     }
 
@@ -408,6 +448,7 @@ fn needs_name(kind: AnomalyKind) -> bool {
             | AnomalyKind::OrphanBlob
             | AnomalyKind::Symlink
             | AnomalyKind::BlobUnusable
+            | AnomalyKind::NotUtf8
             | AnomalyKind::ForeignMount
     )
 }

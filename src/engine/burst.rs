@@ -266,17 +266,20 @@ impl Engine {
                 // The first name stands for the bytes of all: they leave together.
                 if let Some(first) = aside.first() {
                     let deciding = &mut self.deciding;
-                    deciding.trash.insert(first.0.clone(), victim.freed);
+                    deciding.trash.insert(first.name().0.clone(), victim.freed);
                     deciding.trash_bytes = deciding.trash_bytes.saturating_add(victim.freed);
                 }
                 let home = self.home_of(victim.session);
                 let dropped = self.drop_victim(&victim, out);
                 self.release(&dropped, out);
+                let is_beside = self.note_beside(home, &aside, out);
                 out.push(Effect::Reap {
                     aside,
                     watches: dropped.watches,
                 });
-                self.leave_empty(home, out);
+                if !is_beside {
+                    self.leave_empty(home, out);
+                }
             }
             Outcome::InPlace => {
                 self.tell_deleted(now, &victim, out);
@@ -315,7 +318,7 @@ impl Engine {
     }
 
     /// A directory that held only sessions may go with the last of them.
-    fn leave_empty(&self, home: Option<DirId>, out: &mut Vec<Effect>) {
+    pub(super) fn leave_empty(&self, home: Option<DirId>, out: &mut Vec<Effect>) {
         let home = home.filter(|_| self.rules.layout.spec().remove_empty_parents);
         let Some(home) = home.filter(|home| self.index.is_empty(*home)) else {
             return;
@@ -438,8 +441,10 @@ impl Engine {
     pub(super) fn removed(&mut self, now: Now, removed: Removed, out: &mut Vec<Effect>) {
         match removed {
             Removed::Trash { aside, left, .. } => {
-                let bytes = self.deciding.trash.remove(&aside.0).unwrap_or(Bytes::ZERO);
+                let bytes = self.deciding.trash.remove(&aside.name().0);
+                let bytes = bytes.unwrap_or(Bytes::ZERO);
                 self.deciding.trash_bytes = self.deciding.trash_bytes.saturating_sub(bytes);
+                self.beside_removed(&aside, left.is_empty(), out);
                 if !left.is_empty() {
                     out.push(Effect::Tell(Fact::TrashLeft { left }));
                 }
