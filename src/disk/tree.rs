@@ -306,13 +306,13 @@ impl Tree {
         Ok((dir, stat.id))
     }
 
-    /// The directory that something set aside lies in. The trash is made when absent; of the
-    /// others nothing is made.
-    fn store(&self, aside: &Aside) -> io::Result<Store> {
-        Ok(match aside {
-            Aside::Trash(_) => Store::Trash(self.control()?),
-            Aside::Beside(dir, _) => Store::Beside(self.open_place(dir)?),
-        })
+    /// The trash, made when absent, where something is set aside there. `None`: it stays in the
+    /// directory that it lies in.
+    fn trash_of(&self, aside: &Aside) -> Result<Option<Arc<Control>>, DiskError> {
+        match aside {
+            Aside::Trash(_) => self.control().map(Some),
+            Aside::Beside(..) => Ok(None),
+        }
     }
 
     /// The directory that a path lies in, and its last name.
@@ -326,21 +326,6 @@ impl Tree {
             Parent::Below(self.open_place(&parent)?)
         };
         Ok((dir, name))
-    }
-}
-
-/// The directory that something set aside lies in.
-pub(super) enum Store {
-    Trash(Arc<Control>),
-    Beside(OwnedFd),
-}
-
-impl AsFd for Store {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Self::Trash(control) => control.trash(),
-            Self::Beside(dir) => dir.as_fd(),
-        }
     }
 }
 
@@ -404,26 +389,33 @@ impl Disk for Tree {
     }
 
     fn set_aside(&self, path: &RelPath, aside: &Aside) -> io::Result<Stat> {
-        let store = self.store(aside)?;
+        let trash = self.trash_of(aside)?;
         let (dir, name) = self.parent(path)?;
+        // Beside: the same open directory, whatever has its path by now.
+        let to = trash
+            .as_ref()
+            .map_or(dir.as_fd(), |control| control.trash());
         let aside_name = aside.file_name();
         rename_new(
             dir.as_fd(),
             name,
-            store.as_fd(),
+            to,
             aside_name.as_bytes(),
             Unable::OverwriteFresh,
         )?;
         // The rename is done: an error now must not look like a refusal. A stat that equals
         // nothing is treated like a stranger's, which is never removed.
-        Ok(stat_name(store.as_fd(), aside_name.as_bytes()).unwrap_or(NO_STAT))
+        Ok(stat_name(to, aside_name.as_bytes()).unwrap_or(NO_STAT))
     }
 
     fn put_back(&self, aside: &Aside, path: &RelPath) -> io::Result<()> {
-        let store = self.store(aside)?;
+        let trash = self.trash_of(aside)?;
         let (dir, name) = self.parent(path)?;
+        let from = trash
+            .as_ref()
+            .map_or(dir.as_fd(), |control| control.trash());
         rename_new(
-            store.as_fd(),
+            from,
             aside.file_name().as_bytes(),
             dir.as_fd(),
             name,
@@ -433,19 +425,20 @@ impl Disk for Tree {
     }
 
     fn keep_aside(&self, aside: &Aside) -> io::Result<()> {
-        let store = self.store(aside)?;
-        let name = aside.file_name();
-        let kept = match aside {
-            Aside::Trash(name) => format!("{KEPT}{}", name.0),
-            Aside::Beside(_, name) => format!("{BESIDE}{KEPT}{}", name.0),
+        let keep = |dir: BorrowedFd<'_>, begin: &str| {
+            let kept = format!("{begin}{KEPT}{}", aside.name().0);
+            rename_new(
+                dir,
+                aside.file_name().as_bytes(),
+                dir,
+                kept.as_bytes(),
+                Unable::OverwriteFresh,
+            )
         };
-        rename_new(
-            store.as_fd(),
-            name.as_bytes(),
-            store.as_fd(),
-            kept.as_bytes(),
-            Unable::OverwriteFresh,
-        )?;
+        match aside {
+            Aside::Trash(_) => keep(self.control()?.trash(), ""),
+            Aside::Beside(dir, _) => keep(self.open_place(dir)?.as_fd(), BESIDE),
+        }?;
         Ok(())
     }
 }

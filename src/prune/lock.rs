@@ -663,6 +663,13 @@ mod tests {
         assert!(!hold.path().join("elsewhere").exists());
     }
 
+    /// There the lock has to lie in the root, where other hosts see it.
+    #[test]
+    fn what_the_agent_does_not_know_is_no_local_file_system() {
+        assert!(!is_local(dir(Path::new("/proc")).as_fd()));
+        assert!(!is_local(dir(Path::new("/sys")).as_fd()));
+    }
+
     /// As on a full disk.
     const NO_SPACE: Result<BorrowedFd<'_>, i32> = Err(libc::ENOSPC);
 

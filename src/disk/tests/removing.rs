@@ -541,3 +541,33 @@ fn in_place_many_levels_and_names_go() {
     assert!(!ground.root.join("s").exists() && ground.precious_is_there());
     assert!(!ground.root.join(CONTROL).exists(), "nothing was made");
 }
+
+/// A file goes and comes back in its own directory, and a stranger under its name stays there.
+#[test]
+fn a_file_is_set_aside_beside_its_place() {
+    let ground = ground();
+    ground.write("a/f", b"12345");
+    let id = ground.stat("a/f").id;
+    let aside = Aside::Beside(rel("a"), AsideName::new(ULID, id));
+    let set_aside = || ground.tree.set_aside(&rel("a/f"), &aside).expect("a rename");
+    assert_eq!(set_aside().id, id);
+    let beside = aside.beside().expect("a path");
+    assert_eq!(ground.stat(&beside.to_string()).id, id);
+    assert!(!ground.root.join(CONTROL).exists(), "no directory is made");
+    ground.tree.put_back(&aside, &rel("a/f")).expect("free");
+    assert_eq!(ground.stat("a/f").id, id);
+    assert_eq!(set_aside().id, id);
+    // Somebody was quicker.
+    ground.write("a/f", b"new");
+    assert!(ground.tree.put_back(&aside, &rel("a/f")).is_err());
+    assert_eq!(ground.removed(&aside), (5, vec![]));
+    assert_eq!(ground.removed(&aside), (0, vec![]), "gone is success");
+    // Another inode has the name: it is not removed, and gets a name that nothing removes.
+    ground.write(&beside.to_string(), b"precious");
+    let left = vec![(beside.to_string(), libc::ESTALE)];
+    assert_eq!(ground.removed(&aside), (0, left));
+    ground.tree.keep_aside(&aside).expect("a rename");
+    let kept = format!("a/.hk-kept-{}", aside.name().0);
+    assert_eq!(ground.stat(&kept).apparent, 8);
+    assert_eq!(ground.stat("a/f").apparent, 3);
+}
