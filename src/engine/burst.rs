@@ -444,7 +444,7 @@ impl Engine {
                 let bytes = self.deciding.trash.remove(&aside.name().0);
                 let bytes = bytes.unwrap_or(Bytes::ZERO);
                 self.deciding.trash_bytes = self.deciding.trash_bytes.saturating_sub(bytes);
-                self.beside_removed(&aside, left.is_empty(), out);
+                self.beside_removed(&aside, out);
                 if !left.is_empty() {
                     out.push(Effect::Tell(Fact::TrashLeft { left }));
                 }

@@ -60,17 +60,15 @@ impl Engine {
     }
 
     /// A file that was set aside beside its place is unlinked, or not.
-    pub(super) fn beside_removed(&mut self, aside: &Aside, is_gone: bool, out: &mut Vec<Effect>) {
+    pub(super) fn beside_removed(&mut self, aside: &Aside, out: &mut Vec<Effect>) {
         let Aside::Beside(dir, _) = aside else { return };
         let Some(dir) = self.index.dir_at(dir) else {
             return;
         };
-        // What an earlier run had left counts as unowned until now, and what stays does so from
-        // now on.
+        // The disk says what is so: what an earlier run had left counts as unowned until now, and
+        // what stays does so from now on.
         let name = aside.file_name();
-        if !is_gone || self.index.find(dir, name.as_bytes()).is_some() {
-            out.push(Effect::Look(Look::new(dir, name.as_bytes(), Why::Again)));
-        }
+        out.push(Effect::Look(Look::new(dir, name.as_bytes(), Why::Again)));
         // Until now its directory was not empty.
         self.leave_empty(Some(dir), out);
     }

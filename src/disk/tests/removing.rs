@@ -549,7 +549,12 @@ fn a_file_is_set_aside_beside_its_place() {
     ground.write("a/f", b"12345");
     let id = ground.stat("a/f").id;
     let aside = Aside::Beside(rel("a"), AsideName::new(ULID, id));
-    let set_aside = || ground.tree.set_aside(&rel("a/f"), &aside).expect("a rename");
+    let set_aside = || {
+        ground
+            .tree
+            .set_aside(&rel("a/f"), &aside)
+            .expect("a rename")
+    };
     assert_eq!(set_aside().id, id);
     let beside = aside.beside().expect("a path");
     assert_eq!(ground.stat(&beside.to_string()).id, id);
