@@ -565,10 +565,13 @@ fn a_file_is_set_aside_beside_its_place() {
     // Somebody was quicker.
     ground.write("a/f", b"new");
     assert!(ground.tree.put_back(&aside, &rel("a/f")).is_err());
+    // Made before an inode number is free again.
+    ground.write("a/other", b"precious");
     assert_eq!(ground.removed(&aside), (5, vec![]));
     assert_eq!(ground.removed(&aside), (0, vec![]), "gone is success");
     // Another inode has the name: it is not removed, and gets a name that nothing removes.
-    ground.write(&beside.to_string(), b"precious");
+    let other = ground.root.join("a/other");
+    std::fs::rename(other, ground.root.join(beside.to_string())).expect("it moves");
     let left = vec![(beside.to_string(), libc::ESTALE)];
     assert_eq!(ground.removed(&aside), (0, left));
     ground.tree.keep_aside(&aside).expect("a rename");
