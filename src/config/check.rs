@@ -4,7 +4,7 @@ use crate::config::file::show;
 use crate::config::request::Request;
 use crate::config::settings::{Problem, Root, Settings};
 use crate::config::word::Word;
-use crate::layout::spec::{LayoutSpec, Source, StateSpec, TimeFormat, Zone};
+use crate::layout::spec::{LayoutSpec, Source, StateSpec, TimeFormat};
 use crate::model::bytes::Bytes;
 use crate::policy::limits::Headroom;
 use serde_json::{Value, json};
@@ -165,7 +165,7 @@ fn state(state: &StateSpec) -> Value {
 fn source(source: &Source) -> Value {
     match source {
         Source::Key { key, format, zone } => {
-            json!({"key": key, "as": written(format), "zone": zone_name(*zone)})
+            json!({"key": key, "as": written(format), "zone": zone.name()})
         }
         Source::Name {
             group,
@@ -175,11 +175,11 @@ fn source(source: &Source) -> Value {
         } => json!({
             "name": group,
             "as": written(format),
-            "zone": zone_name(*zone),
+            "zone": zone.name(),
             "radix": radix,
         }),
         Source::File { file, format, zone } => {
-            json!({"file": file, "as": written(format), "zone": zone_name(*zone)})
+            json!({"file": file, "as": written(format), "zone": zone.name()})
         }
         Source::Birth => json!("birth"),
         Source::Mtime => json!("mtime"),
@@ -194,14 +194,6 @@ fn written(format: &TimeFormat) -> &str {
         TimeFormat::EpochUs => "epoch_us",
         TimeFormat::EpochNs => "epoch_ns",
         TimeFormat::Strftime(words) => words,
-    }
-}
-
-fn zone_name(zone: Zone) -> &'static str {
-    match zone {
-        Zone::Utc => "utc",
-        Zone::Local => "local",
-        Zone::Iana(zone) => zone.name(),
     }
 }
 
