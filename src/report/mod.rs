@@ -200,7 +200,7 @@ mod tests {
 
     #[test]
     fn only_names_of_exactly_our_form_ever_go() {
-        let ours = name("2020-02-10T12:00:00Z", 1);
+        let ours = name("2020-02-10T12:00:00Z", 10);
         let strangers = [
             "cleanup_report_20200210_120000.json".to_owned(),
             "cleanup_report_20200210_120000_.json".to_owned(),
@@ -212,8 +212,8 @@ mod tests {
             format!("x{ours}"),
             ours.replace("0210", "0230"),
             ours.replace("0210", "+210"),
-            ours.replace("000001", "00000I"),
-            ours.replace("000001", "0000é1"),
+            ours.replace("00000A", "00000I"),
+            ours.replace("00000A", "0000éA"),
             ours.replace(".json", "0.json"),
             format!("{}.new.new", ours),
         ];
@@ -247,7 +247,7 @@ mod tests {
         );
         assert_eq!(
             expired(&names, &newest, now, keep(100, 2)),
-            [day(2), day(1)]
+            [day(3), day(2), day(1)]
         );
         assert!(expired(&names, &newest, now, keep(5, 100)).is_empty());
         // The clock was set back: what was just written is the oldest by its name.
