@@ -1,6 +1,7 @@
 //! The agent in the foreground: its roots, signals and the socket.
 
 use crate::agent::control;
+use crate::agent::descriptors;
 use crate::agent::published::View;
 use crate::agent::report::{self, AnomalyFilter};
 use crate::agent::root::{Handle, Order, Surroundings, rules};
@@ -92,6 +93,7 @@ impl Service {
             around,
             settings,
         };
+        descriptors::make_room(service.settings.roots.len());
         for root in service.settings.roots.clone() {
             service.start_root(root)?;
         }
@@ -255,6 +257,7 @@ impl Service {
                 "state_dir and socket change with the next start only"
             );
         }
+        descriptors::make_room(settings.roots.len());
         self.around.agent = settings.agent.clone();
         self.around.teller.settle(settings.notify.clone());
         let grace = Instant::now() + settings.agent.shutdown_grace;
