@@ -87,9 +87,7 @@ fn read(request: &Request, whole: Whole) -> Result<Settings, Vec<Problem>> {
             origin: Origin::File(&lines),
         }],
     );
-    for later in ["store"] {
-        table.refuse_later(later);
-    }
+    table.refuse_later("store");
     let (agent, mut warnings) = read_agent(table.table_or_absent("agent"), request);
     let (log, more) = read_log(table.table_or_absent("log"), request);
     warnings.extend(more);

@@ -222,7 +222,7 @@ impl Desk {
         let exec = wanted.exec.iter().cloned();
         let exec = exec.map(|exec| (EXEC.to_owned(), Arc::new(Receiver::Exec(exec))));
         self.receivers = hooks.chain(exec).collect();
-        if self.http.is_none() && !wanted.webhooks.is_empty() {
+        if !self.http.as_ref().is_some_and(Http::is_ready) && !wanted.webhooks.is_empty() {
             self.http = Some(Http::new());
         }
         let oldest = self.now().wall - MAX_AGE;
@@ -403,8 +403,7 @@ impl Desk {
         let http = self.http.clone();
         let (sent, lane) = (self.sent.clone(), name.to_owned());
         tokio::spawn(async move {
-            let http = http.unwrap_or_else(Http::new);
-            let result = receiver.send(&http, &notice).await;
+            let result = receiver.send(http.as_ref(), &notice).await;
             if sent.send(Sent { lane, result }).is_err() {
                 tracing::debug!("the agent ends: what became of a notice is found out by the next");
             }
@@ -436,7 +435,10 @@ impl Desk {
             Err(failure) => {
                 let age = made(notice).map(|made| now.wall.signed_duration_since(made));
                 let is_old = age.is_none_or(|age| age > MAX_AGE);
-                let attempts = self.receivers.get(&name).map_or(1, |r| r.max_attempts());
+                let attempts = self
+                    .receivers
+                    .get(&name)
+                    .map_or(u32::MAX, |r| r.max_attempts());
                 if failure.is_final || is_old || n_failed + 1 >= attempts {
                     tracing::error!(
                         event = "notify.given_up",

@@ -54,6 +54,11 @@ impl Failure {
 pub(super) struct Http(Result<Client, Arc<str>>);
 
 impl Http {
+    /// `false`: the host's certificates cannot be read, or TLS not be had.
+    pub(super) fn is_ready(&self) -> bool {
+        self.0.is_ok()
+    }
+
     pub(super) fn new() -> Self {
         // Another part of the program may have chosen one already: then that one is used.
         if rustls::crypto::ring::default_provider()
@@ -83,7 +88,7 @@ impl Receiver {
     }
 
     /// Sends one message; ends within its time.
-    pub(super) async fn send(&self, http: &Http, notice: &Value) -> Result<(), Failure> {
+    pub(super) async fn send(&self, http: Option<&Http>, notice: &Value) -> Result<(), Failure> {
         match self {
             Self::Webhook(hook) => post(http, hook, notice).await,
             Self::Exec(exec) => run(exec, notice).await,
@@ -103,8 +108,12 @@ fn slack(notice: &Value) -> Value {
     json!({ "text": text })
 }
 
-async fn post(http: &Http, hook: &Webhook, notice: &Value) -> Result<(), Failure> {
-    let client = http.0.as_ref().map_err(|why| Failure::passing(&**why))?;
+async fn post(http: Option<&Http>, hook: &Webhook, notice: &Value) -> Result<(), Failure> {
+    let client = match http {
+        Some(Http(Ok(client))) => client,
+        Some(Http(Err(why))) => return Err(Failure::passing(&**why)),
+        None => return Err(Failure::passing("HTTP is not set up")),
+    };
     let body = match hook.format {
         BodyFormat::Json => notice.to_string(),
         BodyFormat::Slack => slack(notice).to_string(),

@@ -415,6 +415,7 @@ fn a_registration_changed_runs_by_its_new_schedule_only() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
     /// However the clock is set, and whoever asks: bounds hold and nothing spins.
     #[test]
     fn bounds_hold_whatever_the_clock_does(
