@@ -78,9 +78,9 @@ impl Lane {
         }
         let room = self.rate.saturating_sub(self.begun.len());
         match self.begun.front() {
-            // The last message of this minute speaks for all that wait.
-            Some(_) if room == 1 && n_waiting > 1 => Turn::Fold,
             Some(first) if room == 0 => Turn::Wait(Some(first.after(MINUTE))),
+            // The last message of this minute speaks for all that wait.
+            Some(_) | None if room == 1 && n_waiting > 1 => Turn::Fold,
             Some(_) | None => Turn::Send,
         }
     }
@@ -139,10 +139,10 @@ mod tests {
             let mut lane = Lane::new(1, 0);
             let mut now = Tick::default();
             for n in 0..40_u32 {
-                assert_eq!(lane.turn(now, 9), Turn::Send, "{n}");
+                assert_eq!(lane.turn(now, 1), Turn::Send, "{n}");
                 lane.begin(now);
                 lane.failed(now, dice, None);
-                let Turn::Wait(Some(next)) = lane.turn(now, 9) else {
+                let Turn::Wait(Some(next)) = lane.turn(now, 1) else {
                     panic!("it does not wait");
                 };
                 let whole = Duration::from_secs(1 << n.min(20)).min(LONGEST_WAIT);
@@ -153,7 +153,7 @@ mod tests {
             lane.begin(now);
             let asked = Duration::from_secs(1000);
             lane.failed(now, dice, Some(asked));
-            assert_eq!(lane.turn(now, 9), Turn::Wait(Some(now.after(asked))));
+            assert_eq!(lane.turn(now, 1), Turn::Wait(Some(now.after(asked))));
         }
     }
 
@@ -171,6 +171,13 @@ mod tests {
         lane.done();
         assert_eq!(lane.turn(at(3), 1), Turn::Wait(Some(at(61))));
         assert_eq!(lane.turn(at(61), 1), Turn::Send);
+        // A single message a minute speaks for all, always.
+        let mut lane = Lane::new(1, 0);
+        assert_eq!(lane.turn(at(0), 5), Turn::Fold);
+        lane.begin(at(0));
+        lane.done();
+        assert_eq!(lane.turn(at(30), 5), Turn::Wait(Some(at(60))));
+        assert_eq!(lane.turn(at(60), 5), Turn::Fold);
     }
 
     #[test]

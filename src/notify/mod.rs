@@ -19,7 +19,7 @@ use crate::model::notice::{Notice, Receivers, Topic};
 use crate::model::time::{Clock, Now, Tick, Time, rfc3339};
 use crate::notify::known::{Heard, Known};
 use crate::notify::lane::{Lane, Turn};
-use crate::notify::news::{News, anomalies_of};
+use crate::notify::news::{News, absence_of, anomalies_of};
 use crate::notify::outbox::{MAX_WAITING, Outbox, made};
 use crate::notify::send::{Failure, Http, Receiver};
 use chrono::TimeDelta;
@@ -280,8 +280,11 @@ impl Desk {
                 }
             }
             News::Scanned => {
-                for key in self.known.settle(&anomalies_of(root)) {
-                    self.outbox.over(&key);
+                // Whatever can be scanned is there.
+                for prefix in [anomalies_of(root), absence_of(root)] {
+                    for key in self.known.settle(&prefix) {
+                        self.outbox.over(&key);
+                    }
                 }
             }
         }

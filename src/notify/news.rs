@@ -39,6 +39,13 @@ pub(super) fn anomalies_of(root: &str) -> String {
     key(Topic::Anomaly, root, "anomaly.found", &[])
 }
 
+/// The key of a root that is not at its path.
+pub(super) fn absence_of(root: &str) -> String {
+    key(Topic::Degraded, root, ABSENT, &[])
+}
+
+const ABSENT: &str = "root.absent";
+
 /// Names may hold anything but NUL, and root names are checked: no two things share a key.
 fn key(topic: Topic, root: &str, event: &str, subject: &[&str]) -> String {
     let mut key = format!("{}\0{root}\0{event}\0", topic.name());
@@ -287,7 +294,6 @@ fn skipped(
 }
 
 fn degraded(root: &str, fact: &Fact) -> News {
-    const ABSENT: &str = "root.absent";
     let draft = |event| Draft::new(Topic::Degraded, root, event);
     match fact {
         Fact::WatchLost { n_losses } => draft("watch.lost").with("losses", n_losses).say(
@@ -320,7 +326,7 @@ fn degraded(root: &str, fact: &Fact) -> News {
             format!("{root} is not at its path: nothing is removed"),
         ),
         Fact::RootBack => News::Over {
-            key: key(Topic::Degraded, root, ABSENT, &[]),
+            key: absence_of(root),
         },
         Fact::LockStale { .. } => draft("lock.stale").say(
             Once::ADay,
@@ -333,5 +339,77 @@ fn degraded(root: &str, fact: &Fact) -> News {
             format!("age rules of {root} wait: {reason}"),
         ),
         _ => News::None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::anomaly::AnomalyKind;
+    use crate::model::bytes::Bytes;
+    use crate::model::path::RelPath;
+
+    fn path(text: &str) -> RelPath {
+        RelPath::new(text.as_bytes()).expect("a path below")
+    }
+
+    fn told(root: &str, fact: &Fact) -> (String, Notice) {
+        match of(root, fact) {
+            News::Told { key, notice, .. } => (key, notice),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_is_over_has_the_key_of_what_was_told() {
+        let (kind, at) = (AnomalyKind::OrphanBlob, path("a/b"));
+        let found = Fact::AnomalyFound {
+            kind,
+            path: at.clone(),
+            bytes: Bytes(5),
+        };
+        let unmet = Fact::TargetUnmet {
+            usage: Bytes(9),
+            limit: None,
+            still_over: Bytes(1),
+            blocked: Vec::new(),
+        };
+        let noop = Fact::PruneNoop {
+            usage: Bytes(1),
+            limit: None,
+            n_sessions: 1,
+        };
+        for (fact, over) in [
+            (&found, Fact::AnomalyCleared { kind, path: at }),
+            (&unmet, noop),
+            (&Fact::RootMoved, Fact::RootBack),
+        ] {
+            let (key, _) = told("r", fact);
+            assert_ne!(key, told("rr", fact).0);
+            assert_eq!(of("r", &over), News::Over { key });
+        }
+        assert!(told("r", &found).0.starts_with(&anomalies_of("r")));
+        assert!(!told("rr", &found).0.starts_with(&anomalies_of("r")));
+        assert_eq!(told("r", &Fact::RootMoved).0, absence_of("r"));
+    }
+
+    #[test]
+    fn what_the_disk_refuses_is_a_failure_and_what_is_in_use_is_none() {
+        let skipped = |why| Fact::PruneSkipped {
+            key: (&b"s"[..]).into(),
+            path: path("s"),
+            why,
+        };
+        let refused = |errno| Skip::Refused {
+            operation: "rename",
+            errno,
+        };
+        let (key, notice) = told("r", &skipped(refused(1)));
+        assert_eq!(notice.topic, Topic::Failure);
+        assert!(notice.message.contains("rename 1"), "{}", notice.message);
+        assert_ne!(key, told("r", &skipped(refused(30))).0);
+        for why in [Skip::Quiet, Skip::Locked, Skip::Open, Skip::Stopping] {
+            assert_eq!(of("r", &skipped(why)), News::None);
+        }
     }
 }
