@@ -1,3 +1,4 @@
 //! What the agent keeps for itself, outside every root.
 
+pub mod reports;
 pub mod state;
