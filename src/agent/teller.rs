@@ -1,6 +1,8 @@
-//! Facts on their way to the log, off the engine's thread.
+//! Facts on their way to the log and to whoever is notified, off the engine's thread.
 
 use crate::model::fact::Fact;
+use crate::model::notice::{Notice, Receivers};
+use crate::notify::Notifier;
 use crate::telemetry::tell::tell;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use std::sync::Arc;
@@ -16,19 +18,39 @@ const MAX_WAITING: usize = 1 << 16;
 pub struct Teller {
     facts: Sender<(Arc<str>, Fact)>,
     folded: Arc<AtomicU64>,
+    notifier: Option<Notifier>,
 }
 
 impl Teller {
     /// Starts the thread that logs. It ends when the last teller is dropped.
-    pub fn start() -> (Self, JoinHandle<()>) {
+    pub fn start(notifier: Option<Notifier>) -> (Self, JoinHandle<()>) {
         let (facts, waiting) = bounded(MAX_WAITING);
         let folded = Arc::new(AtomicU64::new(0));
-        let counted = folded.clone();
+        let (counted, also) = (folded.clone(), notifier.clone());
         let thread = std::thread::Builder::new()
             .name("teller".to_owned())
-            .spawn(move || run(&waiting, &counted))
+            .spawn(move || run(&waiting, &counted, also.as_ref()))
             .expect("a thread can be started at the start of the program");
-        (Self { facts, folded }, thread)
+        let teller = Self {
+            facts,
+            folded,
+            notifier,
+        };
+        (teller, thread)
+    }
+
+    /// Tells people of something that is no fact of a root. Never waits.
+    pub fn notify(&self, notice: Notice) {
+        if let Some(notifier) = &self.notifier {
+            notifier.tell(notice);
+        }
+    }
+
+    /// Who is notified from now on.
+    pub fn settle(&self, receivers: Receivers) {
+        if let Some(notifier) = &self.notifier {
+            notifier.settle(receivers);
+        }
     }
 
     pub fn tell(&self, root: &Arc<str>, fact: Fact) {
@@ -41,8 +63,12 @@ impl Teller {
     }
 }
 
-fn run(waiting: &Receiver<(Arc<str>, Fact)>, folded: &AtomicU64) {
+fn run(waiting: &Receiver<(Arc<str>, Fact)>, folded: &AtomicU64, notifier: Option<&Notifier>) {
     for (root, fact) in waiting {
+        // First: whoever reads the log may stand still.
+        if let Some(notifier) = notifier {
+            notifier.hear(&root, &fact);
+        }
         tell(&root, &fact);
         let n_folded = folded.swap(0, Ordering::Relaxed);
         if n_folded > 0 {

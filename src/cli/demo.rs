@@ -247,7 +247,7 @@ async fn play(
     crew.join()?;
     let state = StateDir::open(&settings.agent.state_dir)?;
     let _lock = state.lock()?;
-    let (teller, telling) = Teller::start();
+    let (teller, telling) = Teller::start(None);
     let service = Service::start(settings, request, teller)?;
     let mut show = Show::new(service, crew.shared(), limit, period);
     let ended = show.run(places, &mut crew, &mut signals).await;

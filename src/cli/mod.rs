@@ -12,11 +12,13 @@ pub mod render;
 use crate::agent::service::Service;
 use crate::agent::teller::Teller;
 use crate::agent::watching::would_pick;
+use crate::clock::SystemClock;
 use crate::config;
 use crate::config::check::check;
 use crate::config::request::{Request, environment};
 use crate::config::settings::{LogFormat, Problem, Settings};
 use crate::model::path::printable;
+use crate::notify::Notifier;
 use crate::store::state::StateDir;
 use crate::telemetry::logging::{self, Format};
 use anyhow::Context;
@@ -25,6 +27,11 @@ use clap::CommandFactory;
 use serde_json::Value;
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// At the end, for what happened last to be written down.
+const LAST_NEWS: Duration = Duration::from_millis(300);
 
 /// Done.
 pub const DONE: u8 = 0;
@@ -183,11 +190,28 @@ fn run(request: Request) -> anyhow::Result<u8> {
     }
     let state = StateDir::open(&settings.agent.state_dir)?;
     let _lock = state.lock()?;
-    let (teller, thread) = Teller::start();
+    let (notifier, notifying) = Notifier::start(
+        settings.notify.clone(),
+        &settings.agent.state_dir.join("notify"),
+        Arc::new(SystemClock::start()),
+    )
+    .context("cannot start the thread that notifies")?;
+    let (teller, thread) = Teller::start(Some(notifier.clone()));
     let service = Service::start(settings, request, teller)?;
     let ended = service.run();
-    // A root that did not end in time still holds a teller: then nothing more is waited for.
-    drop(thread);
+    // A root that did not end in time still holds a teller: it is not waited for.
+    let end = Instant::now() + LAST_NEWS;
+    while !thread.is_finished() && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    if !notifier.flush(LAST_NEWS) {
+        tracing::warn!(
+            event = "notify.unwritten",
+            "what happened last may not be told of after the next start"
+        );
+    }
+    // What waits is on the disk: the next start sends it.
+    drop(notifying);
     ended?;
     Ok(DONE)
 }

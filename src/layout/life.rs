@@ -10,9 +10,10 @@ mod yaml;
 use super::Layout;
 use super::moment;
 use super::record::{Record, scalar_text};
-use super::spec::{Format, Source, StateSpec, TimeFormat, Zone};
+use super::spec::{Format, Source, StateSpec, TimeFormat};
 use crate::model::session::{Moments, Told};
 use crate::model::time::{Time, rfc3339};
+use crate::model::zone::Zone;
 use std::ops::Range;
 
 const UPDATED: &str = "updated_at";

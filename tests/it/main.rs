@@ -25,6 +25,7 @@ mod layout_kinds;
 mod layout_trees;
 mod lifecycle;
 mod lifecycle_beside;
+mod notify;
 mod odd_inputs;
 mod odd_metadata;
 mod presets;
