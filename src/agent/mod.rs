@@ -1,5 +1,6 @@
 //! The loops and the wiring.
 
+pub mod audit;
 mod barrier;
 pub mod bell;
 pub mod control;

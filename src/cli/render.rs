@@ -408,6 +408,30 @@ fn second_choice(root: &Value) -> Option<String> {
     })
 }
 
+/// `audit`, a line for each row.
+pub fn audit(document: &Value) -> String {
+    let mut out = String::new();
+    let header = [
+        "TIME", "ACTOR", "EVENT", "ROOT", "SESSION", "SIZE", "RULE", "BECAUSE",
+    ];
+    table(&mut out, &header, &["SIZE"], &document["entries"], |row| {
+        vec![
+            time(&row["time"]),
+            text(&row["actor"]),
+            text(&row["event"]),
+            text(&row["root"]),
+            text(&row["session"]),
+            size(&row["bytes"]),
+            text(&row["rule"]),
+            text(&row["because"]),
+        ]
+    });
+    if is_empty(&document["entries"]) {
+        line(&mut out, "nothing of that is in the audit");
+    }
+    out
+}
+
 fn is_held(root: &Value) -> bool {
     root["held"] == true || root["state"] == "held"
 }

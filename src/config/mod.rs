@@ -25,7 +25,7 @@ pub mod settings;
 pub mod size;
 pub mod word;
 
-use crate::config::agent::{read_agent, read_log};
+use crate::config::agent::{read_agent, read_audit, read_log, read_store};
 use crate::config::reader::{Layer, Lines, Origin, Reader};
 use crate::config::request::Request;
 use crate::config::settings::{Problem, Settings};
@@ -83,10 +83,17 @@ fn read(request: &Request, read_roots: ReadRoots) -> Result<Settings, Vec<Proble
             origin: Origin::File(&lines),
         }],
     );
-    for later in ["registry", "store", "notify"] {
+    for later in ["registry", "notify"] {
         table.refuse_later(later);
     }
-    let (agent, mut warnings) = read_agent(table.table_or_absent("agent"), request);
+    let (mut agent, mut warnings) = read_agent(table.table_or_absent("agent"), request);
+    let store = table.table_or_absent("store");
+    let (database, more) = read_store(store, request, &agent.state_dir);
+    agent.database = database;
+    warnings.extend(more);
+    let (keep, more) = read_audit(table.table_or_absent("audit"), request);
+    agent.audit_keep = keep;
+    warnings.extend(more);
     let (log, more) = read_log(table.table_or_absent("log"), request);
     warnings.extend(more);
     let roots = read_roots(request, &mut table, &agent);

@@ -13,6 +13,30 @@ const ROWS_A_STATEMENT: usize = 128;
 /// Rows that one answer may have, whatever is asked for.
 pub const MAX_ANSWER: u64 = 100_000;
 
+/// Who did something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Actor {
+    /// The agent, because something was written or time went by.
+    Event,
+    Schedule,
+    Command,
+    Api,
+    /// The agent, about itself.
+    Agent,
+}
+
+impl Actor {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Event => "event",
+            Self::Schedule => "schedule",
+            Self::Command => "command",
+            Self::Api => "api",
+            Self::Agent => "agent",
+        }
+    }
+}
+
 /// One row. Names are escaped text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
@@ -20,7 +44,7 @@ pub struct Entry {
     pub id: String,
     #[serde(with = "chrono::serde::ts_microseconds")]
     pub at: Time,
-    /// `event`, `schedule`, `command` or `api`; `agent` for its own condition.
+    /// The name of an [`Actor`].
     pub actor: String,
     /// What happened, named as in the log: `prune.deleted`, `config.reloaded` …
     pub event: String,
@@ -40,11 +64,11 @@ pub struct Entry {
 
 impl Entry {
     /// A row with nothing but the columns that every row has.
-    pub fn new(id: String, at: Time, actor: &str, event: &str, because: String) -> Self {
+    pub fn new(id: String, at: Time, actor: Actor, event: &str, because: String) -> Self {
         Self {
             id,
             at,
-            actor: actor.to_owned(),
+            actor: actor.name().to_owned(),
             event: event.to_owned(),
             root: None,
             session: None,

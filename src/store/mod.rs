@@ -34,11 +34,11 @@ use crate::store::error::StoreError;
 use crate::store::question::{Ask, Job, Question};
 use crate::store::writer::Writer;
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
 /// Questions that may wait. One more is answered [`StoreError::Busy`].
@@ -46,6 +46,9 @@ const MAX_QUESTIONS: usize = 256;
 /// Rows of the audit that may wait for the thread: half a second of a busy second's removals, times
 /// ten. More are counted, and the count becomes a row ([`spill::Folded`]).
 const MAX_ROWS: usize = 1 << 16;
+
+/// Between two looks for an answer that has a time limit.
+const POLL: Duration = Duration::from_millis(2);
 
 /// Where the store is, and how it is used.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +58,17 @@ pub struct Place {
     /// The file for rows that could not be written, in the state directory.
     pub spill: PathBuf,
     pub access: Access,
+}
+
+impl Place {
+    /// This database, and a spill in this state directory.
+    pub fn new(database: Option<&Path>, state_dir: &Path, access: Access) -> Self {
+        Self {
+            database: database.map(Path::to_owned),
+            spill: state_dir.join("audit.spill"),
+            access,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -259,6 +273,26 @@ impl<T> Pending<T> {
     /// The store could not do it.
     pub fn wait(self) -> Result<T, StoreError> {
         self.0.blocking_recv().unwrap_or(Err(StoreError::Closed))
+    }
+}
+
+impl<T> Pending<T> {
+    /// Like [`Pending::wait`], at most so long: a disk may hang.
+    ///
+    /// # Errors
+    /// The store could not do it, or not in time.
+    pub fn wait_for(mut self, patience: Duration) -> Result<T, StoreError> {
+        let deadline = Instant::now() + patience;
+        loop {
+            match self.0.try_recv() {
+                Ok(answer) => return answer,
+                Err(oneshot::error::TryRecvError::Closed) => return Err(StoreError::Closed),
+                Err(oneshot::error::TryRecvError::Empty) if Instant::now() > deadline => {
+                    return Err(StoreError::Busy);
+                }
+                Err(oneshot::error::TryRecvError::Empty) => std::thread::sleep(POLL),
+            }
+        }
     }
 }
 

@@ -9,7 +9,7 @@
 //! in memory, at most [`MAX_MEMORY`]; more are counted by root and event ([`Folded`]), and the counts
 //! become rows as soon as there is room.
 
-use crate::store::audit::{Entry, Ids};
+use crate::store::audit::{Actor, Entry, Ids};
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -63,7 +63,7 @@ impl Folded {
             Entry {
                 root,
                 bytes: Some(bytes),
-                ..Entry::new(ids.next_id(), now, "agent", "audit.folded", because)
+                ..Entry::new(ids.next_id(), now, Actor::Agent, "audit.folded", because)
             }
         };
         self.0.into_iter().map(row).collect()

@@ -1,7 +1,7 @@
 //! Each table, and a store that ends and begins.
 
 use crate::model::time::{Clock, Now, Tick, Time};
-use crate::store::audit::{Entry, Ids, Wanted};
+use crate::store::audit::{Actor, Entry, Ids, Wanted};
 use crate::store::cleanups::Cleanup;
 use crate::store::error::StoreError;
 use crate::store::outbox::Letter;
@@ -197,7 +197,7 @@ fn rows(n: usize) -> Vec<Entry> {
         ..Entry::new(
             ids.next_id(),
             at(n as i64),
-            "event",
+            Actor::Event,
             "prune.deleted",
             "it is old".to_owned(),
         )

@@ -29,6 +29,7 @@ mod pruners;
 mod real_bugs;
 mod recording;
 mod signals;
+mod store;
 mod support;
 mod symlinks;
 mod terminal;

@@ -1,7 +1,7 @@
 //! The spill: order, once, torn tails, bounds.
 
 use super::{Entry, Folded, Spill, row};
-use crate::store::audit::Ids;
+use crate::store::audit::{Actor, Ids};
 use std::path::Path;
 
 fn entries(n: usize) -> Vec<Entry> {
@@ -11,7 +11,7 @@ fn entries(n: usize) -> Vec<Entry> {
         let because = "line one\nline \\ two".to_owned();
         Entry {
             bytes: Some(7),
-            ..Entry::new(ids.next_id(), at, "event", "prune.deleted", because)
+            ..Entry::new(ids.next_id(), at, Actor::Event, "prune.deleted", because)
         }
     };
     (0..n).map(entry).collect()
