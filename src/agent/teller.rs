@@ -5,6 +5,7 @@ use crate::model::fact::{Fact, Moment};
 use crate::model::time::Time;
 use crate::store::Store;
 use crate::store::audit::Actor;
+use crate::store::error::StoreError;
 use crate::telemetry::tell::tell;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use std::sync::Arc;
@@ -99,13 +100,15 @@ fn run(waiting: &Receiver<Message>, folded: &AtomicU64, store: &Store) {
 }
 
 /// Waits until all that was told is written, at most so long.
-pub fn finish(thread: &JoinHandle<()>, store: &Store, patience: Duration) {
+pub fn finish(thread: &JoinHandle<()>, store: Store, patience: Duration) {
     let deadline = Instant::now() + patience;
     while !thread.is_finished() && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(2));
     }
     let rest = deadline.saturating_duration_since(Instant::now());
-    if let Err(error) = store.flush().wait_for(rest) {
+    if let Err(error) = store.close().wait_for(rest)
+        && !matches!(error, StoreError::Off)
+    {
         tracing::warn!(event = "store.unwritten", error = %error, "rows of the audit wait in their file for the next start");
     }
 }

@@ -204,7 +204,7 @@ fn run(request: Request) -> anyhow::Result<u8> {
     let service = Service::start(settings, request, teller, store.clone())?;
     let ended = service.run();
     // A root that did not end in time still holds a teller: then nothing more is waited for.
-    teller::finish(&thread, &store, LAST_WORDS);
+    teller::finish(&thread, store, LAST_WORDS);
     ended?;
     Ok(DONE)
 }

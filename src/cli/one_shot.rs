@@ -131,7 +131,7 @@ pub fn prune_size(args: &Args, request: Request, wanted: &PruneSize) -> anyhow::
         Ok(value)
     })?;
     if enforce
-        && let Err(error) = store.flush().wait_for(LAST_WORDS)
+        && let Err(error) = store.close().wait_for(LAST_WORDS)
         && !matches!(error, StoreError::Off)
     {
         tracing::warn!(event = "store.unwritten", error = %error, "what was removed is not in the audit yet: its rows wait for the agent's next start");

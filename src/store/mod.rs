@@ -214,6 +214,13 @@ impl Store {
         self.send(Question::Flush(answer), answered)
     }
 
+    /// Writes what waits and closes the database in order. Questions of other handles are answered
+    /// [`StoreError::Closed`] from then on. `Err`: rows wait in the spill.
+    pub fn close(self) -> Pending<()> {
+        let (answer, answered) = oneshot::channel();
+        self.send(Question::Close(answer), answered)
+    }
+
     /// Rows of the audit older than this are removed from now on, in the background.
     pub fn keep_audit(&self, keep: Duration) -> Pending<()> {
         let (answer, answered) = oneshot::channel();

@@ -13,6 +13,8 @@ pub(super) enum Question {
     Job(Box<dyn Job>),
     Flush(Answer<()>),
     Keep(Duration, Answer<()>),
+    /// Answered when all is written and closed.
+    Close(Answer<()>),
 }
 
 impl std::fmt::Debug for Question {
@@ -21,6 +23,7 @@ impl std::fmt::Debug for Question {
             Self::Job(_) => "Job",
             Self::Flush(_) => "Flush",
             Self::Keep(..) => "Keep",
+            Self::Close(_) => "Close",
         })
     }
 }

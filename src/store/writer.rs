@@ -77,7 +77,7 @@ impl Writer {
         self.recover().await;
         let mut rows_at = Instant::now();
         let mut batch = Vec::new();
-        loop {
+        let closing = loop {
             let next_look = self.next_look();
             let gathered = async {
                 sleep_until(rows_at).await;
@@ -93,7 +93,8 @@ impl Writer {
                         answer(to, Ok(()));
                     }
                     Some(Question::Job(job)) => self.work(job).await,
-                    None => break,
+                    Some(Question::Close(to)) => break Some(to),
+                    None => break None,
                 },
                 n_rows = gathered => {
                     if n_rows > 0 {
@@ -103,13 +104,13 @@ impl Writer {
                 }
                 () = sleep_until(next_look) => self.look().await,
             }
-        }
-        // How it ends is in the condition of nobody who still listens.
-        if let Err(error) = self.flush(&mut rows).await {
-            tracing::debug!(error = %error, "the store ends with rows in its spill");
-        }
+        };
+        let ended = self.flush(&mut rows).await;
         if let Some(database) = self.database {
             database.close().await;
+        }
+        if let Some(to) = closing {
+            answer(to, ended);
         }
     }
 
@@ -216,7 +217,7 @@ impl Writer {
                 format!("{path} cannot be written: {error}; it is tried again by itself")
             }
             Verdict::Corrupt => format!(
-                "{path} is corrupt ({error}): put a good copy in its place, or move it and the files that begin with its name away, and a new one is begun without registrations and pins"
+                "{path} is corrupt ({error}): move it and its -wal and -shm files away, and put a good copy in its place; without one a new store is begun, with no registrations and pins"
             ),
         };
         self.was_corrupt |= verdict == Verdict::Corrupt;
