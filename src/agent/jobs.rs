@@ -2,12 +2,13 @@
 //! real-time.
 //!
 //! Two threads look (a scan spreads over further ones), two remove, or as many as there are cores
-//! up to [`MAX_REMOVERS`]. All are of the ordinary class; where the trash grows too big they go
-//! before everybody else in it, as far as the host lets them: what others write is bounded by what
-//! can be removed, and a core that is left to them fills the disk. Orders wait in channels
-//! without a bound of their own: the engine has at most one full scan, one read for each
-//! session, [`crate::engine`]'s bounded part scans, one removal for each victim under way and
-//! one order for each file with names elsewhere that it keeps in mind.
+//! up to [`MAX_REMOVERS`]. All are of the ordinary class, and who removes leaves three quarters of
+//! its time to others. Where the trash grows too big they go before everybody else in it, as far
+//! as the host lets them: what others write is bounded by what can be removed, and a core that is
+//! left to them fills the disk. Orders wait in channels without a bound of their own: the engine
+//! has at most one full scan, one read for each session, [`crate::engine`]'s bounded part scans,
+//! one removal for each victim under way and one order for each file with names elsewhere that it
+//! keeps in mind.
 //! Answers wait in a bounded channel, and whoever sends one waits for room: that is what keeps
 //! a walk from filling the memory while the engine is busy.
 
@@ -45,6 +46,7 @@ use std::num::NonZero;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 /// Answers that may wait for the engine.
 const MAX_ANSWERS: usize = 64;
@@ -53,6 +55,10 @@ const MIN_REMOVERS: usize = 2;
 const MAX_REMOVERS: usize = 8;
 /// How nice the threads are where the trash is too big.
 const IN_A_HURRY: Nice = Nice(-20);
+/// A remover that is in no hurry rests so many times as long as it worked ...
+const RESTS: u32 = 3;
+/// ... and at most so long.
+const LONGEST_REST: Duration = Duration::from_millis(20);
 /// One cookie is out at a time.
 const MAX_COOKIES: usize = 4;
 
@@ -95,6 +101,7 @@ struct Shop {
     watcher: RwLock<Option<Arc<dyn Watcher>>>,
     stop: AtomicBool,
     n_removing: AtomicUsize,
+    hurries: AtomicBool,
     answers: Outbox<Input>,
     cookies: Outbox<Answer>,
     /// Poked after each answer, where nobody waits on the channel itself.
@@ -146,6 +153,7 @@ impl Jobs {
             watcher: RwLock::new(watcher.clone()),
             stop: AtomicBool::new(false),
             n_removing: AtomicUsize::new(0),
+            hurries: AtomicBool::new(false),
             answers,
             cookies,
             wake,
@@ -205,6 +213,7 @@ impl Jobs {
             return;
         }
         self.hurries = hurries;
+        self.shop.hurries.store(hurries, Ordering::Relaxed);
         let nice = if hurries { IN_A_HURRY } else { self.ordinary };
         for id in self.ids.iter().filter_map(|id| id.get()) {
             if let Err(errno) = id.set_nice(nice) {
@@ -462,6 +471,15 @@ impl Shop {
         }
     }
 
+    /// Leaves the cores to others for a while: what is in the trash is gone already. Not where
+    /// the trash is too big, and not where somebody waits for the end of it.
+    fn rest_after(&self, worked: Duration) {
+        let is_waited_for = self.wake.is_none() || self.stop.load(Ordering::Relaxed);
+        if !is_waited_for && !self.hurries.load(Ordering::Relaxed) {
+            std::thread::sleep((worked * RESTS).min(LONGEST_REST));
+        }
+    }
+
     fn remove(&self, order: Removing) {
         match order {
             Removing::Unwatch(watches) => self.unwatch(&watches),
@@ -470,7 +488,9 @@ impl Shop {
                 // that goes while it is watched.
                 self.unwatch(&watches);
                 for name in &aside {
+                    let began = Instant::now();
                     self.answer(Input::Removed(remove::remove_aside(&self.tree, name)));
+                    self.rest_after(began.elapsed());
                 }
             }
             Removing::InPlace(intent) => {

@@ -5,6 +5,7 @@ mod barrier;
 pub mod bell;
 pub mod control;
 mod crowd;
+mod descriptors;
 pub mod documents;
 pub mod jobs;
 pub mod leftovers;

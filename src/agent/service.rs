@@ -2,6 +2,7 @@
 
 use crate::agent::audit::Clerk;
 use crate::agent::control;
+use crate::agent::descriptors;
 use crate::agent::published::View;
 use crate::agent::report::{self, AnomalyFilter};
 use crate::agent::root::{Handle, Order, Surroundings, rules};
@@ -101,6 +102,7 @@ impl Service {
             settings,
         };
         service.keep_audit();
+        descriptors::make_room(service.settings.roots.len());
         for root in service.settings.roots.clone() {
             service.start_root(root)?;
         }
@@ -294,6 +296,7 @@ impl Service {
                 "state_dir, socket and store change with the next start only"
             );
         }
+        descriptors::make_room(settings.roots.len());
         self.around.agent = settings.agent.clone();
         let grace = Instant::now() + settings.agent.shutdown_grace;
         let mut old = std::mem::take(&mut self.roots);
