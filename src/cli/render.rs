@@ -177,6 +177,13 @@ pub fn status(document: &Value) -> String {
         text(&document["mode"]),
         time(&document["started_at"]),
     );
+    if let Some(message) = document["store"]["message"].as_str() {
+        let (message, backlog) = (printable(message), text(&document["store"]["backlog"]));
+        line(
+            &mut out,
+            &format!("the store is left out, {backlog} rows wait: {message}"),
+        );
+    }
     let header = [
         "ROOT",
         "USAGE",

@@ -161,7 +161,10 @@ fn pins_runs_letters_and_meta_are_kept() {
         store.meta("test.a").wait().expect("read").as_deref(),
         Some("2")
     );
-    assert_eq!(store.pins().wait().expect("read"), [pin.clone()]);
+    assert_eq!(
+        store.pins().wait().expect("read"),
+        std::slice::from_ref(&pin)
+    );
     assert_eq!(store.remove_pins_before(at(100)).wait().ok(), Some(0));
     assert_eq!(
         store.remove_pin(pin.root, pin.session).wait().ok(),
