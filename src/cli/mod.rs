@@ -197,8 +197,17 @@ fn run(request: Request) -> anyhow::Result<u8> {
     let _lock = state.lock()?;
     let store = open_store(&settings.agent, Access::Write)?;
     // What could not be opened is said by the store itself, and the agent goes on without it.
-    if let Err(error) = store.opened().wait_for(FIRST_TRY) {
-        tracing::debug!(error = %error, "the agent begins without its store");
+    match (store.opened().wait_for(FIRST_TRY), &settings.agent.database) {
+        (Ok(()), Some(path)) => tracing::info!(
+            event = "store.opened",
+            path = %path.display(),
+            backlog = store.condition().backlog,
+            "the store is open"
+        ),
+        (Ok(()), None) => {}
+        (Err(error), _) => {
+            tracing::debug!(error = %error, "the agent begins without its store");
+        }
     }
     let (teller, thread) = Teller::start(store.clone());
     let service = Service::start(settings, request, teller, store.clone())?;

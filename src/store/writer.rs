@@ -291,14 +291,6 @@ impl Writer {
                     "the store was taken away: a new one is begun without registrations and pins"
                 );
             }
-            if self.home.is_none() && self.place.access == Access::Write {
-                tracing::info!(
-                    event = "store.opened",
-                    path = self.path(),
-                    backlog = self.spill.backlog(),
-                    "the store is open"
-                );
-            }
             self.home = Some(database.home);
             self.database = Some(database);
         }
