@@ -1,7 +1,9 @@
 //! housekeeper keeps directories full of sessions under their limits.
 //!
-//! The floors, from the bottom: [`model`]; [`layout`], [`index`], [`policy`]; [`engine`];
-//! [`clock`], [`sched`], [`disk`], [`watch`], [`prune`], [`store`], [`config`], [`telemetry`];
+//! The floors, from the bottom: [`model`]; [`layout`], [`index`], [`policy`],
+//! [`schedule`], [`report`]; [`engine`];
+//! [`clock`], [`sched`], [`disk`], [`watch`], [`prune`], [`store`], [`config`], [`telemetry`],
+//! [`notify`];
 //! [`agent`]; [`cli`]. A module names modules on lower floors only.
 
 pub mod agent;
@@ -13,9 +15,12 @@ pub mod engine;
 pub mod index;
 pub mod layout;
 pub mod model;
+pub mod notify;
 pub mod policy;
 pub mod prune;
+pub mod report;
 pub mod sched;
+pub mod schedule;
 pub mod store;
 pub mod telemetry;
 pub mod watch;

@@ -298,6 +298,7 @@ impl Service {
         }
         descriptors::make_room(settings.roots.len());
         self.around.agent = settings.agent.clone();
+        self.around.teller.settle(settings.notify.clone());
         let grace = Instant::now() + settings.agent.shutdown_grace;
         let mut old = std::mem::take(&mut self.roots);
         for root in &settings.roots {

@@ -1,8 +1,10 @@
-//! Facts on their way to the audit and the log, off the engine's thread.
+//! Facts on their way to the audit, to whoever is notified, and to the log, off the engine's thread.
 
 use crate::agent::audit::{Clerk, Told};
 use crate::model::fact::{Fact, Moment};
+use crate::model::notice::{Notice, Receivers};
 use crate::model::time::Time;
+use crate::notify::Notifier;
 use crate::store::Store;
 use crate::store::audit::Actor;
 use crate::store::error::StoreError;
@@ -22,6 +24,7 @@ const MAX_WAITING: usize = 1 << 16;
 pub struct Teller {
     facts: Sender<Message>,
     folded: Arc<AtomicU64>,
+    notifier: Option<Notifier>,
 }
 
 #[derive(Debug)]
@@ -34,15 +37,34 @@ struct Message {
 
 impl Teller {
     /// Starts the thread that audits and logs. It ends when the last teller is dropped.
-    pub fn start(store: Store) -> (Self, JoinHandle<()>) {
+    pub fn start(store: Store, notifier: Option<Notifier>) -> (Self, JoinHandle<()>) {
         let (facts, waiting) = bounded(MAX_WAITING);
         let folded = Arc::new(AtomicU64::new(0));
-        let counted = folded.clone();
+        let (counted, also) = (folded.clone(), notifier.clone());
         let thread = std::thread::Builder::new()
             .name("teller".to_owned())
-            .spawn(move || run(&waiting, &counted, &store))
+            .spawn(move || run(&waiting, &counted, &store, also.as_ref()))
             .expect("a thread can be started at the start of the program");
-        (Self { facts, folded }, thread)
+        let teller = Self {
+            facts,
+            folded,
+            notifier,
+        };
+        (teller, thread)
+    }
+
+    /// Tells people of something that is no fact of a root. Never waits.
+    pub fn notify(&self, notice: Notice) {
+        if let Some(notifier) = &self.notifier {
+            notifier.tell(notice);
+        }
+    }
+
+    /// Who is notified from now on.
+    pub fn settle(&self, receivers: Receivers) {
+        if let Some(notifier) = &self.notifier {
+            notifier.settle(receivers);
+        }
     }
 
     /// Leaves a fact, with how the root is, for who audits and logs; never waits.
@@ -62,8 +84,13 @@ impl Teller {
     }
 }
 
-/// The audit first: a log may have a slow reader.
-fn run(waiting: &Receiver<Message>, folded: &AtomicU64, store: &Store) {
+/// The log comes last: whoever reads it may stand still.
+fn run(
+    waiting: &Receiver<Message>,
+    folded: &AtomicU64,
+    store: &Store,
+    notifier: Option<&Notifier>,
+) {
     let mut clerk = Clerk::new(Actor::Event);
     for message in waiting {
         let Message {
@@ -83,6 +110,9 @@ fn run(waiting: &Receiver<Message>, folded: &AtomicU64, store: &Store) {
                 .entry(&told)
                 .into_iter()
                 .for_each(|entry| store.audit(entry));
+        }
+        if let Some(notifier) = notifier {
+            notifier.hear(&root, &fact);
         }
         tell(&root, &fact);
         let n_folded = folded.swap(0, Ordering::Relaxed);

@@ -248,7 +248,7 @@ async fn play(
     crew.join()?;
     let state = StateDir::open(&settings.agent.state_dir)?;
     let _lock = state.lock()?;
-    let (teller, telling) = Teller::start(Store::off());
+    let (teller, telling) = Teller::start(Store::off(), None);
     let service = Service::start(settings, request, teller, Store::off())?;
     let mut show = Show::new(service, crew.shared(), limit, period);
     let ended = show.run(places, &mut crew, &mut signals).await;

@@ -19,6 +19,7 @@ use crate::config::check::check;
 use crate::config::request::{Request, environment};
 use crate::config::settings::{Agent, LogFormat, Problem, Settings};
 use crate::model::path::printable;
+use crate::notify::Notifier;
 use crate::store::state::StateDir;
 use crate::store::{Access, Place, Store};
 use crate::telemetry::logging::{self, Format};
@@ -30,6 +31,9 @@ use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
 use std::sync::Arc;
 use std::time::Duration;
+
+/// At the end, for what happened last to be written down.
+const LAST_NEWS: Duration = Duration::from_millis(300);
 
 /// Done.
 pub const DONE: u8 = 0;
@@ -209,11 +213,25 @@ fn run(request: Request) -> anyhow::Result<u8> {
             tracing::debug!(error = %error, "the agent begins without its store");
         }
     }
-    let (teller, thread) = Teller::start(store.clone());
+    let (notifier, notifying) = Notifier::start(
+        settings.notify.clone(),
+        &settings.agent.state_dir.join("notify"),
+        Arc::new(SystemClock::start()),
+    )
+    .context("cannot start the thread that notifies")?;
+    let (teller, thread) = Teller::start(store.clone(), Some(notifier.clone()));
     let service = Service::start(settings, request, teller, store.clone())?;
     let ended = service.run();
     // A root that did not end in time still holds a teller: then nothing more is waited for.
     teller::finish(&thread, store, LAST_WORDS);
+    if !notifier.flush(LAST_NEWS) {
+        tracing::warn!(
+            event = "notify.unwritten",
+            "what happened last may not be told of after the next start"
+        );
+    }
+    // What waits is on the disk: the next start sends it.
+    drop(notifying);
     ended?;
     Ok(DONE)
 }

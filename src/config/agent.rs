@@ -7,6 +7,7 @@ use crate::config::reader::Reader;
 use crate::config::request::Request;
 use crate::config::settings::{Agent, Log, LogFormat, Mode, Problem};
 use crate::config::{duration, word};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -28,7 +29,7 @@ enum User {
 }
 
 /// One section in the file and in the environment.
-struct Section<'r, 't> {
+pub(super) struct Section<'r, 't> {
     name: &'static str,
     request: &'r Request,
     table: Reader<'t>,
@@ -37,8 +38,8 @@ struct Section<'r, 't> {
 }
 
 /// What the file and the environment say about one key.
-struct Said<T> {
-    value: Option<T>,
+pub(super) struct Said<T> {
+    pub(super) value: Option<T>,
     /// What counts most is bad.
     doubtful: bool,
 }
@@ -130,7 +131,7 @@ pub(super) fn read_log(table: Reader<'_>, request: &Request) -> (Log, Vec<Proble
 }
 
 impl<'r, 't> Section<'r, 't> {
-    fn new(name: &'static str, table: Reader<'t>, request: &'r Request) -> Self {
+    pub(super) fn new(name: &'static str, table: Reader<'t>, request: &'r Request) -> Self {
         Self {
             name,
             request,
@@ -140,8 +141,47 @@ impl<'r, 't> Section<'r, 't> {
     }
 
     /// Asks the environment, then the file. Both are checked, whichever counts.
-    fn said<T>(&mut self, key: &'static str, parse: impl Fn(&str) -> Result<T, String>) -> Said<T> {
+    pub(super) fn said<T>(
+        &mut self,
+        key: &'static str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Said<T> {
         let from_file = self.table.parsed(key, &parse);
+        self.said_over(key, from_file, parse)
+    }
+
+    /// A whole number in `range`, in the environment as text.
+    pub(super) fn number(&mut self, key: &'static str, range: Range<u64>) -> Option<u64> {
+        let from_file = self.table.number(key, range.clone());
+        let said = self.said_over(key, from_file, |text| {
+            let number = text.parse().ok().filter(|number| range.contains(number));
+            let most = range.end - 1;
+            number.ok_or_else(|| {
+                format!(
+                    "`{text}` must be a whole number from {} to {most}",
+                    range.start
+                )
+            })
+        });
+        said.value
+    }
+
+    /// `true` or `false`, in the environment as text.
+    pub(super) fn switch(&mut self, key: &'static str) -> Option<bool> {
+        let from_file = self.table.switch(key);
+        let said = self.said_over(key, from_file, |text| {
+            text.parse()
+                .map_err(|_| format!("`{text}` is neither true nor false"))
+        });
+        said.value
+    }
+
+    fn said_over<T>(
+        &mut self,
+        key: &'static str,
+        from_file: Option<T>,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Said<T> {
         let variable = format!("HOUSEKEEPER_{}_{key}", self.name).to_uppercase();
         let Some(value) = self.request.variable(&variable) else {
             return Said {
@@ -172,7 +212,7 @@ impl<'r, 't> Section<'r, 't> {
         }
     }
 
-    fn finish(self) -> Vec<Problem> {
+    pub(super) fn finish(self) -> Vec<Problem> {
         let mut problems = self.table.finish();
         problems.extend(self.problems);
         problems
@@ -207,7 +247,7 @@ fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
-fn path_of(text: &str) -> Result<PathBuf, String> {
+pub(super) fn path_of(text: &str) -> Result<PathBuf, String> {
     let path = PathBuf::from(text);
     if !path.is_absolute() {
         return Err(format!("`{text}` is not absolute; begin it with `/`"));

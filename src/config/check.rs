@@ -2,10 +2,11 @@
 
 use crate::config::file::show;
 use crate::config::request::Request;
-use crate::config::settings::{Problem, Root, Settings};
+use crate::config::settings::{Problem, Registry, Root, Settings};
 use crate::config::word::Word;
-use crate::layout::spec::{LayoutSpec, Source, StateSpec, TimeFormat, Zone};
+use crate::layout::spec::{LayoutSpec, Source, StateSpec, TimeFormat};
 use crate::model::bytes::Bytes;
+use crate::model::notice::{Receivers, Topic};
 use crate::policy::limits::Headroom;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -93,7 +94,41 @@ pub fn summary(settings: &Settings) -> Value {
             "format": settings.log.format.word(),
             "level": settings.log.level,
         },
+        "registry": registry(&settings.registry),
+        "notify": notify(&settings.notify),
         "roots": settings.roots.iter().map(root).collect::<Vec<_>>(),
+    })
+}
+
+fn registry(registry: &Registry) -> Value {
+    json!({
+        "schedule": registry.schedule.text(),
+        "zone": registry.zone.name(),
+        "concurrent_cleanups": registry.limits.concurrent,
+        "job_timeout": time(registry.limits.timeout),
+        "report": registry.report,
+        "report_directory": show(&registry.report_directory),
+        "report_keep": registry.report_keep.count,
+        "report_keep_for": time(registry.report_keep.age),
+    })
+}
+
+/// Without addresses and headers: both may have secrets in them.
+fn notify(receivers: &Receivers) -> Value {
+    let words = |topics: &[Topic]| topics.iter().map(|topic| topic.word()).collect::<Vec<_>>();
+    let webhooks = receivers.webhooks.iter().map(|hook| {
+        json!({
+            "name": hook.name,
+            "format": hook.format.word(),
+            "events": words(&hook.topics),
+            "header": hook.header.as_ref().map(|(name, _)| name),
+        })
+    });
+    json!({
+        "rate": receivers.rate,
+        "webhooks": webhooks.collect::<Vec<_>>(),
+        "exec": receivers.exec.as_ref().map(|exec| show(&exec.program)),
+        "exec_events": receivers.exec.as_ref().map(|exec| words(&exec.topics)),
     })
 }
 
@@ -167,7 +202,7 @@ fn state(state: &StateSpec) -> Value {
 fn source(source: &Source) -> Value {
     match source {
         Source::Key { key, format, zone } => {
-            json!({"key": key, "as": written(format), "zone": zone_name(*zone)})
+            json!({"key": key, "as": written(format), "zone": zone.name()})
         }
         Source::Name {
             group,
@@ -177,11 +212,11 @@ fn source(source: &Source) -> Value {
         } => json!({
             "name": group,
             "as": written(format),
-            "zone": zone_name(*zone),
+            "zone": zone.name(),
             "radix": radix,
         }),
         Source::File { file, format, zone } => {
-            json!({"file": file, "as": written(format), "zone": zone_name(*zone)})
+            json!({"file": file, "as": written(format), "zone": zone.name()})
         }
         Source::Birth => json!("birth"),
         Source::Mtime => json!("mtime"),
@@ -196,14 +231,6 @@ fn written(format: &TimeFormat) -> &str {
         TimeFormat::EpochUs => "epoch_us",
         TimeFormat::EpochNs => "epoch_ns",
         TimeFormat::Strftime(words) => words,
-    }
-}
-
-fn zone_name(zone: Zone) -> &'static str {
-    match zone {
-        Zone::Utc => "utc",
-        Zone::Local => "local",
-        Zone::Iana(zone) => zone.name(),
     }
 }
 

@@ -3,7 +3,8 @@
 
 use crate::config::reader::{Found, Reader, type_name};
 use crate::layout::Layout;
-use crate::layout::spec::{Kind, LayoutSpec, Means, SizeSpec, Source, StateSpec, TimeFormat, Zone};
+use crate::layout::spec::{Kind, LayoutSpec, Means, SizeSpec, Source, StateSpec, TimeFormat};
+use crate::model::zone::Zone;
 
 const METADATA: &str = "metadata.json";
 const SIDECAR: &str = "{id}.json";
@@ -146,7 +147,7 @@ fn source<'t>(below: &mut Reader<'t>, item: Found<'t>) -> Option<Source> {
     let format = table
         .parsed("as", time_format)
         .unwrap_or(TimeFormat::Rfc3339);
-    let zone = table.parsed("zone", zone).unwrap_or_default();
+    let zone = table.parsed("zone", Zone::named).unwrap_or_default();
     let radix = radix(&mut table, &format);
     let source = match places {
         (Some(key), None, None) => Some(Source::Key { key, format, zone }),
@@ -201,14 +202,4 @@ fn time_format(word: &str) -> Result<TimeFormat, String> {
             ));
         }
     })
-}
-
-fn zone(word: &str) -> Result<Zone, String> {
-    match word {
-        "utc" => Ok(Zone::Utc),
-        "local" => Ok(Zone::Local),
-        name => name.parse().map(Zone::Iana).map_err(|_| {
-            format!("`{name}` is none of utc, local, nor an IANA name like Europe/Zurich")
-        }),
-    }
 }

@@ -14,10 +14,12 @@ mod file;
 mod layout;
 mod lifecycle;
 mod limits;
+mod notify;
 mod place;
 mod preset;
 mod protect;
 mod reader;
+mod registry;
 pub mod request;
 mod root;
 mod roots;
@@ -41,7 +43,7 @@ const MAX_SYNTAX_ERRORS: usize = 50;
 /// Everything, for commands that look after roots. An error is a file that can't be read or parsed,
 /// or that no root is left; it lists all that is wrong.
 pub fn load(request: &Request) -> Result<Settings, Vec<Problem>> {
-    let settings = read(request, roots::read)?;
+    let settings = read(request, Whole::Yes)?;
     if !settings.roots.is_empty() {
         return Ok(settings);
     }
@@ -52,16 +54,18 @@ pub fn load(request: &Request) -> Result<Settings, Vec<Problem>> {
 
 /// `[agent]` and `[log]` only, for commands that talk to a running agent. There are no roots.
 pub fn load_agent(request: &Request) -> Result<Settings, Vec<Problem>> {
-    read(request, |_, table, _| {
-        // Known, and not looked at.
-        table.find("root");
-        roots::Roots::default()
-    })
+    read(request, Whole::No)
 }
 
-type ReadRoots = fn(&Request, &mut Reader<'_>, &settings::Agent) -> roots::Roots;
+/// Whether more than `[agent]` and `[log]` is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Whole {
+    Yes,
+    /// The rest is known, and not looked at: its secrets may not be for this user.
+    No,
+}
 
-fn read(request: &Request, read_roots: ReadRoots) -> Result<Settings, Vec<Problem>> {
+fn read(request: &Request, whole: Whole) -> Result<Settings, Vec<Problem>> {
     let file = match &request.file {
         Some(path) => Some(path.clone()),
         None => Some(PathBuf::from(DEFAULT_FILE)).filter(|path| is_there(path)),
@@ -83,9 +87,6 @@ fn read(request: &Request, read_roots: ReadRoots) -> Result<Settings, Vec<Proble
             origin: Origin::File(&lines),
         }],
     );
-    for later in ["registry", "notify"] {
-        table.refuse_later(later);
-    }
     let (mut agent, mut warnings) = read_agent(table.table_or_absent("agent"), request);
     let store = table.table_or_absent("store");
     let (database, more) = read_store(store, request, &agent.state_dir);
@@ -96,13 +97,27 @@ fn read(request: &Request, read_roots: ReadRoots) -> Result<Settings, Vec<Proble
     warnings.extend(more);
     let (log, more) = read_log(table.table_or_absent("log"), request);
     warnings.extend(more);
-    let roots = read_roots(request, &mut table, &agent);
+    let roots = match whole {
+        Whole::Yes => roots::read(request, &mut table, &agent),
+        Whole::No => roots::Roots::default(),
+    };
+    let mut below = |key| match (whole, table.find(key)) {
+        (Whole::Yes, _) => table.table_or_absent(key),
+        (Whole::No, _) => Reader::absent(key),
+    };
+    let (registry, more) = registry::read(below("registry"), request, &agent, &roots.kept);
+    warnings.extend(more);
+    let (notify, more) = notify::read(below("notify"));
+    warnings.extend(more);
+    table.find("root");
     warnings.extend(table.finish());
     Problem::sort(&mut warnings);
     Ok(Settings {
         file,
         agent,
         log,
+        registry,
+        notify,
         roots: roots.kept,
         warnings,
         refused: roots.refused,

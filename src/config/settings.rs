@@ -1,8 +1,13 @@
 //! What a checked configuration says. Values here can be used without another look.
 
 use crate::layout::Layout;
+use crate::model::notice::Receivers;
+use crate::model::zone::Zone;
 use crate::policy::lifecycle::Lifecycle;
 use crate::policy::limits::{Limits, Protect};
+use crate::report::Keep;
+use crate::schedule::Schedule;
+use crate::schedule::dispatcher;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -107,6 +112,21 @@ pub struct Root {
     pub problems: Vec<Problem>,
 }
 
+/// `[registry]`.
+#[derive(Debug, Clone)]
+pub struct Registry {
+    /// For what has none of its own and is not watched.
+    pub schedule: Schedule,
+    /// In which cron times are read.
+    pub zone: Zone,
+    pub limits: dispatcher::Limits,
+    /// Whether runs leave reports behind.
+    pub report: bool,
+    /// Absolute, outside every configured root.
+    pub report_directory: PathBuf,
+    pub report_keep: Keep,
+}
+
 /// The whole configuration.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -114,6 +134,8 @@ pub struct Settings {
     pub file: Option<PathBuf>,
     pub agent: Agent,
     pub log: Log,
+    pub registry: Registry,
+    pub notify: Receivers,
     pub roots: Vec<Root>,
     /// Bad values that took their default, and what else deserves a warning.
     pub warnings: Vec<Problem>,

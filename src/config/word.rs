@@ -3,6 +3,7 @@
 use crate::config::settings::{Backend, FirstStart, LogFormat, Mode, Scheduling};
 use crate::layout::spec::{Format, Kind, Means};
 use crate::model::bytes::Measure;
+use crate::model::notice::{BodyFormat, Topic};
 
 /// A closed set of words.
 pub trait Word: Copy + PartialEq + 'static {
@@ -118,6 +119,19 @@ impl Word for Means {
     const WORDS: &[(&str, Self)] = &[
         ("bytes", Self::Bytes),
         ("declared_total", Self::DeclaredTotal),
+    ];
+}
+
+impl Word for BodyFormat {
+    const WORDS: &[(&str, Self)] = &[("json", Self::Json), ("slack", Self::Slack)];
+}
+
+impl Word for Topic {
+    const WORDS: &[(&str, Self)] = &[
+        ("failure", Self::Failure),
+        ("target_unmet", Self::TargetUnmet),
+        ("anomaly", Self::Anomaly),
+        ("degraded", Self::Degraded),
     ];
 }
 

@@ -27,8 +27,10 @@ fn is_to_come(at: UnixNanos, now: Now) -> bool {
 /// Anomalies that belong to a place, not to a session's metadata.
 #[derive(Debug, Default)]
 pub(super) struct Places {
-    by_path: BTreeMap<RelPath, BTreeMap<AnomalyKind, Bytes>>,
+    all: BTreeMap<(RelPath, AnomalyKind), Bytes>,
     n_unowned: u64,
+    /// How often something other than an unowned name was told of.
+    pub(super) n_told: u64,
     /// Places above the bound since the last full scan.
     n_more: u64,
     /// What was there at the end of the last full scan, and since when.
@@ -40,56 +42,58 @@ pub(super) struct Places {
 }
 
 impl Places {
-    pub(super) fn is_empty(&self) -> bool {
-        self.by_path.is_empty()
-    }
-
     pub(super) fn insert(&mut self, kind: AnomalyKind, path: RelPath, bytes: Bytes) {
-        if self.by_path.len() >= MAX_PLACES && !self.by_path.contains_key(&path) {
+        self.n_told += u64::from(kind != AnomalyKind::Unowned);
+        let at = (path, kind);
+        if self.all.len() >= MAX_PLACES && !self.all.contains_key(&at) {
             self.n_more += 1;
-            return;
-        }
-        if self
-            .by_path
-            .entry(path)
-            .or_default()
-            .insert(kind, bytes)
-            .is_none()
-        {
+        } else if self.all.insert(at, bytes).is_none() {
             self.n_unowned += u64::from(kind == AnomalyKind::Unowned);
         }
     }
 
+    /// The same for an unowned name of which nothing was kept: above the bound it costs nothing
+    /// that there are many.
+    pub(super) fn insert_unowned(&mut self, path: RelPath, bytes: Bytes) {
+        if self.all.len() >= MAX_PLACES {
+            self.n_more += 1;
+        } else {
+            self.insert(AnomalyKind::Unowned, path, bytes);
+        }
+    }
+
     pub(super) fn remove(&mut self, kind: AnomalyKind, path: &RelPath) {
-        let Some(kinds) = self.by_path.get_mut(path) else {
-            return;
-        };
-        if kinds.remove(&kind).is_some() {
+        if !self.all.is_empty() && self.all.remove(&(path.clone(), kind)).is_some() {
             self.n_unowned -= u64::from(kind == AnomalyKind::Unowned);
         }
-        if kinds.is_empty() {
-            self.by_path.remove(path);
-        }
+    }
+
+    /// Those at a path and below it.
+    fn within<'a>(
+        &'a self,
+        path: &'a RelPath,
+    ) -> impl Iterator<Item = (&'a (RelPath, AnomalyKind), &'a Bytes)> {
+        // Siblings such as `a-b` sort between `a` and `a/b`.
+        self.all
+            .range((path.clone(), AnomalyKind::ALL[0])..)
+            .take_while(|((at, _), _)| at.as_bytes().starts_with(path.as_bytes()))
+            .filter(|((at, _), _)| at.is_within(path))
+    }
+
+    /// Whether there are any below a path.
+    pub(super) fn are_below(&self, path: &RelPath) -> bool {
+        !self.all.is_empty() && self.within(path).any(|((at, _), _)| at != path)
     }
 
     /// Forgets a path with everything below it. The path is asked for only when needed.
     pub(super) fn forget_below(&mut self, path: impl FnOnce() -> Option<RelPath>) {
-        if self.by_path.is_empty() {
+        if self.all.is_empty() {
             return;
         }
         let Some(path) = path() else { return };
-        // Siblings such as `a-b` sort between `a` and `a/b`.
-        let below: Vec<RelPath> = self
-            .by_path
-            .range(path.clone()..)
-            .take_while(|(at, _)| at.as_bytes().starts_with(path.as_bytes()))
-            .filter(|(at, _)| at.is_within(&path))
-            .map(|(at, _)| at.clone())
-            .collect();
-        for at in below {
-            if let Some(kinds) = self.by_path.remove(&at) {
-                self.n_unowned -= u64::from(kinds.contains_key(&AnomalyKind::Unowned));
-            }
+        let below: Vec<_> = self.within(&path).map(|(at, _)| at.clone()).collect();
+        for (at, kind) in below {
+            self.remove(kind, &at);
         }
     }
 
@@ -122,17 +126,14 @@ impl Places {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (AnomalyKind, &RelPath, Bytes)> {
-        self.by_path
+        self.all
             .iter()
-            .flat_map(|(path, kinds)| kinds.iter().map(move |(kind, bytes)| (*kind, path, *bytes)))
+            .map(|((path, kind), bytes)| (*kind, path, *bytes))
     }
 
     /// Whether something that hides bytes lies within a path.
     pub(super) fn obstructs(&self, path: &RelPath, kind: AnomalyKind) -> bool {
-        self.by_path
-            .range(path.clone()..)
-            .take_while(|(at, _)| at.as_bytes().starts_with(path.as_bytes()))
-            .any(|(at, kinds)| at.is_within(path) && kinds.contains_key(&kind))
+        self.within(path).any(|((_, found), _)| *found == kind)
     }
 }
 

@@ -12,6 +12,17 @@ use crate::model::seen::{FileKind, Seen, Stat};
 use crate::model::session::SessionId;
 use crate::model::time::Now;
 
+/// The directory whose chunk is taken just now: asked for once, and not for each of a thousand
+/// names.
+#[derive(Debug)]
+pub(super) struct InListing {
+    pub(super) dir: DirId,
+    pub(super) path: RelPath,
+    /// [`Places::n_told`](super::anomalies::Places) when the chunk began; `None`: something was
+    /// kept of places in the directory already.
+    pub(super) nothing_told_since: Option<u64>,
+}
+
 impl Engine {
     pub(super) fn walked(&mut self, now: Now, walked: Walked, out: &mut Vec<Effect>) {
         match walked {
@@ -36,9 +47,16 @@ impl Engine {
         let believe = self.index.listing_scan(dir) == scan
             && self.index.is_older_than(dir, scan)
             && !(self.index.is_listed(dir) && self.scanning.defers(listing.scan));
+        self.in_listing = Some(InListing {
+            dir,
+            path: listing.dir.clone(),
+            nothing_told_since: (!self.places.are_below(&listing.dir))
+                .then_some(self.places.n_told),
+        });
         for (name, seen) in listing.entries() {
             self.listed(now, listing.scan, dir, name, seen, believe, out);
         }
+        self.in_listing = None;
         if listing.last {
             let gathered = listing.gathered.take().filter(|_| believe);
             self.listing_ended(now, listing.scan, dir, gathered, out);

@@ -309,7 +309,11 @@ impl Engine {
     }
 
     pub(super) fn path_in(&self, dir: DirId, name: &[u8]) -> Option<RelPath> {
-        self.index.path(dir)?.join(name).ok()
+        let listed = self.in_listing.as_ref().filter(|listed| listed.dir == dir);
+        match listed.filter(|_| self.index.has_dir(dir)) {
+            Some(listed) => listed.path.join(name).ok(),
+            None => self.index.path(dir)?.join(name).ok(),
+        }
     }
 
     fn found<'a>(&self, stat: &'a Stat) -> Found<'a> {
@@ -369,7 +373,9 @@ impl Engine {
         if matches!(known, Some(Known::Dir { .. })) {
             self.gone(dir, name, out);
         }
-        if !self.places.is_empty() {
+        let listed = self.in_listing.as_ref().filter(|listed| listed.dir == dir);
+        let told_since = listed.and_then(|listed| listed.nothing_told_since);
+        if told_since != Some(self.places.n_told) {
             self.places
                 .forget_below(|| self.index.path(dir)?.join(name).ok());
         }
@@ -642,8 +648,7 @@ impl Engine {
         let new = self.put(dir, name, stat, Owner::Unowned, out);
         // It counts as unowned bytes all the same: a name must not hide any.
         if stat.kind == FileKind::Dir || !self.rules.layout.is_foreign_lock(path.as_bytes()) {
-            self.places
-                .insert(AnomalyKind::Unowned, path, Bytes(stat.apparent));
+            self.places.insert_unowned(path, Bytes(stat.apparent));
         }
         new
     }

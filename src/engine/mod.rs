@@ -49,6 +49,7 @@ use anomalies::Places;
 use clock_gate::ClockGate;
 use deciding::Deciding;
 use guard::Guard;
+use listing::InListing;
 use living::Living;
 use reading::Reading;
 use scanning::Scanning;
@@ -284,6 +285,7 @@ pub struct Engine {
     /// Names looked at while scans are under way: their chunks may be older, so that where
     /// they say something else the name is looked at once more. By the hash of the name.
     recent: HashMap<(DirId, u64), Box<[u8]>>,
+    in_listing: Option<InListing>,
     /// Entries that a listing under way found to be another inode's.
     disagreeing: HashSet<(DirId, u64)>,
     /// Watches that ended before the listing that came with them was heard.
@@ -329,6 +331,7 @@ impl Engine {
             guard: Guard::default(),
             pace: Pace::default(),
             recent: HashMap::new(),
+            in_listing: None,
             disagreeing: HashSet::new(),
             ended_early: HashSet::new(),
             begun: HashMap::new(),

@@ -15,6 +15,7 @@ mod dirs;
 mod entry;
 mod homes;
 mod links;
+mod numbers;
 mod order;
 mod places;
 mod sessions;
@@ -31,6 +32,7 @@ use dirs::Dir;
 use entry::{HASH_MASK, Wides};
 use homes::Homes;
 use links::Links;
+use numbers::ByNumber;
 use order::Order;
 use places::Places;
 use sessions::Sessions;
@@ -67,7 +69,7 @@ pub struct Index {
     sessions: Sessions,
     order: Order,
     /// Owners of names in container directories, where they differ from name to name.
-    loose: HashMap<(u32, u64), Owner>,
+    loose: ByNumber<(u32, u64), Owner>,
     /// Of names whose hash is that of another name of their directory, the hash they have
     /// instead, by the directory's slot.
     twins: HashMap<u32, HashMap<Box<[u8]>, u64>>,
@@ -103,7 +105,7 @@ impl Index {
             wides: Wides::default(),
             sessions: Sessions::default(),
             order: Order::default(),
-            loose: HashMap::new(),
+            loose: ByNumber::default(),
             twins: HashMap::new(),
             links: Links::default(),
             homes: Homes::default(),

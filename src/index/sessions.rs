@@ -2,6 +2,7 @@
 
 use super::dirs::Dir;
 use super::entry::What;
+use super::numbers::ByNumber;
 use super::tree::{DirOwner, Dropped, path_bytes};
 use super::words::{Word, Words};
 use super::{Index, Known};
@@ -124,12 +125,12 @@ pub(super) struct Sessions {
     slots: Vec<Session>,
     free: Vec<u32>,
     /// Those that are files, by slot and by key.
-    listed: HashMap<u32, Listed>,
+    listed: ByNumber<u32, Listed>,
     by_key: HashMap<Key, u32>,
     /// The sizes that metadata says.
-    declared: HashMap<u32, Declared>,
+    declared: ByNumber<u32, Declared>,
     /// Sums that 64 bits do not hold, or more files than 32 bits count.
-    giants: HashMap<u32, Tally>,
+    giants: ByNumber<u32, Tally>,
     common: Words<Arc<Common>>,
 }
 

@@ -574,6 +574,9 @@ impl Index {
 
     /// Whether a file's inode is known under another name than this one.
     pub fn has_other_names(&self, dir: DirId, name: &[u8], ino: u64) -> bool {
+        if !self.homes.are_kept() {
+            return false;
+        }
         let this = (dir.slot, self.hash_in(dir.slot, name));
         // A long directory is found once for each of its files, and it is not looked through
         // for this one alone.

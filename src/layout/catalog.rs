@@ -311,8 +311,9 @@ fn after_comma(gap: &[u8]) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layout::spec::{Kind, LayoutSpec, Source, TimeFormat, Zone};
+    use crate::layout::spec::{Kind, LayoutSpec, Source, TimeFormat};
     use crate::model::anomaly::Anomalies;
+    use crate::model::zone::Zone;
     use proptest::prelude::*;
 
     fn now() -> Time {

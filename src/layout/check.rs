@@ -415,7 +415,7 @@ fn check_catalog(problems: &mut Problems, spec: &LayoutSpec) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layout::spec::Zone;
+    use crate::model::zone::Zone;
 
     fn keys(change: impl FnOnce(&mut LayoutSpec)) -> Vec<&'static str> {
         let mut spec = LayoutSpec::default();

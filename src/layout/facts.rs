@@ -223,9 +223,10 @@ fn shortened(word: &str) -> Arc<str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layout::spec::{LayoutSpec, StateSpec, TimeFormat, Zone};
+    use crate::layout::spec::{LayoutSpec, StateSpec, TimeFormat};
     use crate::model::seen::{FileId, FileKind};
     use crate::model::time::UnixNanos;
+    use crate::model::zone::Zone;
     use AnomalyKind::*;
 
     fn now() -> Time {

@@ -7,9 +7,10 @@
 use super::Layout;
 use super::moment;
 use super::record::{Record, scalar_text};
-use super::spec::{Source, StateSpec, TimeFormat, Zone};
+use super::spec::{Source, StateSpec, TimeFormat};
 use crate::model::session::{Moments, Told};
 use crate::model::time::{Time, rfc3339};
+use crate::model::zone::Zone;
 use std::ops::Range;
 
 const UPDATED: &str = "updated_at";

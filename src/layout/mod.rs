@@ -380,7 +380,7 @@ mod tests {
         let file = |file: &str| Source::File {
             file: file.to_owned(),
             format: spec::TimeFormat::Rfc3339,
-            zone: spec::Zone::Utc,
+            zone: crate::model::zone::Zone::Utc,
         };
         let names = |layout: &Layout| -> Vec<String> {
             let documents = layout.documents(b"s");

@@ -8,12 +8,12 @@
 //! it is the earlier instant; where the clock skipped it, it is read with the offset from before
 //! the change (so 02:30 in a gap from 02:00 to 03:00 is the instant called 03:30).
 
-use super::spec::{TimeFormat, Zone};
+use super::spec::TimeFormat;
 use crate::model::time::Time;
+use crate::model::zone::Zone;
 use chrono::format::{Parsed, StrftimeItems};
 use chrono::{
-    DateTime, Datelike, FixedOffset, Local, MappedLocalTime, NaiveDateTime, NaiveTime, Offset,
-    TimeDelta, TimeZone,
+    DateTime, Datelike, FixedOffset, MappedLocalTime, NaiveDateTime, NaiveTime, Offset, TimeDelta,
 };
 use serde_json::Value;
 use std::fmt::Write;
@@ -161,30 +161,21 @@ fn in_zone(naive: NaiveDateTime, zone: Zone) -> Option<Time> {
     if !(0..=9999).contains(&naive.year()) {
         return None;
     }
-    match zone {
-        Zone::Utc => in_range(naive.and_utc()),
-        Zone::Local => in_range(instant(naive, &Local)?),
-        Zone::Iana(zone) => in_range(instant(naive, &zone)?),
-    }
-}
-
-fn instant<Z: TimeZone>(naive: NaiveDateTime, zone: &Z) -> Option<Time> {
-    match zone.from_local_datetime(&naive) {
-        MappedLocalTime::Single(time) => Some(time.to_utc()),
-        MappedLocalTime::Ambiguous(one, other) => Some(one.to_utc().min(other.to_utc())),
+    in_range(match zone.when(naive) {
+        MappedLocalTime::Single(time) => time.to_utc(),
+        MappedLocalTime::Ambiguous(one, other) => one.to_utc().min(other.to_utc()),
         MappedLocalTime::None => {
             let naive_utc = naive.checked_sub_offset(offset_before(naive, zone)?)?;
-            Some(naive_utc.and_utc())
+            naive_utc.and_utc()
         }
-    }
+    })
 }
 
 /// The offset that held before the gap `naive` lies in. The longest gap ever was a day.
-fn offset_before<Z: TimeZone>(naive: NaiveDateTime, zone: &Z) -> Option<FixedOffset> {
+fn offset_before(naive: NaiveDateTime, zone: Zone) -> Option<FixedOffset> {
     (1..=4 * 26).find_map(|quarters| {
         let earlier = naive.checked_sub_signed(TimeDelta::minutes(15 * quarters))?;
-        let time = zone.from_local_datetime(&earlier).latest()?;
-        Some(time.offset().fix())
+        Some(zone.when(earlier).latest()?.offset().fix())
     })
 }
 
@@ -195,7 +186,7 @@ fn in_range(time: Time) -> Option<Time> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use chrono::{Timelike, Utc};
+    use chrono::{Local, Timelike, Utc};
     use proptest::prelude::*;
     use serde_json::json;
 

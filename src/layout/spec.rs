@@ -1,5 +1,7 @@
 //! A layout as somebody wrote it: words, not yet checked against each other.
 
+use crate::model::zone::Zone;
+
 /// How sessions lie in a root.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Kind {
@@ -55,16 +57,6 @@ pub enum TimeFormat {
     EpochNs,
     /// strftime words, read in the source's zone.
     Strftime(String),
-}
-
-/// In which zone a time without an offset is read.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Zone {
-    #[default]
-    Utc,
-    /// The host's.
-    Local,
-    Iana(chrono_tz::Tz),
 }
 
 /// One place where the creation time may stand. The first that answers is used.

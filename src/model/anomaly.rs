@@ -145,3 +145,14 @@ impl fmt::Debug for Anomalies {
         f.debug_set().entries(self.iter()).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Places are kept in this order, and what lies below a path is looked for from the least on.
+    #[test]
+    fn all_kinds_are_in_order() {
+        assert!(AnomalyKind::ALL.is_sorted_by(|a, b| a < b));
+    }
+}

@@ -21,6 +21,7 @@ mod migrations;
 pub mod outbox;
 pub mod pins;
 mod question;
+pub mod reports;
 mod row;
 pub mod runs;
 pub mod spill;

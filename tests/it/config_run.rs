@@ -171,6 +171,48 @@ fn the_environment_says_more_than_the_file() {
 }
 
 #[test]
+fn a_registry_with_mistakes_takes_its_defaults() {
+    let scratch = Scratch::new();
+    let config = scratch.path("config.toml");
+    let inside = scratch.root().join("reports");
+    let text = format!(
+        "[registry]\nschedule = \"0 25 * * *\"\nconcurrent_cleanups = 0\nzone = \"Europe/Berlin\"\n\
+         report_directory = {inside:?}\nreport_keep = 7\n[[root]]\nname = \"r\"\npath = {:?}\n",
+        scratch.root()
+    );
+    fs::write(&config, text).expect("written");
+    let done = run(&["check-config", "--json"], &config);
+    assert_eq!(done.code, 78, "{done:?}");
+    let document = done.document();
+    let problems = document["problems"].as_array().expect("problems");
+    let lines: Vec<u64> = problems.iter().filter_map(|p| p["line"].as_u64()).collect();
+    assert_eq!(lines, [2, 3, 5], "{document:#}");
+    let why = problems[2]["message"].as_str().expect("a sentence");
+    assert!(why.contains("inside root `r`"), "{why}");
+    let registry = &document["effective"]["registry"];
+    assert_eq!(registry["schedule"], "0 3 * * *");
+    assert_eq!(registry["concurrent_cleanups"], 3);
+    assert_eq!(registry["zone"], "Europe/Berlin");
+    assert_eq!(registry["report_keep"], 7);
+    let directory = registry["report_directory"].as_str().expect("a path");
+    assert!(
+        directory.ends_with("/reports") && !directory.starts_with(inside.to_str().expect("text"))
+    );
+    let mut command = housekeeper();
+    command
+        .args(["check-config", "--json", "--config"])
+        .arg(&config);
+    command.env("HOUSEKEEPER_REGISTRY_CONCURRENT_CLEANUPS", "5");
+    command.env("HOUSEKEEPER_REGISTRY_SCHEDULE", "every 6h");
+    command.env("HOUSEKEEPER_REGISTRY_REPORT", "false");
+    let registry =
+        Done::of(command.output().expect("runs")).document()["effective"]["registry"].clone();
+    assert_eq!(registry["concurrent_cleanups"], 5);
+    assert_eq!(registry["schedule"], "every 6h");
+    assert_eq!(registry["report"], false);
+}
+
+#[test]
 fn secrets_are_not_repeated() {
     let scratch = Scratch::new();
     let config = scratch.path("config.toml");

@@ -22,6 +22,7 @@ mod intents;
 mod layout_kinds;
 mod layout_trees;
 mod lifecycle;
+mod notify;
 mod odd_inputs;
 mod odd_metadata;
 mod presets;

@@ -2,6 +2,7 @@
 
 pub(crate) mod agent;
 pub(crate) mod fixture;
+pub(crate) mod receiver;
 pub(crate) mod recount;
 pub(crate) mod resting;
 pub(crate) mod running;

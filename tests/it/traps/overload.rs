@@ -6,6 +6,7 @@ use crate::support::resting::{nothing_lost, settled, without_rescan};
 use crate::support::running::{Agent, Place, make_session, signal, wait_for};
 use housekeeper::model::watcher::Backend;
 use rustix::process::Signal;
+use serde_json::Value;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -85,7 +86,7 @@ fn persistent_losses_do_not_make_persistent_scans() {
             return;
         };
         let begun = Instant::now();
-        let n_lost = |root: &serde_json::Value| root["watch"]["lost"].as_u64().expect("a count");
+        let n_lost = |root: &Value| root["watch"]["lost"].as_u64().expect("a count");
         for round in 0..25 {
             let before = n_lost(&agent.root());
             signal(agent.child.id(), Signal::STOP);
@@ -151,6 +152,18 @@ fn a_hot_writer_hides_nothing() {
     });
 }
 
+/// Nothing is lost. With `notify` the kernel's queue may have been full, because its thread goes
+/// through all its watches for each directory that went: then each of so many storms cost one
+/// recovery at most.
+fn nothing_lost_in(storms: usize, place: &Place, start: &Value, status: &Value) {
+    match status["watch"]["backend"].as_str() {
+        Some("notify") if start["watch"]["lost"] != status["watch"]["lost"] => {
+            assert!(n_recoveries(place) <= storms, "{status}");
+        }
+        _ => nothing_lost(start, status),
+    }
+}
+
 /// T22: two thousand watched directories go by a prune, and as many by somebody else's
 /// `rm -rf`, among three thousand that stay.
 #[test]
@@ -181,7 +194,7 @@ fn two_thousand_directories_go_without_a_loss() {
         agent.until("a prune", |root| root["pruned"]["sessions"] == 1);
         let status = settled(&agent, &place.root);
         if hears(backend) {
-            nothing_lost(&start, &status);
+            nothing_lost_in(1, place, &start, &status);
         }
         std::thread::scope(|scope| {
             let rm = scope.spawn(|| fs::remove_dir_all(place.root.join("removed")));
@@ -193,7 +206,7 @@ fn two_thousand_directories_go_without_a_loss() {
         let status = settled(&agent, &place.root);
         assert_eq!(status["files"], 2 + 3000 + 500 + 2);
         if hears(backend) {
-            nothing_lost(&start, &status);
+            nothing_lost_in(2, place, &start, &status);
         }
         let left: Vec<_> = recount::sessions(&place.root).into_iter().collect();
         assert_eq!(left, ["kept", "new"]);
