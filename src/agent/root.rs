@@ -23,7 +23,7 @@ use crate::disk::removed::RemovedIds;
 use crate::disk::tree::Tree;
 use crate::engine::{Command, Engine, Rules};
 use crate::layout::spec::Kind;
-use crate::model::fact::Fact;
+use crate::model::fact::{Fact, Moment};
 use crate::model::time::Clock;
 use crate::prune::lock::RootLock;
 use crate::sched::{self, Class, Governor, Home};
@@ -186,7 +186,7 @@ impl Keeper {
             match Tree::open(&self.root.real) {
                 Ok(tree) => {
                     if std::mem::take(&mut told_absent) {
-                        self.around.teller.tell(&self.name, Fact::RootBack);
+                        self.tell(Fact::RootBack);
                     }
                     match self.look_after(Arc::new(tree)) {
                         Ok(Ended::Stopped) => break,
@@ -201,7 +201,7 @@ impl Keeper {
                 }
             }
             if !std::mem::replace(&mut told_absent, true) {
-                self.around.teller.tell(&self.name, Fact::RootMoved);
+                self.tell(Fact::RootMoved);
             }
             self.publish_state(Watching::Absent);
             if self.wait_for_root() {
@@ -216,7 +216,14 @@ impl Keeper {
             to: chosen.backend,
             why: chosen.why.clone(),
         };
-        self.around.teller.tell(&self.name, fact);
+        self.tell(fact);
+    }
+
+    /// Tells what no engine tells: there is none just then.
+    fn tell(&self, fact: Fact) {
+        let at = SystemClock::start().now().wall;
+        let teller = &self.around.teller;
+        teller.tell(&self.name, at, Moment::default(), fact);
     }
 
     fn publish_state(&self, watching: Watching) {

@@ -182,9 +182,13 @@ impl Shell {
 
     /// Tells what waits to be told.
     pub fn speak(&mut self) {
+        if self.told.is_empty() {
+            return;
+        }
+        let (at, moment) = (self.clock.now().wall, self.engine.moment());
         for fact in self.told.drain(..) {
             match &mut self.ear {
-                Ear::Teller { teller, root } => teller.tell(root, fact),
+                Ear::Teller { teller, root } => teller.tell(root, at, moment, fact),
                 Ear::List(list) => list.push(fact),
             }
         }

@@ -5,14 +5,14 @@ use super::living::Phase as LifePhase;
 use super::{Effect, Engine};
 use crate::index::Dropped;
 use crate::model::bytes::Bytes;
-use crate::model::fact::{Fact, Summary};
+use crate::model::fact::{Fact, Moment, Summary};
 use crate::model::place::DirId;
 use crate::model::plan::{Blocker, Body, Rule, Victim};
 use crate::model::report::{
     LockTrouble, LockTry, LockWait, Outcome, Removed, Report, Skip, Unlist,
 };
 use crate::model::session::{Key, SessionId};
-use crate::model::time::{Now, Tick};
+use crate::model::time::{Now, Tick, Time};
 use crate::policy::Draft;
 use crate::policy::limits::Headroom;
 use std::mem::discriminant;
@@ -55,6 +55,8 @@ pub(super) struct Passed {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Burst {
     pub(super) before: Bytes,
+    /// When its first plan was made.
+    planned: Option<Time>,
     /// When the first hint of what made it necessary came in.
     since: Option<Tick>,
     /// A round was too short for what it began: the next one goes on down to the goal.
@@ -96,6 +98,7 @@ impl Engine {
     pub(super) fn ask_for_lock(&mut self, now: Now, out: &mut Vec<Effect>) {
         self.deciding.phase = Phase::Asked;
         self.deciding.burst.before = self.usage().bytes;
+        self.deciding.burst.planned = Some(now.wall);
         match self.living.phase() {
             LifePhase::Idle => out.push(Effect::Lock),
             // The answer is for both.
@@ -353,7 +356,17 @@ impl Engine {
         self.index.drop_session(victim.session)
     }
 
+    /// How the root is now, and which plan is carried out.
+    pub fn moment(&self) -> Moment {
+        Moment {
+            planned: self.deciding.burst.planned,
+            usage: self.usage().bytes,
+            limit: self.rules.limits.max_size,
+        }
+    }
+
     fn tell_deleted(&mut self, now: Now, victim: &Victim, out: &mut Vec<Effect>) {
+        let moment = self.moment();
         let deciding = &mut self.deciding;
         deciding.pruned_sessions += 1;
         deciding.pruned_bytes = deciding.pruned_bytes.saturating_add(victim.freed);
@@ -378,6 +391,7 @@ impl Engine {
             created: victim.created,
             because: victim.because,
             reaction: since.map(|since| now.tick.since(since)),
+            moment,
         }));
     }
 
@@ -415,7 +429,9 @@ impl Engine {
             out.push(Effect::Tell(Fact::PruneSkipped {
                 key: victim.key.clone(),
                 path: victim.shown_path(),
+                because: victim.because,
                 why,
+                moment: self.moment(),
             }));
         }
     }

@@ -34,6 +34,7 @@ mod real_bugs;
 mod recording;
 mod rewriting;
 mod signals;
+mod store;
 mod support;
 mod symlinks;
 mod terminal;
