@@ -12,7 +12,8 @@ use crate::model::time::{Now, Time, UnixNanos};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-/// Most places kept; above it they are counted only.
+/// Most places kept of what nobody owns, and as many of all other kinds; above it they are counted
+/// only.
 const MAX_PLACES: usize = 100_000;
 /// Most lines a kind and scan.
 const MAX_LINES: u64 = 100;
@@ -52,18 +53,29 @@ impl Places {
 
     pub(super) fn insert(&mut self, kind: AnomalyKind, path: RelPath, bytes: Bytes) {
         self.n_told += u64::from(kind != AnomalyKind::Unowned);
+        let is_full = match kind {
+            AnomalyKind::Unowned => self.n_unowned >= MAX_PLACES as u64,
+            _ => self.is_full(),
+        };
         let at = (path, kind);
-        if self.all.len() >= MAX_PLACES && !self.all.contains_key(&at) {
+        if is_full && !self.all.contains_key(&at) {
             self.n_more += 1;
         } else if self.all.insert(at, bytes).is_none() {
             self.n_unowned += u64::from(kind == AnomalyKind::Unowned);
         }
     }
 
+    /// Whether there are more places than are kept that speak against a removal: then what is not
+    /// found here may be so all the same. Names that nobody owns have room of their own, so that
+    /// they crowd out nothing.
+    pub(super) fn is_full(&self) -> bool {
+        self.all.len() as u64 - self.n_unowned >= MAX_PLACES as u64
+    }
+
     /// The same for an unowned name of which nothing was kept: above the bound it costs nothing
     /// that there are many.
     pub(super) fn insert_unowned(&mut self, path: RelPath, bytes: Bytes) {
-        if self.all.len() >= MAX_PLACES {
+        if self.n_unowned >= MAX_PLACES as u64 {
             self.n_more += 1;
         } else {
             self.insert(AnomalyKind::Unowned, path, bytes);
@@ -404,6 +416,9 @@ impl Engine {
     /// After a full scan a session whose obstacle was not found again is free of it.
     fn refresh_obstacles(&mut self) {
         self.forget_vanished_places();
+        if self.places.is_full() {
+            return;
+        }
         let obstructed: Vec<_> = self
             .index
             .sessions()

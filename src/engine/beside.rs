@@ -134,6 +134,9 @@ impl Engine {
 
     /// Whether a name of a session with a sidecar is no regular file: then it stays.
     pub(super) fn has_unusable_name(&self, id: SessionId) -> bool {
+        if self.places.is_full() {
+            return true;
+        }
         if self.places.is_empty() {
             return false;
         }

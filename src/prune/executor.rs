@@ -157,8 +157,8 @@ impl<D: Disk, R: Records> Executor<D, R> {
         locks: &[LockAt],
     ) -> Checked<Outcome> {
         let (dir, _) = self.disk.open(&victim.path).map_err(not_openable)?;
-        // Its borrow of the disk ends before the first record is written.
-        let there = {
+        // Its borrow of the disk ends before the first record is written; what it holds does not.
+        let (there, _held) = {
             let mut grip = Grip::new(&self.disk);
             for proof in proofs {
                 grip.check_proof(&dir, proof, now)?;
@@ -168,7 +168,7 @@ impl<D: Disk, R: Records> Executor<D, R> {
                 grip.take_lock(Some(&victim.path), &dir, lock)?;
             }
             grip.check_quiet(now, quiet)?;
-            there
+            (there, grip.into_held())
         };
         let [(name, inode)] = &there[..] else {
             self.intend(
@@ -230,6 +230,7 @@ impl<D: Disk, R: Records> Executor<D, R> {
             grip.take_lock(Some(&victim.path), &dir, lock)?;
         }
         grip.check_quiet(now, quiet)?;
+        let _held = grip.into_held();
         let ulid = fresh(now);
         self.intend(victim, Work::Blobs(there.clone()), ulid, Lasting::Process)?;
         Ok(self.blobs_aside(victim, &there, now))

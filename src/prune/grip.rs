@@ -33,6 +33,15 @@ impl<'d, D: Disk> Grip<'d, D> {
         }
     }
 
+    /// Its open files, to be kept past the rename: their locks go with the last of them, and an
+    /// inode that is open is no other file's meanwhile.
+    pub(super) fn into_held(self) -> Vec<D::Handle> {
+        self.handles
+            .into_iter()
+            .map(|(_, handle, _)| handle)
+            .collect()
+    }
+
     /// What was looked at counts as a write at its time.
     pub(super) fn note(&mut self, stat: &Stat, now: Now) {
         self.ids.push(stat.id);

@@ -38,6 +38,15 @@ type Shared = Rc<Fake>;
 /// Both traits for one fake.
 struct On(Shared);
 
+/// An open file; its lock goes with it.
+struct Opened(String, u64, Shared);
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        self.2.log.borrow_mut().push(format!("close {}", self.0));
+    }
+}
+
 impl Fake {
     fn check(&self, operation: &'static str, path: &str) -> io::Result<()> {
         self.log.borrow_mut().push(format!("{operation} {path}"));
@@ -82,7 +91,7 @@ fn text(path: &RelPath) -> String {
 }
 
 impl Disk for On {
-    type Handle = (String, u64);
+    type Handle = Opened;
 
     fn in_place(&self) -> io::Result<bool> {
         Ok(true)
@@ -96,7 +105,7 @@ impl Disk for On {
         let path = text(path);
         self.0.check("open", &path)?;
         let stat = self.0.get(&path)?;
-        Ok(((path, stat.id.ino), stat))
+        Ok((Opened(path, stat.id.ino, self.0.clone()), stat))
     }
 
     fn open_in(&self, dir: &Self::Handle, name: &[u8]) -> io::Result<(Self::Handle, Stat)> {
@@ -108,7 +117,7 @@ impl Disk for On {
         };
         self.0.check("open", &path)?;
         let stat = self.0.get(&path)?;
-        Ok(((path, stat.id.ino), stat))
+        Ok((Opened(path, stat.id.ino, self.0.clone()), stat))
     }
 
     fn lock(&self, handle: &Self::Handle) -> io::Result<bool> {
@@ -217,6 +226,15 @@ fn session() -> (Shared, Victim) {
     (fake, victim("a/s", body))
 }
 
+fn a_file() -> (Shared, Victim) {
+    let fake = Shared::default();
+    fake.put("", 1, FileKind::Dir);
+    let stat = fake.put("x.log", 30, FileKind::File);
+    let names = vec![(Box::from(&b"x.log"[..]), stat.id)];
+    let proofs = Vec::new();
+    (fake, victim("", Body::Files { names, proofs }))
+}
+
 fn blobs() -> (Shared, Victim) {
     let fake = Shared::default();
     fake.put("", 1, FileKind::Dir);
@@ -269,7 +287,8 @@ fn a_victim_goes_in_one_rename_after_all_checks() {
     assert_eq!(asides[0].name().id(), Some(FileId { dev: 1, ino: 10 }));
     assert_eq!(fake.n_trash(), 1);
     let log = fake.log.borrow();
-    assert_eq!(log.last().map(String::as_str), Some("rename a/s"));
+    let last = log.iter().rfind(|line| !line.starts_with("close"));
+    assert_eq!(last.map(String::as_str), Some("rename a/s"));
     let locked: Vec<_> = log.iter().filter(|line| line.starts_with("lock")).collect();
     assert_eq!(
         locked,
@@ -451,6 +470,22 @@ fn blobs_go_under_an_intent() {
     let log = fake.log.borrow();
     let at = |what: &str| log.iter().position(|line| line.starts_with(what));
     assert!(at("save") < at("rename") && at("lock x.txt") < at("rename"));
+}
+
+#[test]
+fn what_is_locked_stays_locked_past_the_last_rename() {
+    for (fake, victim) in [session(), blobs(), a_file()] {
+        let outcome = remove(&fake, &victim, &[]);
+        assert!(matches!(outcome, Outcome::Aside(_)), "{outcome:?}");
+        let log = fake.log.borrow();
+        let locked: Vec<_> = log.iter().filter_map(|l| l.strip_prefix("lock ")).collect();
+        assert!(!locked.is_empty(), "{log:?}");
+        let renamed = log.iter().rposition(|line| line.starts_with("rename"));
+        for name in locked {
+            let closed = log.iter().position(|line| *line == format!("close {name}"));
+            assert!(closed > renamed, "{name}: {log:?}");
+        }
+    }
 }
 
 #[test]
