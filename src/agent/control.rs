@@ -1,13 +1,16 @@
 //! The agent's socket: one JSON line in, one JSON line out.
 //!
 //! `{"command":"status"}`, `{"command":"rescan","root":NAME?,"wait":true?}`,
-//! `{"command":"accept","root":NAME}`, `{"command":"anomalies","root":NAME?,"kinds":[KIND…]?}`. A rescan is answered when it has ended; with `wait` also
+//! `{"command":"accept","root":NAME}`,
+//! `{"command":"pin","root":NAME?,"session":KEY,"reason":TEXT,"owner":TEXT?,"until":TIME?}`,
+//! `{"command":"unpin","root":NAME?,"session":KEY}`, `{"command":"pins","root":NAME?}`, `{"command":"anomalies","root":NAME?,"kinds":[KIND…]?}`. A rescan is answered when it has ended; with `wait` also
 //! when all that happened before it was asked for has been heard and looked at.
 //! The answer is the document, or `{"error": "…"}`. Who may connect is the socket's file mode.
 //!
 //! Bounds: a request has at most 64 KiB and must come within ten seconds; connections beyond
 //! what the kernel queues wait there.
 
+use crate::agent::pins::{self, Change};
 use crate::agent::report::AnomalyFilter;
 use crate::agent::service::Service;
 use crate::model::anomaly::AnomalyKind;
@@ -36,6 +39,14 @@ pub enum Wish {
     },
     Accept {
         root: String,
+    },
+    /// Pin or unpin a session.
+    Pin {
+        root: Option<String>,
+        change: Change,
+    },
+    Pins {
+        root: Option<String>,
     },
     Anomalies {
         root: Option<String>,
@@ -72,7 +83,14 @@ fn parse(line: &[u8]) -> Result<Wish, String> {
             let filter = filter(&value["kinds"])?;
             Ok(Wish::Anomalies { root, filter })
         }
-        _ => Err("`command` must be status, rescan, accept or anomalies".to_owned()),
+        Some("pin" | "unpin") => {
+            let change = pins::change(&value)?;
+            Ok(Wish::Pin { root, change })
+        }
+        Some("pins") => Ok(Wish::Pins { root }),
+        _ => Err(
+            "`command` must be status, rescan, accept, anomalies, pin, unpin or pins".to_owned(),
+        ),
     }
 }
 
@@ -212,6 +230,12 @@ pub fn answer(service: &Service, request: Request) {
             Err(error) => json!({ "error": error }),
         },
         Wish::Accept { root } => done(service.accept(&root)),
+        Wish::Pin { root, change } => service
+            .pin(root.as_deref(), change)
+            .unwrap_or_else(|error| json!({ "error": error })),
+        Wish::Pins { root } => service
+            .pins(root.as_deref())
+            .unwrap_or_else(|error| json!({ "error": error })),
         Wish::Anomalies { root, filter } => service
             .anomalies(root.as_deref(), &filter)
             .unwrap_or_else(|error| json!({ "error": error })),

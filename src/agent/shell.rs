@@ -29,6 +29,7 @@ use crate::model::time::{Clock, Now};
 use crate::prune::executor::Executor;
 use crate::prune::intent::Intent;
 use crate::prune::lock::RootLock;
+use crate::store::pin_file::PinFile;
 use crate::store::state::RootState;
 use rustix::io::Errno;
 use std::collections::{HashMap, VecDeque};
@@ -59,6 +60,7 @@ pub struct Shell {
     removed: Option<RemovedIds>,
     state: Option<RootState>,
     lock: RootLock,
+    pins: PinFile,
     /// Another program's lock, held as long as ours.
     foreign: Option<ForeignLock>,
     /// The lock is held from before the scan to the last rename: the engine's own wishes to
@@ -99,6 +101,7 @@ pub struct Tools {
     /// `None`: nothing is remembered (read-only commands).
     pub state: Option<RootState>,
     pub lock: RootLock,
+    pub pins: PinFile,
 }
 
 /// Most reactions kept between two looks at them.
@@ -112,9 +115,10 @@ impl Shell {
             removed,
             state,
             lock,
+            mut pins,
         } = tools;
         Self {
-            engine,
+            engine: engine.with_pins(pins.load()),
             jobs,
             ear,
             looker: Looker::new(tree.clone()),
@@ -124,6 +128,7 @@ impl Shell {
             removed,
             state,
             lock,
+            pins,
             foreign: None,
             lock_kept: false,
             clock,
@@ -300,7 +305,15 @@ impl Shell {
         }
     }
 
+    /// Tells the engine of pins that came or went, whoever wrote them.
+    pub fn mind_pins(&mut self, now: Now) {
+        if let Some(pins) = self.pins.changed() {
+            self.handle(now, Input::Command(Command::SetPins(pins)));
+        }
+    }
+
     pub(super) fn take_lock(&mut self, now: Now) -> LockTry {
+        self.mind_pins(now);
         let failed = |operation, errno| LockTry::Failed { operation, errno };
         match self.executor.in_place() {
             Ok(true) => {}
@@ -437,6 +450,7 @@ impl Shell {
         if self.stop.load(Ordering::Relaxed) {
             self.handle(now, Input::Command(Command::Stop));
         }
+        self.mind_pins(now);
         let foreign = self.foreign.as_mut().map(|foreign| foreign.touch(now));
         let outcome = match self.lock.touch(now.tick) {
             _ if self.stop.load(Ordering::Relaxed) => Outcome::Skipped(Skip::Stopping),
@@ -444,6 +458,7 @@ impl Shell {
                 operation: "touch the other program's lock",
                 errno: libc::ESTALE,
             }),
+            Ok(()) if self.engine.keeps(&victim.key) => Outcome::Skipped(Skip::Pinned),
             Ok(()) if self.is_open(&victim) => Outcome::Skipped(Skip::Open),
             Err(error) => Outcome::Skipped(Skip::Refused {
                 operation: "touch the lock",
@@ -470,8 +485,10 @@ impl Shell {
     /// Hands a step of a session's life to the threads beside, if the lock is ours still.
     fn live(&mut self, order: LifeOrder) {
         let now = self.clock.now();
+        self.mind_pins(now);
         let refusal = match self.lock.touch(now.tick) {
             _ if self.stop.load(Ordering::Relaxed) => Skip::Stopping,
+            _ if self.engine.keeps(&order.transition.key) => Skip::Pinned,
             Err(error) => Skip::Refused {
                 operation: "touch the lock",
                 errno: error.raw_os_error().unwrap_or(libc::EIO),

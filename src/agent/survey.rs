@@ -17,7 +17,9 @@ use crate::model::fact::Fact;
 use crate::model::plan::Plan;
 use crate::model::time::{Clock, Now};
 use crate::prune::lock::RootLock;
+use crate::store::pin_file::PinFile;
 use crate::store::state::{RootState, StateError};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -47,6 +49,8 @@ pub struct Manner {
     pub lock_stale: Duration,
     /// Where unfinished work is written when the root has no space.
     pub state: Option<RootState>,
+    /// Where pins are kept.
+    pub state_dir: PathBuf,
 }
 
 /// A root that was looked at once.
@@ -114,7 +118,9 @@ pub fn survey_at(
     let state_dir = manner.state.as_ref().map(|state| state.dir().to_owned());
     let observed = state_dir.as_ref().map(|dir| dir.join("lock.observed"));
     let intents = state_dir.map(|dir| dir.join(INTENTS));
+    let mut pins = PinFile::of(&manner.state_dir, &root.real);
     let tools = Tools {
+        pins: pins.clone(),
         records: Arc::new(RecordDir::new(tree.clone(), intents)),
         removed,
         state: manner.state,
@@ -144,7 +150,7 @@ pub fn survey_at(
     let enforce = manner.enforce
         && survey
             .shell
-            .keep_lock(|now| leftovers::finish(&tree, &records, root, now));
+            .keep_lock(|now| leftovers::finish(&tree, &records, root, &pins.load(), now));
     if enforce {
         survey
             .shell

@@ -20,6 +20,7 @@ mod living;
 mod looking;
 mod measuring;
 mod parts;
+mod pinning;
 mod reading;
 mod scanning;
 mod unlisting;
@@ -35,6 +36,7 @@ use crate::model::hint::Hint;
 use crate::model::lifecycle::{LifeOrder, LifeReport, PartsOrder, PartsSeen};
 use crate::model::listing::{ScanOrder, Walked};
 use crate::model::path::RelPath;
+use crate::model::pin::Pins;
 use crate::model::place::{DirId, Look, MountPoint};
 use crate::model::plan::{Blocker, Held, ReadAs, Victim};
 use crate::model::report::{AsideName, LockTry, LockWait, Removed, Report};
@@ -51,6 +53,7 @@ use deciding::Deciding;
 use guard::Guard;
 use listing::InListing;
 use living::Living;
+use pinning::Pinning;
 use reading::Reading;
 use scanning::Scanning;
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -90,6 +93,8 @@ pub enum Command {
     FollowFiles,
     /// Keep guard against what no hint tells: not in a command that ends by itself.
     Guard,
+    /// These sessions are pinned from now on, and no others.
+    SetPins(Arc<Pins>),
     /// No new decisions from now on.
     Stop,
 }
@@ -246,6 +251,10 @@ pub struct Figures {
     /// What is kept free ahead of the limit at present.
     pub headroom: Bytes,
     pub guard: GuardFigures,
+    /// How many pins hold.
+    pub n_pins: u64,
+    /// Why the pins cannot be read: nothing in the root is removed then.
+    pub pins_trouble: Option<Arc<str>>,
     /// What is wrong, as of the last full scan.
     pub anomalies: Arc<[AnomalyRow]>,
 }
@@ -277,6 +286,7 @@ pub struct Engine {
     unlisting: Unlisting,
     deciding: Deciding,
     living: Living,
+    pinning: Pinning,
     places: Places,
     clock: ClockGate,
     guard: Guard,
@@ -322,6 +332,7 @@ impl Engine {
             reading: Reading::default(),
             unlisting: Unlisting::new(removed),
             living: Living::new(rules.lifecycle.batch),
+            pinning: Pinning::default(),
             rules,
             index,
             root: None,
@@ -404,6 +415,7 @@ impl Engine {
             self.settle();
         }
         self.pace.expire(now.tick);
+        self.end_pins(now);
         self.begin_due_scan(now, out);
         self.begin_parts(out);
         self.retry_unlisting(now, out);
@@ -458,6 +470,7 @@ impl Engine {
             }
             Command::FollowFiles => self.index.keep_homes(),
             Command::Guard => self.keep_guard(now),
+            Command::SetPins(pins) => self.set_pins(now, pins),
             Command::Stop => self.stopped = true,
         }
         self.begin_due_scan(now, out);
@@ -473,6 +486,7 @@ impl Engine {
             self.life_due(now),
             self.guard_due(),
             self.pace.due(),
+            self.pins_due(now),
         ];
         due.into_iter().flatten().min()
     }
@@ -547,6 +561,8 @@ impl Engine {
             unowned_entries: self.places.n_unowned() + self.index.n_disowned(),
             unowned_bytes: totals.unowned.bytes(self.rules.limits.measure),
             n_anomalies: self.scanning.n_anomalies,
+            n_pins: self.pinning.n_lasting(),
+            pins_trouble: self.pinning.trouble(),
             n_losses: self.n_losses,
             n_dirs: self.index.n_dirs() as u64,
             n_unwatched: self.index.n_unwatched(),

@@ -25,6 +25,7 @@ mod lifecycle;
 mod notify;
 mod odd_inputs;
 mod odd_metadata;
+mod pins;
 mod presets;
 mod pruners;
 mod real_bugs;
