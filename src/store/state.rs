@@ -3,6 +3,7 @@
 //! ```text
 //! state_dir/agent.lock             held by the running agent
 //! state_dir/roots/<hash>/root.json the root passed its first start
+//! state_dir/roots/<hash>/pins.json sessions that stay, see `pin_file`
 //! state_dir/roots/<hash>/intents/  decisions to finish, where the root had no space for them
 //! ```
 
@@ -122,7 +123,7 @@ impl StateDir {
 }
 
 /// The FNV-1a hash of a path: the same in every version of this program.
-fn fnv1a(bytes: &[u8]) -> u64 {
+pub(super) fn fnv1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
     })
