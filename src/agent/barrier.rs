@@ -1,6 +1,7 @@
 //! Whether a source hears, and when all that happened before a moment has been heard.
 //!
-//! A file is made in `.housekeeper/`, which is watched for that long. When the source itself
+//! A file is made in `.housekeeper/`, which is watched for that long; where the root gets no
+//! directory, in the root itself. When the source itself
 //! tells of it, all that it had to tell before has been handed to the engine. Where it does
 //! not within five seconds, it hears nothing. Where there can be no such file (nothing is removed
 //! here, nobody gives hints, no space), the barrier is a full scan that begins afterwards. The
@@ -10,6 +11,8 @@
 //! Pure but for the orders it returns. One cookie is out at a time; whoever asks meanwhile
 //! waits for the next.
 
+use crate::agent::apart::CookieAt;
+use crate::model::report::BESIDE;
 use crate::model::time::Tick;
 use crate::model::watcher::{DirKey, Watch};
 use std::time::Duration;
@@ -91,6 +94,7 @@ pub(super) struct Barrier {
     n_cookies: u64,
     /// Distinguishes this run's cookies.
     run: String,
+    at: CookieAt,
     /// The source was heard once; or nobody can say.
     proven: bool,
     /// Numbers of barriers: the greatest asked for, what the cookie that is out is for, and
@@ -105,11 +109,12 @@ pub(super) struct Barrier {
 }
 
 impl Barrier {
-    pub(super) fn new(wanted: u64, run: String) -> Self {
+    pub(super) fn new(wanted: u64, run: String, at: CookieAt) -> Self {
         Self {
             phase: Phase::Idle,
             n_cookies: 0,
             run,
+            at,
             proven: false,
             wanted,
             covered: 0,
@@ -134,7 +139,7 @@ impl Barrier {
         self.unable = false;
     }
 
-    /// What hints call `.housekeeper/`, while it is watched.
+    /// What hints call the cookies' directory, while it is watched.
     pub(super) fn key(&self) -> Option<DirKey> {
         match self.phase {
             Phase::Ready(watch) | Phase::Laid(Cookie { watch, .. }) => {
@@ -145,15 +150,25 @@ impl Barrier {
     }
 
     fn name(&self) -> String {
-        format!("cookie-{}-{}", self.run, self.n_cookies)
+        let hidden = match self.at {
+            CookieAt::Control => "",
+            CookieAt::Root => BESIDE,
+        };
+        format!("{hidden}cookie-{}-{}", self.run, self.n_cookies)
     }
 
-    /// A name in `.housekeeper/` was heard.
-    pub(super) fn hear(&mut self, name: &[u8]) {
+    pub(super) fn at(&self) -> CookieAt {
+        self.at
+    }
+
+    /// A name in the cookies' directory was heard; `true`: it is nobody else's business. Of what
+    /// lies in the root itself the engine hears everything: it may have met a cookie in a walk.
+    pub(super) fn hear(&mut self, name: &[u8]) -> bool {
         let is_it = name == self.name().as_bytes();
         if let Phase::Laid(cookie) = &mut self.phase {
             cookie.heard |= is_it;
         }
+        self.at == CookieAt::Control
     }
 
     /// Hints were lost: the cookie perhaps among them.
@@ -310,7 +325,7 @@ mod tests {
 
     /// A barrier whose cookie was just laid, and the cookie's name.
     fn laid(wanted: u64) -> (Barrier, String) {
-        let mut barrier = Barrier::new(wanted, "run".to_owned());
+        let mut barrier = Barrier::new(wanted, "run".to_owned(), CookieAt::Control);
         assert_eq!(barrier.step(tick(0), GROUND), Step::Watch);
         assert_eq!(barrier.step(tick(0), GROUND), Step::Nothing);
         barrier.answered(Answer::Watched(WATCH));
@@ -394,7 +409,7 @@ mod tests {
 
     #[test]
     fn without_cookies_a_scan_that_begins_afterwards_is_the_barrier() {
-        let mut barrier = Barrier::new(0, "run".to_owned());
+        let mut barrier = Barrier::new(0, "run".to_owned(), CookieAt::Control);
         let mut ground = Ground {
             cookies: false,
             ..GROUND
@@ -415,7 +430,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_laid_proves_nothing_and_blocks_nothing() {
-        let mut barrier = Barrier::new(1, "run".to_owned());
+        let mut barrier = Barrier::new(1, "run".to_owned(), CookieAt::Control);
         assert_eq!(barrier.step(tick(0), GROUND), Step::Watch);
         barrier.answered(Answer::Unable);
         assert_eq!(barrier.step(tick(0), GROUND), Step::Scan);
@@ -424,7 +439,7 @@ mod tests {
 
     #[test]
     fn where_order_is_not_proven_a_cookie_proves_only_that_it_hears() {
-        let mut barrier = Barrier::new(1, "run".to_owned());
+        let mut barrier = Barrier::new(1, "run".to_owned(), CookieAt::Control);
         let ground = Ground {
             ordered: false,
             ..GROUND

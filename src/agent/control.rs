@@ -1,9 +1,10 @@
 //! The agent's socket: one JSON line in, one JSON line out.
 //!
 //! `{"command":"status"}`, `{"command":"rescan","root":NAME?,"wait":true?}`,
-//! `{"command":"accept","root":NAME}`,
+//! `{"command":"audit","since":TIME?,"until":TIME?,"root":NAME?,"session":KEY?,"limit":N?}`,
 //! `{"command":"pin","root":NAME?,"session":KEY,"reason":TEXT,"owner":TEXT?,"until":TIME?}`,
-//! `{"command":"unpin","root":NAME?,"session":KEY}`, `{"command":"pins","root":NAME?}`, `{"command":"anomalies","root":NAME?,"kinds":[KIND…]?}`. A rescan is answered when it has ended; with `wait` also
+//! `{"command":"unpin","root":NAME?,"session":KEY}`, `{"command":"pins","root":NAME?}`,
+//! `{"command":"accept","root":NAME}`, `{"command":"anomalies","root":NAME?,"kinds":[KIND…]?}`. A rescan is answered when it has ended; with `wait` also
 //! when all that happened before it was asked for has been heard and looked at.
 //! The answer is the document, or `{"error": "…"}`. Who may connect is the socket's file mode.
 //!
@@ -11,9 +12,12 @@
 //! what the kernel queues wait there.
 
 use crate::agent::pins::{self, Change};
-use crate::agent::report::AnomalyFilter;
+use crate::agent::report::{self, AnomalyFilter};
 use crate::agent::service::Service;
 use crate::model::anomaly::AnomalyKind;
+use crate::model::time::Time;
+use crate::store::Store;
+use crate::store::audit::Wanted;
 use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -52,6 +56,7 @@ pub enum Wish {
         root: Option<String>,
         filter: AnomalyFilter,
     },
+    Audit(Wanted),
 }
 
 /// A wish with the way back.
@@ -88,8 +93,30 @@ fn parse(line: &[u8]) -> Result<Wish, String> {
             Ok(Wish::Pin { root, change })
         }
         Some("pins") => Ok(Wish::Pins { root }),
+        Some("audit") => {
+            let time = |key: &str| match &value[key] {
+                Value::Null => Ok(None),
+                Value::String(text) => text
+                    .parse::<Time>()
+                    .map(Some)
+                    .map_err(|e| format!("`{key}` is no RFC 3339 time: {e}")),
+                _ => Err(format!("`{key}` must be text")),
+            };
+            let limit = match &value["limit"] {
+                Value::Null => Wanted::default().limit,
+                limit => limit.as_u64().ok_or("`limit` must be a number")?,
+            };
+            Ok(Wish::Audit(Wanted {
+                since: time("since")?,
+                until: time("until")?,
+                session: value["session"].as_str().map(str::to_owned),
+                root,
+                limit,
+            }))
+        }
         _ => Err(
-            "`command` must be status, rescan, accept, anomalies, pin, unpin or pins".to_owned(),
+            "`command` must be status, rescan, accept, anomalies, audit, pin, unpin or pins"
+                .to_owned(),
         ),
     }
 }
@@ -215,7 +242,22 @@ async fn ask_once(wish: Wish, requests: &mpsc::Sender<Request>) -> Value {
     answered.await.unwrap_or_else(|_| gone())
 }
 
-/// Does what a client wants; answers at once.
+/// Reads the audit beside everything else.
+async fn audit(store: Store, wanted: Wanted, answer: oneshot::Sender<Value>) {
+    // Rows that could not be written are no reason not to show the others.
+    if let Err(error) = store.flush().await {
+        tracing::debug!(error = %error, "the audit is behind");
+    }
+    let value = match store.entries(wanted).await {
+        Ok(entries) => report::audit(&entries),
+        Err(error) => json!({ "error": error.to_string() }),
+    };
+    if answer.send(value).is_err() {
+        tracing::debug!("a client did not wait for its answer");
+    }
+}
+
+/// Does what a client wants; answers at once, or has it answered.
 pub fn answer(service: &Service, request: Request) {
     let Request { wish, answer } = request;
     let done = |result: Result<(), String>| match result {
@@ -223,6 +265,14 @@ pub fn answer(service: &Service, request: Request) {
         Err(error) => json!({ "error": error }),
     };
     let value = match wish {
+        Wish::Audit(wanted) => {
+            tokio::spawn(audit(
+                service.store().clone(),
+                service.audit_wanted(wanted),
+                answer,
+            ));
+            return;
+        }
         Wish::Status => service.status(),
         Wish::Rescan { root, .. } => done(service.rescan(root.as_deref())),
         Wish::Barrier { root } => match service.barrier(root.as_deref()) {

@@ -12,6 +12,7 @@
 //! Answers wait in a bounded channel, and whoever sends one waits for room: that is what keeps
 //! a walk from filling the memory while the engine is busy.
 
+use crate::agent::apart::CookieAt;
 use crate::agent::barrier::Answer;
 use crate::agent::documents;
 use crate::agent::mailbox::{Inbox, Outbox, mailbox};
@@ -23,12 +24,12 @@ use crate::disk::in_place;
 use crate::disk::remove;
 use crate::disk::tree::{CONTROL, Tree};
 use crate::disk::walk::{Aides, walk};
-use crate::engine::{Input, ReadOrder};
+use crate::engine::{AnomalyRow, Input, ReadOrder};
 use crate::layout::{Layout, catalog};
 use crate::model::lifecycle::{LifeOrder, LifeReport, PartsOrder};
 use crate::model::listing::ScanOrder;
 use crate::model::path::RelPath;
-use crate::model::report::{AsideName, Removed, Unlist};
+use crate::model::report::{Aside, Removed, Unlist};
 use crate::model::seen::FileId;
 use crate::model::session::Key;
 use crate::model::time::Clock;
@@ -38,6 +39,7 @@ use crate::policy::lifecycle::Lifecycle;
 use crate::prune::intent::{Intent, Work};
 use crate::prune::lifecycle::Keeping;
 use crate::sched::{Nice, ThreadId};
+use crate::store::state::RootState;
 use crate::watch::dirty::Waker;
 use crate::watch::mounts;
 use crossbeam_channel::{Sender, unbounded};
@@ -77,14 +79,16 @@ enum Looking {
     },
     /// Watch `.housekeeper/`.
     WatchControl,
-    /// Make a file of this name there, for the source to tell of.
-    Lay(String),
+    /// Write down since when what is wrong has been so.
+    Keep(RootState, Arc<[AnomalyRow]>),
+    /// Make a file of this name, for the source to tell of.
+    Lay(String, CookieAt),
 }
 
 enum Removing {
     Unwatch(Vec<(RelPath, Watch)>),
     Reap {
-        aside: Vec<AsideName>,
+        aside: Vec<Aside>,
         watches: Vec<(RelPath, Watch)>,
     },
     InPlace(Box<Intent>),
@@ -266,6 +270,10 @@ impl Jobs {
         self.remove(Removing::Live(Box::new(order), rules));
     }
 
+    pub fn keep_anomalies(&self, state: RootState, known: Arc<[AnomalyRow]>) {
+        self.look(Looking::Keep(state, known));
+    }
+
     pub fn mounts(&self) {
         self.look(Looking::Mounts);
     }
@@ -286,8 +294,8 @@ impl Jobs {
         }
     }
 
-    pub(super) fn lay(&self, cookie: String) {
-        self.look(Looking::Lay(cookie));
+    pub(super) fn lay(&self, cookie: String, at: CookieAt) {
+        self.look(Looking::Lay(cookie, at));
     }
 
     /// What came of an order about cookies.
@@ -301,7 +309,7 @@ impl Jobs {
         }
     }
 
-    pub fn reap(&self, aside: Vec<AsideName>, watches: Vec<(RelPath, Watch)>) {
+    pub fn reap(&self, aside: Vec<Aside>, watches: Vec<(RelPath, Watch)>) {
         self.remove(Removing::Reap { aside, watches });
     }
 
@@ -401,6 +409,17 @@ impl Shop {
                 let session = order.session;
                 self.answer(Input::Parts { session, seen });
             }
+            Looking::Keep(state, known) => {
+                let known = known.iter();
+                let known = known.map(|row| (row.kind, row.path.clone(), row.first_seen));
+                if let Err(error) = state.keep_anomalies(known.collect()) {
+                    tracing::warn!(
+                        event = "state.unwritten",
+                        error = %error,
+                        "since when something has been wrong could not be written down"
+                    );
+                }
+            }
             Looking::Mounts => match mounts::below(self.tree.root()) {
                 Ok(points) => {
                     self.answer(Input::Mounted(points));
@@ -412,8 +431,8 @@ impl Shop {
                 let watched = self.watch_control();
                 self.tell_cookie(watched.map_or(Answer::Unable, Answer::Watched));
             }
-            Looking::Lay(name) => {
-                let laid = self.lay(&name).map_or_else(
+            Looking::Lay(name, at) => {
+                let laid = self.lay(&name, at).map_or_else(
                     |errno| {
                         tracing::debug!(%errno, "no cookie can be laid");
                         Answer::Unable
@@ -454,10 +473,13 @@ impl Shop {
         }
     }
 
-    fn lay(&self, name: &str) -> rustix::io::Result<()> {
-        let control = self.tree.existing_control();
+    fn lay(&self, name: &str, at: CookieAt) -> rustix::io::Result<()> {
+        let control = match at {
+            CookieAt::Control => self.tree.existing_control(),
+            CookieAt::Root => return cookie::lay(self.tree.root(), name),
+        };
         match control.ok().flatten() {
-            Some(control) => cookie::lay(&control, name),
+            Some(control) => cookie::lay(control.dir(), name),
             None => Err(rustix::io::Errno::NOENT),
         }
     }

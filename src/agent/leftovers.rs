@@ -14,7 +14,7 @@ use crate::model::disk::Records;
 use crate::model::fact::Fact;
 use crate::model::path::RelPath;
 use crate::model::pin::Pins;
-use crate::model::report::AsideName;
+use crate::model::report::Aside;
 use crate::model::session::{Content, Key};
 use crate::model::time::Now;
 use crate::prune::executor::finish_blobs;
@@ -25,8 +25,8 @@ use std::sync::Arc;
 /// What is left to do beside the engine.
 #[derive(Debug, Default)]
 pub struct Leftovers {
-    /// In the trash, to be removed.
-    pub trash: Vec<AsideName>,
+    /// Set aside, to be removed.
+    pub trash: Vec<Aside>,
     /// Entries to be taken out of the catalogue.
     pub unlist: Vec<Key>,
     pub told: Vec<Fact>,
@@ -101,6 +101,27 @@ pub fn finish(
     leftovers
 }
 
+/// What a killed run set aside and may still be removed. The rest stays; a line says why.
+pub(super) fn lawful(tree: &Tree, law: &Law<'_>, asides: Vec<Aside>) -> Vec<Aside> {
+    let (mut granted, mut kept) = (Vec::new(), Vec::new());
+    for aside in asides {
+        match law.judge_aside(tree, &aside) {
+            Warrant::Granted => granted.push(aside),
+            Warrant::Refused(why) | Warrant::Later(why) => kept.push((aside.file_name(), why)),
+        }
+    }
+    if let Some((first, why)) = kept.first() {
+        tracing::warn!(
+            event = "trash.left",
+            entries = kept.len(),
+            first,
+            reason = why,
+            "what was set aside beside its place stays: look at it and move it where it belongs"
+        );
+    }
+    granted
+}
+
 /// Judges records and carries out those that are lawful.
 struct Court<'a> {
     tree: &'a Arc<Tree>,
@@ -166,6 +187,10 @@ impl<'a> Court<'a> {
             }
         }
         let left = match &intent.work {
+            // One name goes in one step where it lies, too.
+            Work::Blobs(blobs) if blobs.len() == 1 && self.root.layout.is_of_files() => {
+                finish_in_place(self.tree, intent).len()
+            }
             Work::Blobs(_) => {
                 let (_, left) = finish_blobs(self.tree, intent, self.now);
                 if self.root.layout.catalogue().is_some() {

@@ -1,5 +1,7 @@
 //! The loops and the wiring.
 
+mod apart;
+pub mod audit;
 mod barrier;
 pub mod bell;
 pub mod control;

@@ -15,9 +15,12 @@ use crate::model::plan::{Blocker, Held, Victim};
 use crate::model::report::LockTrouble;
 use crate::model::time::{Time, rfc3339};
 use crate::model::watcher::Backend;
+use crate::store::Condition;
+use crate::store::audit::Entry;
 use crate::telemetry::tell::skip_reason;
 use serde_json::{Value, json};
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::time::Duration;
 
 /// A burst is over in milliseconds, a command that prunes in seconds: who holds the lock of a
@@ -184,7 +187,7 @@ pub fn pruned(root: &Root, survey: &Survey, exit_code: u8) -> Value {
                     "because": because.to_string(),
                 }));
             }
-            Fact::PruneSkipped { key, path, why } => {
+            Fact::PruneSkipped { key, path, why, .. } => {
                 let (reason, errno) = skip_reason(why);
                 skipped.push(json!({
                     "id": escape(layout.id(key)),
@@ -249,6 +252,40 @@ fn lock(view: &View) -> Value {
         })),
         "error": error,
     })
+}
+
+/// How the store is, in `status`.
+pub fn store(database: Option<&Path>, condition: &Condition) -> Value {
+    json!({
+        "state": condition.state.name(),
+        "path": database.map(|path| escape(path.as_os_str().as_bytes())),
+        "backlog": condition.backlog,
+        "message": condition.message.as_deref(),
+    })
+}
+
+/// One row of `audit`.
+pub fn audit_entry(entry: &Entry) -> Value {
+    json!({
+        "id": entry.id,
+        "time": rfc3339(entry.at),
+        "actor": entry.actor,
+        "event": entry.event,
+        "root": entry.root,
+        "session": entry.session,
+        "path": entry.path,
+        "bytes": entry.bytes,
+        "rule": entry.rule,
+        "because": entry.because,
+        "usage_bytes": entry.usage_bytes,
+        "limit_bytes": entry.limit_bytes,
+        "plan": entry.plan,
+    })
+}
+
+/// The document of `audit`: rows in the order in which they happened.
+pub fn audit(entries: &[Entry]) -> Value {
+    json!({ "entries": entries.iter().map(audit_entry).collect::<Vec<_>>() })
 }
 
 /// One root of `status`.

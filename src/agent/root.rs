@@ -3,6 +3,7 @@
 //! The thread waits for the root to be at its path, runs an engine on it
 //! ([`crate::agent::round`]), and begins anew when the path leads elsewhere.
 
+use crate::agent::apart;
 use crate::agent::barrier::Barrier;
 use crate::agent::bell::Bell;
 use crate::agent::crowd::Crowd;
@@ -22,7 +23,7 @@ use crate::disk::removed::RemovedIds;
 use crate::disk::tree::Tree;
 use crate::engine::{Command, Engine, Rules};
 use crate::layout::spec::Kind;
-use crate::model::fact::Fact;
+use crate::model::fact::{Fact, Moment};
 use crate::model::time::Clock;
 use crate::prune::lock::RootLock;
 use crate::sched::{self, Class, Governor, Home};
@@ -188,7 +189,7 @@ impl Keeper {
             match Tree::open(&self.root.real) {
                 Ok(tree) => {
                     if std::mem::take(&mut told_absent) {
-                        self.around.teller.tell(&self.name, Fact::RootBack);
+                        self.tell(Fact::RootBack);
                     }
                     match self.look_after(Arc::new(tree)) {
                         Ok(Ended::Stopped) => break,
@@ -203,7 +204,7 @@ impl Keeper {
                 }
             }
             if !std::mem::replace(&mut told_absent, true) {
-                self.around.teller.tell(&self.name, Fact::RootMoved);
+                self.tell(Fact::RootMoved);
             }
             self.publish_state(Watching::Absent);
             if self.wait_for_root() {
@@ -218,7 +219,14 @@ impl Keeper {
             to: chosen.backend,
             why: chosen.why.clone(),
         };
-        self.around.teller.tell(&self.name, fact);
+        self.tell(fact);
+    }
+
+    /// Tells what no engine tells: there is none just then.
+    fn tell(&self, fact: Fact) {
+        let at = SystemClock::start().now().wall;
+        let teller = &self.around.teller;
+        teller.tell(&self.name, at, Moment::default(), fact);
     }
 
     fn publish_state(&self, watching: Watching) {
@@ -302,7 +310,8 @@ impl Keeper {
             .map(RemovedIds::ids)
             .unwrap_or_default();
         let records = tools.records.clone();
-        let engine = Engine::new(rules, self.is_known(&tree, &state), removed);
+        let mut engine = Engine::new(rules, self.is_known(&tree, &state), removed);
+        engine.recall_anomalies(state.anomalies());
         let (jobs, answers) = Jobs::start(
             tree.clone(),
             self.root.layout.clone(),
@@ -323,7 +332,11 @@ impl Keeper {
                 .finish_leftovers(|now| leftovers::finish(&tree, &records, &self.root, &pins, now));
         }
         let governor = Governor::idle(self.class, sched::ENGINE, home);
-        let barrier = Barrier::new(self.barrier, ulid::Ulid::generate().to_string());
+        let barrier = Barrier::new(
+            self.barrier,
+            ulid::Ulid::generate().to_string(),
+            shell.cookies(),
+        );
         let mut round = Round {
             keeper: self,
             barrier,
@@ -375,13 +388,17 @@ impl Keeper {
                 None
             }
         });
+        let corner = apart::corner(tree, self.root.layout.kind(), Some(&state));
+        let intents = state.dir().join(INTENTS);
+        let records = match corner {
+            Some(_) => RecordDir::apart(tree.clone(), intents),
+            None => RecordDir::new(tree.clone(), Some(intents)),
+        };
         Tools {
             tree: tree.clone(),
-            records: Arc::new(RecordDir::new(
-                tree.clone(),
-                Some(state.dir().join(INTENTS)),
-            )),
+            records: Arc::new(records),
             removed,
+            corner,
             lock: RootLock::new(LOCK_STALE, Some(state.dir().join("lock.observed"))),
             state: Some(state),
             pins: self.pins(),

@@ -3,7 +3,8 @@
 //! Hints come first, a batch at a time, so that a writer that never rests keeps nobody from
 //! their turn. Nothing here waits for another thread.
 
-use crate::agent::barrier::{Barrier, Ground, Step};
+use crate::agent::apart::CookieAt;
+use crate::agent::barrier::{Answer, Barrier, Ground, Step};
 use crate::agent::bell::Sleeper;
 use crate::agent::crowd::{Crowd, NAP};
 use crate::agent::mailbox::Inbox;
@@ -15,7 +16,7 @@ use crate::disk::tree::{CONTROL, Tree};
 use crate::engine::{Command, Input};
 use crate::model::hint::Hint;
 use crate::model::time::Now;
-use crate::model::watcher::Backend;
+use crate::model::watcher::{Backend, Watch};
 use crate::policy::pace::gathering;
 use crate::sched::{Class, Governor, Turn};
 use crate::watch::Attend;
@@ -211,20 +212,17 @@ impl Round<'_> {
     fn is_for_barrier(&mut self, hint: &Hint) -> bool {
         match hint {
             Hint::Entry { dir, path, name_at } if self.barrier.key() == Some(*dir) => {
-                self.barrier.hear(&path[*name_at..]);
-                true
+                self.barrier.hear(&path[*name_at..])
             }
+            Hint::Name(path) if self.barrier.at() == CookieAt::Root => self.barrier.hear(path),
             Hint::Name(path) => {
                 let below = path.strip_prefix(CONTROL.as_bytes());
-                match below.and_then(|below| below.strip_prefix(b"/")) {
-                    Some(name) => {
-                        self.barrier.hear(name);
-                        true
-                    }
-                    None => false,
-                }
+                let name = below.and_then(|below| below.strip_prefix(b"/"));
+                name.is_some_and(|name| self.barrier.hear(name))
             }
-            Hint::Begun { dir } | Hint::Ended { dir } => self.barrier.key() == Some(*dir),
+            Hint::Begun { dir } | Hint::Ended { dir } => {
+                self.barrier.at() == CookieAt::Control && self.barrier.key() == Some(*dir)
+            }
             Hint::Lost => {
                 self.barrier.lose();
                 false
@@ -252,18 +250,35 @@ impl Round<'_> {
         let before = self.barrier.passed();
         let step = self.barrier.step(now.tick, ground);
         self.unpublished |= self.barrier.passed() != before;
+        let at = self.barrier.at();
         match step {
             Step::Nothing => return answer.is_some(),
-            Step::Watch => self.shell.jobs.watch_control(),
-            Step::Lay(name) => self.shell.jobs.lay(name),
-            Step::Unwatch(watch) => self.shell.jobs.unwatch_control(watch),
+            Step::Watch => match at {
+                CookieAt::Control => self.shell.jobs.watch_control(),
+                // It is watched like every directory.
+                CookieAt::Root => {
+                    let watch = self.shell.engine.root_watch();
+                    let answer = watch.map_or(Answer::Unable, Answer::Watched);
+                    self.barrier.answered(answer);
+                }
+            },
+            Step::Lay(name) => self.shell.jobs.lay(name, at),
+            Step::Unwatch(watch) => self.end_watch(watch),
             Step::Scan => self.shell.input(now, Input::Command(Command::Rescan)),
             Step::Deaf(watch) => {
-                self.shell.jobs.unwatch_control(watch);
+                self.end_watch(watch);
                 self.degrade("it hears nothing");
             }
         }
         true
+    }
+
+    /// What was watched for a cookie alone is not any more.
+    fn end_watch(&self, watch: Watch) {
+        match self.barrier.at() {
+            CookieAt::Control => self.shell.jobs.unwatch_control(watch),
+            CookieAt::Root => {}
+        }
     }
 
     /// The source gives no more hints: the next one takes over, and a scan finds what was

@@ -1,5 +1,6 @@
 //! The agent in the foreground: its roots, signals and the socket.
 
+use crate::agent::audit::Clerk;
 use crate::agent::control;
 use crate::agent::descriptors;
 use crate::agent::pins::{self, Change};
@@ -13,6 +14,8 @@ use crate::config::request::Request;
 use crate::config::settings::{Mode, Origin, Problem, Root, Settings};
 use crate::engine::Command;
 use crate::model::time::{Clock, Time};
+use crate::store::Store;
+use crate::store::audit::{Actor, Wanted};
 use crate::store::state::{StateDir, StateError, bind_socket, make_dir, remove_socket};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -61,6 +64,8 @@ pub struct Service {
     request: Request,
     around: Surroundings,
     roots: Vec<Handle>,
+    store: Store,
+    clerk: Clerk,
     started: Time,
 }
 
@@ -73,6 +78,7 @@ impl Service {
         settings: Settings,
         request: Request,
         teller: Teller,
+        store: Store,
     ) -> Result<Self, ServiceError> {
         for root in settings
             .roots
@@ -90,15 +96,46 @@ impl Service {
         let mut service = Self {
             roots: Vec::new(),
             started: SystemClock::start().now().wall,
+            store,
+            clerk: Clerk::new(Actor::Command),
             request,
             around,
             settings,
         };
+        service.keep_audit();
         descriptors::make_room(service.settings.roots.len());
         for root in service.settings.roots.clone() {
             service.start_root(root)?;
         }
         Ok(service)
+    }
+
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Rows of the audit are kept as long as is configured, and never shorter than anything that
+    /// they may be about.
+    fn keep_audit(&self) {
+        let roots = self.settings.roots.iter();
+        let limits = roots.flat_map(|r| [r.limits.max_age, r.lifecycle.failed_retention]);
+        let keep = limits
+            .flatten()
+            .fold(self.settings.agent.audit_keep, Duration::max);
+        // Nothing waits for it: while the store takes no orders, nothing is removed from it.
+        drop(self.store.keep_audit(keep));
+    }
+
+    /// What is asked of the audit, with a root by its name or its path.
+    pub fn audit_wanted(&self, wanted: Wanted) -> Wanted {
+        let named = |root: String| {
+            self.find(&root)
+                .map_or(root.clone(), |h| h.root.name.clone())
+        };
+        Wanted {
+            root: wanted.root.map(named),
+            ..wanted
+        }
     }
 
     fn start_root(&mut self, root: Root) -> Result<(), ServiceError> {
@@ -131,6 +168,7 @@ impl Service {
             "pid": std::process::id(),
             "started_at": crate::model::time::rfc3339(self.started),
             "mode": mode_name(self.settings.agent.mode),
+            "store": report::store(self.settings.agent.database.as_deref(), &self.store.condition()),
             "roots": self.roots.iter().map(|h| self.status_of(h)).collect::<Vec<_>>(),
         })
     }
@@ -277,12 +315,13 @@ impl Service {
     }
 
     fn take_over(&mut self, settings: Settings) {
-        if settings.agent.state_dir != self.settings.agent.state_dir
-            || settings.agent.socket != self.settings.agent.socket
+        let (new, old) = (&settings.agent, &self.settings.agent);
+        if (&new.state_dir, &new.socket, &new.database)
+            != (&old.state_dir, &old.socket, &old.database)
         {
             tracing::warn!(
                 event = "config.restart_needed",
-                "state_dir and socket change with the next start only"
+                "state_dir, socket and store change with the next start only"
             );
         }
         descriptors::make_room(settings.roots.len());
@@ -319,6 +358,14 @@ impl Service {
         }
         stop_all(old.into_iter(), grace);
         self.settings = settings;
+        self.keep_audit();
+        let now = SystemClock::start().now().wall;
+        let because = format!(
+            "the configuration was read again; it has {} roots",
+            self.roots.len()
+        );
+        self.store
+            .audit(self.clerk.note(now, "config.reloaded", because));
         tracing::info!(
             event = "config.reloaded",
             roots = self.roots.len(),

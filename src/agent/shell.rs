@@ -4,8 +4,9 @@
 //! What is to be told waits until the work at hand is done: nothing that can wait stands
 //! between a hint and the rename.
 
+use crate::agent::apart::CookieAt;
 use crate::agent::jobs::Jobs;
-use crate::agent::leftovers::Leftovers;
+use crate::agent::leftovers::{self, Leftovers};
 use crate::agent::teller::Teller;
 use crate::disk::foreign_lock::{self, ForeignLock};
 use crate::disk::looker::Looker;
@@ -22,15 +23,17 @@ use crate::model::listing::{ScanOrder, Walked};
 use crate::model::path::RelPath;
 use crate::model::place::{Look, Why};
 use crate::model::plan::{Body, Victim};
-use crate::model::report::{LockTry, Outcome, Removed, Report, Skip};
+use crate::model::report::{Aside, LockTry, Outcome, Removed, Report, Skip};
 use crate::model::seen::Seen;
 use crate::model::session::Key;
 use crate::model::time::{Clock, Now};
 use crate::prune::executor::Executor;
 use crate::prune::intent::Intent;
 use crate::prune::lock::RootLock;
+use crate::prune::warrant::Law;
 use crate::store::pin_file::PinFile;
 use crate::store::state::RootState;
+use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -61,6 +64,8 @@ pub struct Shell {
     state: Option<RootState>,
     lock: RootLock,
     pins: PinFile,
+    /// Where the lock lies instead of `.housekeeper/`.
+    corner: Option<OwnedFd>,
     /// Another program's lock, held as long as ours.
     foreign: Option<ForeignLock>,
     /// The lock is held from before the scan to the last rename: the engine's own wishes to
@@ -102,6 +107,8 @@ pub struct Tools {
     pub state: Option<RootState>,
     pub lock: RootLock,
     pub pins: PinFile,
+    /// Where the lock lies instead of `.housekeeper/`.
+    pub corner: Option<OwnedFd>,
 }
 
 /// Most reactions kept between two looks at them.
@@ -116,6 +123,7 @@ impl Shell {
             state,
             lock,
             mut pins,
+            corner,
         } = tools;
         Self {
             engine: engine.with_pins(pins.load()),
@@ -129,6 +137,7 @@ impl Shell {
             state,
             lock,
             pins,
+            corner,
             foreign: None,
             lock_kept: false,
             clock,
@@ -168,11 +177,23 @@ impl Shell {
         self.jobs.hurry(hurries);
     }
 
+    /// Where cookies are to be laid.
+    pub(super) fn cookies(&self) -> CookieAt {
+        match self.corner {
+            Some(_) => CookieAt::Root,
+            None => CookieAt::Control,
+        }
+    }
+
     /// Tells what waits to be told.
     pub fn speak(&mut self) {
+        if self.told.is_empty() {
+            return;
+        }
+        let (at, moment) = (self.clock.now().wall, self.engine.moment());
         for fact in self.told.drain(..) {
             match &mut self.ear {
-                Ear::Teller { teller, root } => teller.tell(root, fact),
+                Ear::Teller { teller, root } => teller.tell(root, at, moment, fact),
                 Ear::List(list) => list.push(fact),
             }
         }
@@ -217,6 +238,7 @@ impl Shell {
                 self.jobs.reap(aside, watches);
                 self.mind_trash();
             }
+            Effect::FinishAsides(asides) => self.finish_asides(now, asides),
             Effect::RemoveInPlace(victim) => {
                 if let Some((_, intent)) = self.intents.get(&victim.key) {
                     self.jobs.remove_in_place(intent.clone());
@@ -243,6 +265,12 @@ impl Shell {
             }
             Effect::CheckPlace => self.check_place(),
             Effect::Remember => self.remember(),
+            Effect::KeepAnomalies => {
+                if let Some(state) = &self.state {
+                    let known = self.engine.known_anomalies();
+                    self.jobs.keep_anomalies(state.clone(), known);
+                }
+            }
             Effect::Tell(fact) => self.note(fact),
         }
     }
@@ -329,17 +357,19 @@ impl Shell {
                 );
             }
         }
-        let control = match self.tree.control() {
-            Ok(control) => Ok(control),
-            // What is to free a full disk must not need space on it.
-            Err(error) if matches!(error.errno(), libc::ENOSPC | libc::EDQUOT) => {
-                Err(error.errno())
+        let root = self.tree.root();
+        let taken = if let Some(corner) = &self.corner {
+            self.lock.try_take(root, Ok(corner.as_fd()), now)
+        } else {
+            match self.tree.control() {
+                Ok(control) => self.lock.try_take(root, Ok(control.dir()), now),
+                // What is to free a full disk must not need space on it.
+                Err(error) if matches!(error.errno(), libc::ENOSPC | libc::EDQUOT) => {
+                    self.lock.try_take(root, Err(error.errno()), now)
+                }
+                Err(error) => return failed("open .housekeeper", error.errno()),
             }
-            Err(error) => return failed("open .housekeeper", error.errno()),
         };
-        let control = control.as_ref().map(|control| control.dir());
-        let control = control.map_err(|errno| *errno);
-        let taken = self.lock.try_take(self.tree.root(), control, now);
         match taken {
             LockTry::Taken | LockTry::TakenStale(_) => self.take_foreign(now).unwrap_or(taken),
             LockTry::Busy(_) | LockTry::Failed { .. } => taken,
@@ -480,6 +510,27 @@ impl Shell {
                 outcome,
             })),
         );
+    }
+
+    /// Removes what a killed run left beside its place, as far as that is lawful.
+    fn finish_asides(&mut self, now: Now, asides: Vec<Aside>) {
+        let is_held = self.lock_kept || self.lock.is_held();
+        if !is_held && !matches!(self.take_lock(now), LockTry::Taken | LockTry::TakenStale(_)) {
+            return;
+        }
+        let pins = self.pins.clone().load();
+        let rules = self.engine.rules();
+        let law = Law {
+            layout: &rules.layout,
+            protect: &rules.protect,
+            pins: &pins,
+            catalogue: None,
+        };
+        let granted = leftovers::lawful(&self.tree, &law, asides);
+        if !is_held {
+            self.release_lock();
+        }
+        self.jobs.reap(granted, Vec::new());
     }
 
     /// Hands a step of a session's life to the threads beside, if the lock is ours still.

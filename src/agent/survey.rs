@@ -1,5 +1,6 @@
 //! One look at a root without watching it: what `scan`, `plan` and `prune-size` are made of.
 
+use crate::agent::apart;
 use crate::agent::jobs::Jobs;
 use crate::agent::leftovers;
 use crate::agent::mailbox::Inbox;
@@ -119,9 +120,15 @@ pub fn survey_at(
     let observed = state_dir.as_ref().map(|dir| dir.join("lock.observed"));
     let intents = state_dir.map(|dir| dir.join(INTENTS));
     let mut pins = PinFile::of(&manner.state_dir, &root.real);
+    let corner = apart::corner(&tree, root.layout.kind(), manner.state.as_ref());
+    let records = match (&corner, intents) {
+        (Some(_), Some(intents)) => RecordDir::apart(tree.clone(), intents),
+        (_, intents) => RecordDir::new(tree.clone(), intents),
+    };
     let tools = Tools {
         pins: pins.clone(),
-        records: Arc::new(RecordDir::new(tree.clone(), intents)),
+        records: Arc::new(records),
+        corner,
         removed,
         state: manner.state,
         lock: RootLock::new(manner.lock_stale, observed),

@@ -10,6 +10,8 @@ use crate::config::{duration, size};
 use crate::layout::presets;
 use crate::model::anomaly::AnomalyKind;
 use crate::model::bytes::Bytes;
+use crate::model::time::Time;
+use crate::store::audit::MAX_ANSWER;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, Parser, Subcommand};
 use clap_complete::Shell;
@@ -57,6 +59,8 @@ pub enum Command {
     Plan(Look),
     /// Show what is wrong in the roots, and what to do about it
     Anomalies(Anomalies),
+    /// Show what was removed, skipped or changed, by whom and why
+    Audit(Audit),
     /// Ask the running agent how it is
     Status(Ask),
     /// Ask the running agent to recount a root, or all of them
@@ -134,6 +138,47 @@ pub struct Run {
     /// How the threads on the latency path are scheduled
     #[arg(long, value_name = "HOW", value_parser = one_of::<Scheduling>())]
     pub scheduling: Option<Scheduling>,
+}
+
+/// Flags of `audit`.
+#[derive(Debug, clap::Args)]
+pub struct Audit {
+    /// Not before this time, or this long ago, such as 2h
+    #[arg(long, value_name = "TIME", value_parser = when)]
+    pub since: Option<When>,
+    /// Not after this time, or this long ago
+    #[arg(long, value_name = "TIME", value_parser = when)]
+    pub until: Option<When>,
+    /// Of this root only
+    #[arg(long, value_name = "NAME")]
+    pub root: Option<String>,
+    /// Of this session only, by its key or its path below the root
+    #[arg(long, value_name = "KEY")]
+    pub session: Option<String>,
+    /// The newest so many
+    #[arg(long, value_name = "N", default_value_t = 1000,
+        value_parser = clap::value_parser!(u64).range(1..=MAX_ANSWER))]
+    pub limit: u64,
+    /// Where the agent keeps what it must remember
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub ask: Ask,
+}
+
+/// A time as people write it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    At(Time),
+    Ago(Duration),
+}
+
+fn when(text: &str) -> Result<When, String> {
+    if let Ok(at) = text.parse() {
+        return Ok(When::At(at));
+    }
+    let say = |why| format!("{why}; or a time like \"2026-02-10T12:00:00Z\"");
+    duration::parse(text).map(When::Ago).map_err(say)
 }
 
 /// Flags of `demo`.
@@ -356,6 +401,10 @@ impl Args {
                 look.limits.add_to(&mut request.root);
             }
             Command::PruneSize(prune) => prune.root.add_to(&mut request),
+            Command::Audit(Audit { ask, state_dir, .. }) => {
+                request.agent.socket.clone_from(&ask.socket);
+                request.agent.state_dir.clone_from(state_dir);
+            }
             Command::Anomalies(Anomalies { root, ask, .. })
             | Command::Pin(Pin { root, ask, .. })
             | Command::Unpin(Unpin { root, ask, .. })

@@ -18,6 +18,7 @@ use crate::config;
 use crate::config::request::Request;
 use crate::config::settings::{Problem, Settings};
 use crate::model::bytes::Bytes;
+use crate::store::Store;
 use crate::store::state::StateDir;
 use anyhow::{Context, bail};
 use scratch::Scratch;
@@ -247,8 +248,8 @@ async fn play(
     crew.join()?;
     let state = StateDir::open(&settings.agent.state_dir)?;
     let _lock = state.lock()?;
-    let (teller, telling) = Teller::start(None);
-    let service = Service::start(settings, request, teller)?;
+    let (teller, telling) = Teller::start(Store::off(), None);
+    let service = Service::start(settings, request, teller, Store::off())?;
     let mut show = Show::new(service, crew.shared(), limit, period);
     let ended = show.run(places, &mut crew, &mut signals).await;
     // Nobody writes any more when the disk is counted.

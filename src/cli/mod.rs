@@ -4,6 +4,7 @@
 mod anomalies;
 pub mod args;
 pub mod ask;
+mod audit;
 pub mod demo;
 pub mod detect;
 pub mod one_shot;
@@ -11,16 +12,17 @@ mod pins;
 pub mod render;
 
 use crate::agent::service::Service;
-use crate::agent::teller::Teller;
+use crate::agent::teller::{self, Teller};
 use crate::agent::watching::would_pick;
 use crate::clock::SystemClock;
 use crate::config;
 use crate::config::check::check;
 use crate::config::request::{Request, environment};
-use crate::config::settings::{LogFormat, Problem, Settings};
+use crate::config::settings::{Agent, LogFormat, Problem, Settings};
 use crate::model::path::printable;
 use crate::notify::Notifier;
 use crate::store::state::StateDir;
+use crate::store::{Access, Place, Store};
 use crate::telemetry::logging::{self, Format};
 use anyhow::Context;
 use args::{Args, Command, PruneSize};
@@ -29,7 +31,7 @@ use serde_json::Value;
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// At the end, for what happened last to be written down.
 const LAST_NEWS: Duration = Duration::from_millis(300);
@@ -42,6 +44,11 @@ pub const FAILED: u8 = 1;
 pub const BUSY: u8 = 2;
 /// The configuration is wrong.
 pub const WRONG_CONFIG: u8 = 78;
+
+/// How long a start waits for the store: it goes on opening beside the roots then.
+const FIRST_TRY: Duration = Duration::from_secs(5);
+/// How long an end waits for the log and the store.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// Runs one command. The number is the exit code.
 ///
@@ -66,6 +73,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Result<u8>
         Command::Plan(look) => one_shot::plan(&args, request, look.json),
         Command::PruneSize(prune) => one_shot::prune_size(&args, request, prune),
         Command::Status(_) | Command::Rescan(_) | Command::Accept(_) => ask::ask(&args, &request),
+        Command::Audit(wanted) => audit::audit(&request, wanted),
         Command::Anomalies(wanted) => anomalies::anomalies(&args, request, wanted),
         Command::Pin(_) | Command::Unpin(_) | Command::Pins(_) => pins::pins(&args, request),
         Command::Presets(wanted) => detect::presets(wanted),
@@ -82,6 +90,7 @@ fn is_one_shot(command: &Command) -> bool {
         Command::Scan(_)
         | Command::Plan(_)
         | Command::PruneSize(_)
+        | Command::Audit(_)
         | Command::Status(_)
         | Command::Rescan(_)
         | Command::Accept(_)
@@ -195,20 +204,31 @@ fn run(request: Request) -> anyhow::Result<u8> {
     }
     let state = StateDir::open(&settings.agent.state_dir)?;
     let _lock = state.lock()?;
+    let store = open_store(&settings.agent, Access::Write)?;
+    // What could not be opened is said by the store itself, and the agent goes on without it.
+    match (store.opened().wait_for(FIRST_TRY), &settings.agent.database) {
+        (Ok(()), Some(path)) => tracing::info!(
+            event = "store.opened",
+            path = %path.display(),
+            backlog = store.condition().backlog,
+            "the store is open"
+        ),
+        (Ok(()), None) => {}
+        (Err(error), _) => {
+            tracing::debug!(error = %error, "the agent begins without its store");
+        }
+    }
     let (notifier, notifying) = Notifier::start(
         settings.notify.clone(),
         &settings.agent.state_dir.join("notify"),
         Arc::new(SystemClock::start()),
     )
     .context("cannot start the thread that notifies")?;
-    let (teller, thread) = Teller::start(Some(notifier.clone()));
-    let service = Service::start(settings, request, teller)?;
+    let (teller, thread) = Teller::start(store.clone(), Some(notifier.clone()));
+    let service = Service::start(settings, request, teller, store.clone())?;
     let ended = service.run();
-    // A root that did not end in time still holds a teller: it is not waited for.
-    let end = Instant::now() + LAST_NEWS;
-    while !thread.is_finished() && Instant::now() < end {
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    // A root that did not end in time still holds a teller: then nothing more is waited for.
+    teller::finish(&thread, store, LAST_WORDS);
     if !notifier.flush(LAST_NEWS) {
         tracing::warn!(
             event = "notify.unwritten",
@@ -219,6 +239,13 @@ fn run(request: Request) -> anyhow::Result<u8> {
     drop(notifying);
     ended?;
     Ok(DONE)
+}
+
+/// The store, where one is configured.
+fn open_store(agent: &Agent, access: Access) -> anyhow::Result<Store> {
+    let place = Place::new(agent.database.as_deref(), &agent.state_dir, access);
+    let store = Store::start(place, Arc::new(SystemClock::start()));
+    store.context("cannot start the store's thread")
 }
 
 fn settings_for(args: &Args, request: &Request) -> anyhow::Result<Result<Settings, u8>> {

@@ -1,7 +1,8 @@
 //! `scan`, `plan` and `prune-size`: one look at each root, without an agent.
 
 use super::args::{Args, PruneSize};
-use super::{BUSY, DONE, FAILED, print_document, render, settings_for};
+use super::{BUSY, DONE, FAILED, LAST_WORDS, open_store, print_document, render, settings_for};
+use crate::agent::audit::{Clerk, Told};
 use crate::agent::report;
 use crate::agent::survey::{Manner, Survey, survey};
 use crate::config::request::Request;
@@ -9,7 +10,10 @@ use crate::config::settings::{Mode, Root, Settings};
 use crate::model::bytes::Bytes;
 use crate::policy::lifecycle::Lifecycle;
 use crate::policy::limits::Limits;
+use crate::store::audit::Actor;
+use crate::store::error::StoreError;
 use crate::store::state::StateDir;
+use crate::store::{Access, Store};
 use crate::telemetry::tell::tell;
 use anyhow::Context;
 use serde_json::{Value, json};
@@ -97,6 +101,11 @@ pub fn prune_size(args: &Args, request: Request, wanted: &PruneSize) -> anyhow::
     } else {
         None
     };
+    let store = match enforce {
+        true => open_store(&settings.agent, Access::Write)?,
+        false => Store::off(),
+    };
+    let mut clerk = Clerk::new(Actor::Command);
     let mut codes = Vec::new();
     let (document, whole) = each(&settings, |root| {
         let mut root = root.clone();
@@ -122,17 +131,40 @@ pub fn prune_size(args: &Args, request: Request, wanted: &PruneSize) -> anyhow::
             .facts()
             .iter()
             .for_each(|fact| tell(&root.name, fact));
+        audit(&mut clerk, &store, &root, &survey);
         codes.push(code);
         let value = report::pruned(&root, &survey, code);
         survey.end();
         Ok(value)
     })?;
+    if enforce
+        && let Err(error) = store.close().wait_for(LAST_WORDS)
+        && !matches!(error, StoreError::Off)
+    {
+        tracing::warn!(event = "store.unwritten", error = %error, "what was removed is not in the audit yet: its rows wait for the agent's next start");
+    }
     print_document(&document, wanted.json, render::prune_size)?;
     Ok(match () {
         () if !whole || codes.contains(&FAILED) => FAILED,
         () if codes.contains(&BUSY) => BUSY,
         () => DONE,
     })
+}
+
+/// Writes down what a command did to a root.
+fn audit(clerk: &mut Clerk, store: &Store, root: &Root, survey: &Survey) {
+    for fact in survey.facts() {
+        let told = Told {
+            at: survey.now().wall,
+            root: &root.name,
+            fact,
+            moment: survey.engine().moment(),
+        };
+        clerk
+            .entry(&told)
+            .into_iter()
+            .for_each(|entry| store.audit(entry));
+    }
 }
 
 fn exit_code(survey: &Survey, enforce: bool) -> u8 {

@@ -177,6 +177,13 @@ pub fn status(document: &Value) -> String {
         text(&document["mode"]),
         time(&document["started_at"]),
     );
+    if let Some(message) = document["store"]["message"].as_str() {
+        let (message, backlog) = (printable(message), text(&document["store"]["backlog"]));
+        line(
+            &mut out,
+            &format!("the store is left out, {backlog} rows wait: {message}"),
+        );
+    }
     let header = [
         "ROOT",
         "USAGE",
@@ -406,6 +413,30 @@ fn second_choice(root: &Value) -> Option<String> {
         let (name, backend) = (text(&root["name"]), text(&root["watch"]["backend"]));
         format!("{name} is watched by {backend}: {}", printable(why))
     })
+}
+
+/// `audit`, a line for each row.
+pub fn audit(document: &Value) -> String {
+    let mut out = String::new();
+    let header = [
+        "TIME", "ACTOR", "EVENT", "ROOT", "SESSION", "SIZE", "RULE", "BECAUSE",
+    ];
+    table(&mut out, &header, &["SIZE"], &document["entries"], |row| {
+        vec![
+            time(&row["time"]),
+            text(&row["actor"]),
+            text(&row["event"]),
+            text(&row["root"]),
+            text(&row["session"]),
+            size(&row["bytes"]),
+            text(&row["rule"]),
+            text(&row["because"]),
+        ]
+    });
+    if is_empty(&document["entries"]) {
+        line(&mut out, "nothing of that is in the audit");
+    }
+    out
 }
 
 fn is_held(root: &Value) -> bool {

@@ -14,6 +14,9 @@ use std::time::Duration;
 const RESCAN_INTERVAL: Duration = Duration::from_secs(3600);
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
 const HTTP: &str = "127.0.0.1:9470";
+/// The database, in the state directory.
+const DATABASE: &str = "housekeeper.db";
+const AUDIT_KEEP: Duration = Duration::from_secs(90 * 24 * 3600);
 const LOG_LEVEL: &str = "info";
 /// What fits into a `sockaddr_un` with its final NUL.
 const MAX_SOCKET_PATH: usize = 107;
@@ -85,8 +88,29 @@ pub(super) fn read_agent(table: Reader<'_>, request: &Request) -> (Agent, Vec<Pr
             .scheduling
             .or(section.said("scheduling", word::parse).value)
             .unwrap_or_default(),
+        database: None,
+        audit_keep: AUDIT_KEEP,
     };
     (agent, section.finish())
+}
+
+/// Reads `[store]`.
+pub(super) fn read_store(
+    table: Reader<'_>,
+    request: &Request,
+    state_dir: &Path,
+) -> (Option<PathBuf>, Vec<Problem>) {
+    let mut section = Section::new("store", table, request);
+    let url = section.said("url", database_of).value;
+    let database = url.unwrap_or_else(|| Some(state_dir.join(DATABASE)));
+    (database, section.finish())
+}
+
+/// Reads `[audit]`.
+pub(super) fn read_audit(table: Reader<'_>, request: &Request) -> (Duration, Vec<Problem>) {
+    let mut section = Section::new("audit", table, request);
+    let keep = section.said("keep", duration::parse_above_zero).value;
+    (keep.unwrap_or(AUDIT_KEEP), section.finish())
 }
 
 /// Reads `[log]`.
@@ -243,6 +267,28 @@ fn socket_of(text: &str) -> Result<PathBuf, String> {
     path_of(text)
 }
 
+/// The file of a database. Empty: off.
+fn database_of(text: &str) -> Result<Option<PathBuf>, String> {
+    let text = text.trim();
+    if text.is_empty() {
+        return Ok(None);
+    }
+    // What was written may hold a password: it is not repeated.
+    let form = "write \"sqlite:///path/to/housekeeper.db\", or \"\" for none";
+    if text.starts_with("postgres") {
+        return Err(format!(
+            "is not supported by this version for PostgreSQL; {form}"
+        ));
+    }
+    let path = text
+        .strip_prefix("sqlite://")
+        .filter(|path| !path.contains(['?', '#', '\0']));
+    match path.map(PathBuf::from) {
+        Some(path) if path.is_absolute() && path.file_name().is_some() => Ok(Some(path)),
+        Some(_) | None => Err(format!("is no place of a store; {form}")),
+    }
+}
+
 /// Empty: off.
 fn http_of(text: &str) -> Result<String, String> {
     let text = text.trim();
@@ -284,7 +330,9 @@ pub fn level_of(text: &str) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{User, default_socket, default_state_dir, http_of, level_of, socket_of};
+    use super::{
+        User, database_of, default_socket, default_state_dir, http_of, level_of, socket_of,
+    };
     use crate::config::request::Request;
     use std::path::Path;
 
@@ -326,5 +374,18 @@ mod tests {
             assert!(level_of(bad).is_err(), "{bad}");
         }
         assert!(socket_of(&format!("/{}", "x".repeat(200))).is_err());
+        assert_eq!(database_of(" "), Ok(None));
+        let path = database_of("sqlite:///a/b.db").ok().flatten();
+        assert_eq!(path.as_deref(), Some(Path::new("/a/b.db")));
+        for bad in [
+            "/a/b",
+            "sqlite://a",
+            "sqlite:///",
+            "sqlite:///a?mode=ro",
+            "postgres://u:secret@h/d",
+        ] {
+            let why = database_of(bad).expect_err(bad);
+            assert!(!why.contains("secret"), "{why}");
+        }
     }
 }

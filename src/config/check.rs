@@ -88,6 +88,8 @@ pub fn summary(settings: &Settings) -> Value {
             "shutdown_grace": time(agent.shutdown_grace),
             "scheduling": agent.scheduling.word(),
         },
+        "store": { "database": agent.database.as_deref().map(show) },
+        "audit": { "keep": time(agent.audit_keep) },
         "log": {
             "format": settings.log.format.word(),
             "level": settings.log.level,

@@ -102,25 +102,38 @@ fn check_stale(
             format!("`{value}` is none of the words in layout.state.failed"),
         );
     }
-    match layout.kind {
-        Kind::Directories if layout.format == Format::Json => {}
-        Kind::Directories => table.problem(
+    match (layout.kind, layout.format) {
+        (Kind::Catalog, _) => table.problem(
             "stale_after",
-            "is for metadata in JSON: no other is rewritten",
+            "is for sessions with metadata of their own: a catalogue is its owner's, who writes it whole whenever he saves, and a state written into it would be lost or would undo a save",
         ),
-        Kind::Catalog | Kind::Files | Kind::Sidecar => table.problem(
+        (Kind::Files, _) => table.problem(
             "stale_after",
-            "is for sessions that are directories with metadata of their own",
+            "is for metadata that lies in or beside a session: here the file is the session itself",
+        ),
+        (Kind::Directories | Kind::Sidecar, Format::Json) => {}
+        (Kind::Directories | Kind::Sidecar, Format::Yaml) => {
+            if state.key.trim_start_matches('/').contains(['/', '~']) {
+                table.problem(
+                    "stale_after",
+                    "is for YAML with the state at its top: none is rewritten further down",
+                );
+            }
+        }
+        (Kind::Directories | Kind::Sidecar, Format::Text) => table.problem(
+            "stale_after",
+            "is for metadata in JSON or YAML: no other is rewritten",
         ),
     }
 }
 
 fn check_parts(table: &mut Reader<'_>, lifecycle: &Lifecycle, layout: &LayoutSpec) {
     match layout.kind {
-        Kind::Directories => {}
-        Kind::Catalog | Kind::Files | Kind::Sidecar => {
-            table.problem("parts", "is for sessions that are directories")
-        }
+        Kind::Directories | Kind::Sidecar => {}
+        Kind::Catalog | Kind::Files => table.problem(
+            "parts",
+            "is for sessions that are directories, or files with a sidecar",
+        ),
     }
     for (what, name) in [("metadata", &layout.metadata), ("marker", &layout.marker)] {
         if let Some(name) = name

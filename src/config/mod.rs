@@ -27,7 +27,7 @@ pub mod settings;
 pub mod size;
 pub mod word;
 
-use crate::config::agent::{read_agent, read_log};
+use crate::config::agent::{read_agent, read_audit, read_log, read_store};
 use crate::config::reader::{Layer, Lines, Origin, Reader};
 use crate::config::request::Request;
 use crate::config::settings::{Problem, Settings};
@@ -87,8 +87,14 @@ fn read(request: &Request, whole: Whole) -> Result<Settings, Vec<Problem>> {
             origin: Origin::File(&lines),
         }],
     );
-    table.refuse_later("store");
-    let (agent, mut warnings) = read_agent(table.table_or_absent("agent"), request);
+    let (mut agent, mut warnings) = read_agent(table.table_or_absent("agent"), request);
+    let store = table.table_or_absent("store");
+    let (database, more) = read_store(store, request, &agent.state_dir);
+    agent.database = database;
+    warnings.extend(more);
+    let (keep, more) = read_audit(table.table_or_absent("audit"), request);
+    agent.audit_keep = keep;
+    warnings.extend(more);
     let (log, more) = read_log(table.table_or_absent("log"), request);
     warnings.extend(more);
     let roots = match whole {

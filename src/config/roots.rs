@@ -163,8 +163,12 @@ fn rename_apart(draft: &mut Draft, others: &[Draft]) {
 /// Where each root lies, by itself and beside the others.
 fn judge(drafts: &mut [Draft], agent: &Agent, request: &Request) {
     let homes = place::homes(request.directory("HOME"));
-    let own = [("state_dir", &agent.state_dir), ("socket", &agent.socket)];
-    let own = own.map(|(key, path)| (key, path, Place::survey(path)));
+    let mut own = vec![("state_dir", &agent.state_dir), ("socket", &agent.socket)];
+    own.extend(agent.database.as_ref().map(|path| ("store", path)));
+    let own = own
+        .into_iter()
+        .map(|(key, path)| (key, path, Place::survey(path)));
+    let own: Vec<_> = own.collect();
     for draft in drafts.iter_mut() {
         if !draft.refused.is_empty() {
             continue;

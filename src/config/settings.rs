@@ -42,6 +42,10 @@ pub struct Agent {
     pub rescan_interval: Duration,
     pub shutdown_grace: Duration,
     pub scheduling: Scheduling,
+    /// `[store] url`: the file of the database. `None`: the store is off.
+    pub database: Option<PathBuf>,
+    /// `[audit] keep`.
+    pub audit_keep: Duration,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

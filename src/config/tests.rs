@@ -230,7 +230,7 @@ url = "postgres://joe:secret@host/db"
         ("root.limits.max_count", 17),
         ("root.limits.max_sise", 18),
         ("root.lifecycle", 19),
-        ("store", 21),
+        ("store.url", 22),
     ];
     let expected: Vec<_> = expected
         .map(|(key, line)| (key.to_owned(), Some(line)))

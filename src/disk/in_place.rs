@@ -15,7 +15,7 @@ use crate::disk::remove::{self, MAX_LEFT, open_up};
 use crate::disk::tree::{Control, MAX_PATH, Tree, Unable, c_name, fd_stat, rename_new, stat_name};
 use crate::model::disk::Disk;
 use crate::model::path::{RelPath, escape, is_name};
-use crate::model::report::{AsideName, Removed};
+use crate::model::report::{Aside, AsideName};
 use crate::model::seen::{FileId, FileKind, Inode};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, Dir};
@@ -251,17 +251,16 @@ impl<'a> Emptier<'a> {
             // Its place is taken: it stays, unremoved, and the next start reports it.
             Err(_) => self
                 .tree
-                .keep_aside(&aside)
+                .keep_aside(&Aside::Trash(aside))
                 .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO)),
         }
     }
 
     fn finish_lifted(&mut self) {
         for aside in std::mem::take(&mut self.lifted) {
-            if let Removed::Trash { left, .. } = remove::remove_aside(self.tree, &aside) {
-                self.left_in_trash.extend(left);
-                self.left_in_trash.truncate(MAX_LEFT);
-            }
+            let (_, left) = remove::remove_trash(self.tree, &aside);
+            self.left_in_trash.extend(left);
+            self.left_in_trash.truncate(MAX_LEFT);
         }
     }
 

@@ -19,11 +19,16 @@ impl OpenFiles {
     /// Asks the kernel.
     ///
     /// # Errors
-    /// `/proc` cannot be looked through, but for what is another user's.
+    /// `/proc` is not there, or cannot be looked through, but for what is another user's.
     pub fn look() -> rustix::io::Result<Self> {
         let mut open = HashSet::new();
         let own = std::process::id().to_string();
-        for process in names("/proc")? {
+        let processes = names("/proc")?;
+        // Something else has that name: it tells nothing of what is open.
+        if !processes.iter().any(|name| name == "self") {
+            return Err(Errno::NOENT);
+        }
+        for process in processes {
             if !process.bytes().all(|b| b.is_ascii_digit()) || process == own {
                 continue;
             }

@@ -1,5 +1,5 @@
 //! Records that outlive the process: in `.housekeeper/intents/`, or in the state directory
-//! where the root has no space for one.
+//! where the root has no space for one, or gets no directory.
 //!
 //! Bounds: [`MAX_RECORDS`] are listed, the oldest first (their names begin with the time); the
 //! others come when those are done. A record holds at most 1 MiB.
@@ -26,6 +26,8 @@ pub struct RecordDir {
     tree: Arc<Tree>,
     /// A directory for this root alone; made when needed. `None`: no fall-back.
     state: Option<PathBuf>,
+    /// Nothing is made in the root.
+    is_apart: bool,
     open: Mutex<Option<(Arc<Control>, Arc<OwnedFd>)>>,
 }
 
@@ -34,7 +36,16 @@ impl RecordDir {
         Self {
             tree,
             state,
+            is_apart: false,
             open: Mutex::new(None),
+        }
+    }
+
+    /// New records lie in the state directory alone.
+    pub fn apart(tree: Arc<Tree>, state: PathBuf) -> Self {
+        Self {
+            is_apart: true,
+            ..Self::new(tree, Some(state))
         }
     }
 
@@ -89,6 +100,9 @@ impl RecordDir {
 
 impl Records for RecordDir {
     fn save(&self, name: &str, text: &[u8], lasting: Lasting) -> io::Result<()> {
+        if self.is_apart {
+            return self.save_in_state(name, text);
+        }
         let saved = self
             .in_root()
             .and_then(|dir| write_new(dir.as_fd(), name, text, lasting));

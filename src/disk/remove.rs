@@ -1,4 +1,4 @@
-//! Removes bytes for good: what lies in the trash.
+//! Removes bytes for good: what lies in the trash, and files set aside beside their place.
 //!
 //! Everything is unlinked relative to a directory held open, one name at a time. Symlinks are
 //! unlinked, never followed; what lies on another mount, a bind mount included, stays and is
@@ -14,9 +14,9 @@ use crate::disk::DiskError;
 use crate::disk::tree::{
     Control, KEPT, Tree, Unable, fd_stat, open_below, open_name, rename_new, stat_at, stat_name,
 };
-use crate::model::path::{escape, is_name};
-use crate::model::report::{AsideName, Removed};
-use crate::model::seen::{FileKind, Stat};
+use crate::model::path::{RelPath, escape, is_name};
+use crate::model::report::{Aside, AsideName, Removed};
+use crate::model::seen::{FileId, FileKind, Stat};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, RawDir};
 use rustix::io::Errno;
@@ -46,7 +46,7 @@ const BUFFER: usize = 32 << 10;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Leftovers {
     /// To be removed.
-    pub asides: Vec<AsideName>,
+    pub asides: Vec<Aside>,
     /// Names that are not ours, or no longer the inode they were made for: they stay.
     pub strangers: Vec<String>,
     /// There are more than [`MAX_LEFTOVERS`]: ask again when these are gone.
@@ -56,27 +56,66 @@ pub struct Leftovers {
 /// How many names [`leftovers`] lists.
 pub const MAX_LEFTOVERS: usize = 65_536;
 
-/// Removes something from the trash, if it is still the inode its name says.
-pub fn remove_aside(tree: &Tree, aside: &AsideName) -> Removed {
-    let mut remover = match tree.existing_control() {
-        Ok(Some(control)) => Remover::new(tree, Some(control)),
-        Ok(None) => Remover::new(tree, None),
-        Err(error) => return left_whole(aside, error.errno()),
+/// Removes something that was set aside, if it is still the inode its name says.
+pub fn remove_aside(tree: &Tree, aside: &Aside) -> Removed {
+    let (bytes, left) = match aside {
+        Aside::Trash(name) => remove_trash(tree, name),
+        Aside::Beside(dir, name) => match unlink_beside(tree, dir, aside, name.id()) {
+            Ok(bytes) => (bytes, Vec::new()),
+            Err(Errno::NOENT) => (0, Vec::new()),
+            Err(errno) => (0, vec![(aside_path(aside), errno.raw_os_error())]),
+        },
     };
-    remover.queue.push(aside.clone());
-    remover.drain();
     Removed::Trash {
         aside: aside.clone(),
-        bytes: remover.bytes,
-        left: remover.left,
+        bytes,
+        left,
     }
 }
 
-fn left_whole(aside: &AsideName, errno: i32) -> Removed {
-    Removed::Trash {
-        aside: aside.clone(),
-        bytes: 0,
-        left: vec![(aside.0.clone(), errno)],
+fn aside_path(aside: &Aside) -> String {
+    let path = aside.beside();
+    path.map_or_else(|| aside.file_name(), |path| path.to_string())
+}
+
+/// Unlinks a file beside its place. Answers the bytes that went with it.
+fn unlink_beside(
+    tree: &Tree,
+    dir: &RelPath,
+    aside: &Aside,
+    id: Option<FileId>,
+) -> rustix::io::Result<u64> {
+    let place = tree.open_place(dir)?;
+    let name = aside.file_name();
+    let stat = stat_name(place.as_fd(), name.as_bytes())?;
+    if Some(stat.id) != id || stat.kind != FileKind::File {
+        return Err(Errno::STALE);
+    }
+    if !tree.is_ours(&stat) {
+        return Err(Errno::XDEV);
+    }
+    rustix::fs::unlinkat(&place, name, AtFlags::empty())?;
+    Ok(freed_by(&stat))
+}
+
+/// Removes something from the trash. Answers the bytes that went, and what is left.
+pub(super) fn remove_trash(tree: &Tree, aside: &AsideName) -> (u64, Vec<(String, i32)>) {
+    let mut remover = match tree.existing_control() {
+        Ok(Some(control)) => Remover::new(tree, Some(control)),
+        Ok(None) => Remover::new(tree, None),
+        Err(error) => return (0, vec![(aside.0.clone(), error.errno())]),
+    };
+    remover.queue.push(aside.clone());
+    remover.drain();
+    (remover.bytes, remover.left)
+}
+
+/// Bytes are gone with the last link.
+fn freed_by(stat: &Stat) -> u64 {
+    if stat.kind == FileKind::File && stat.n_links == 1 {
+        stat.apparent
+    } else {
+        0
     }
 }
 
@@ -108,7 +147,7 @@ pub fn leftovers(tree: &Tree) -> Result<Leftovers, DiskError> {
         let id = stat_name(control.trash(), name).map(|stat| stat.id);
         match (aside.id(), id) {
             (_, Err(Errno::NOENT)) => {}
-            (Some(planned), Ok(id)) if planned == id => leftovers.asides.push(aside),
+            (Some(planned), Ok(id)) if planned == id => leftovers.asides.push(Aside::Trash(aside)),
             (Some(_) | None, Ok(_) | Err(_)) => leftovers.strangers.push(aside.0),
         }
     }
@@ -400,11 +439,8 @@ impl<'a> Remover<'a> {
         Ok(())
     }
 
-    /// Bytes are gone with the last link.
     fn count(&mut self, stat: &Stat) {
-        if stat.kind == FileKind::File && stat.n_links == 1 {
-            self.bytes = self.bytes.saturating_add(stat.apparent);
-        }
+        self.bytes = self.bytes.saturating_add(freed_by(stat));
     }
 }
 

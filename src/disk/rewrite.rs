@@ -1,6 +1,7 @@
 //! Puts a new text in the place of a session's metadata.
 //!
-//! The new file is written and synced in `.housekeeper/`, with the old one's owner and mode, and
+//! The new file is written and synced in `.housekeeper/`, with the old one's owner, mode, access
+//! lists and other extended attributes (where one of them cannot be had, nothing is rewritten), and
 //! then changes places with the old one in one step, so that a crash leaves the old text or the
 //! new one, never a mixture. What came out is looked at: is it not the file that was read, or did
 //! somebody open that one meanwhile, the two change places again. So no save of the owner's is
@@ -18,12 +19,16 @@ use crate::model::disk::Place;
 use crate::model::path::is_name;
 use crate::model::seen::{FileId, FileKind, Signature};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, Dir, Gid, Mode, OFlags, RenameFlags, Uid};
+use rustix::fs::{AtFlags, Dir, Gid, Mode, OFlags, RenameFlags, Uid, XattrFlags};
 use rustix::io::Errno;
+use std::collections::BTreeMap;
+use std::ffi::{CStr, CString};
 use ulid::Ulid;
 
 /// What the names of all files of this module begin with.
 const PREFIX: &str = "rewrite-";
+/// The kernel's bound for one attribute's value, and for the list of names (`XATTR_SIZE_MAX`).
+const MAX_ATTRIBUTE: usize = 64 << 10;
 /// How often two files change places until each is where it belongs.
 const MAX_SWAPS: u32 = 4;
 
@@ -125,9 +130,56 @@ fn fill(file: &OwnedFd, model: &OwnedFd, text: &[u8]) -> rustix::io::Result<()> 
         let (uid, gid) = (Uid::from_raw(wanted.st_uid), Gid::from_raw(wanted.st_gid));
         rustix::fs::fchown(file, Some(uid), Some(gid))?;
     }
-    // Afterwards: a change of the owner takes bits away.
+    copy_attributes(model, file)?;
+    // Afterwards: a change of the owner takes bits away, and so may an access list.
     rustix::fs::fchmod(file, Mode::from_raw_mode(wanted.st_mode))?;
     rustix::fs::fsync(file)
+}
+
+/// Gives the new file all extended attributes of the old one, access lists among them, and
+/// takes away what its directory gave it. Where one cannot be had nothing is rewritten: who may
+/// read the metadata must not change with it.
+fn copy_attributes(model: &OwnedFd, file: &OwnedFd) -> rustix::io::Result<()> {
+    let (wanted, own) = (attributes(model)?, attributes(file)?);
+    for name in own.keys().filter(|name| !wanted.contains_key(*name)) {
+        rustix::fs::fremovexattr(file, &**name)?;
+    }
+    for (name, value) in &wanted {
+        if own.get(name) != Some(value) {
+            rustix::fs::fsetxattr(file, &**name, value, XattrFlags::empty())?;
+        }
+    }
+    Ok(())
+}
+
+/// The extended attributes that are seen of a file. A file system without them has none.
+fn attributes(file: &OwnedFd) -> rustix::io::Result<BTreeMap<CString, Vec<u8>>> {
+    let mut names = Vec::new();
+    match grown(&mut names, |buffer| rustix::fs::flistxattr(file, buffer)) {
+        Err(Errno::OPNOTSUPP) => return Ok(BTreeMap::new()),
+        listed => listed?,
+    }
+    let mut all = BTreeMap::new();
+    for name in names.split_inclusive(|byte| *byte == 0) {
+        let name = CStr::from_bytes_with_nul(name).map_err(|_| Errno::INVAL)?;
+        let mut value = Vec::new();
+        grown(&mut value, |buffer| {
+            rustix::fs::fgetxattr(file, name, buffer)
+        })?;
+        all.insert(name.to_owned(), value);
+    }
+    Ok(all)
+}
+
+/// Asks with a buffer that is large enough for all there can be; the kernel has no larger ones.
+fn grown(
+    buffer: &mut Vec<u8>,
+    ask: impl FnOnce(&mut [u8]) -> rustix::io::Result<usize>,
+) -> rustix::io::Result<()> {
+    buffer.resize(MAX_ATTRIBUTE, 0);
+    let n_bytes = ask(buffer)?;
+    buffer.truncate(n_bytes);
+    Ok(())
 }
 
 fn swap_in(

@@ -7,7 +7,7 @@
 use crate::disk::DiskError;
 use crate::model::disk::Disk;
 use crate::model::path::{RelPath, is_name};
-use crate::model::report::AsideName;
+use crate::model::report::{Aside, BESIDE};
 use crate::model::seen::{FileId, FileKind, Identity, Seen, Stat};
 use crate::model::time::UnixNanos;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -306,6 +306,15 @@ impl Tree {
         Ok((dir, stat.id))
     }
 
+    /// The trash, made when absent, where something is set aside there. `None`: it stays in the
+    /// directory that it lies in.
+    fn trash_of(&self, aside: &Aside) -> Result<Option<Arc<Control>>, DiskError> {
+        match aside {
+            Aside::Trash(_) => self.control().map(Some),
+            Aside::Beside(..) => Ok(None),
+        }
+    }
+
     /// The directory that a path lies in, and its last name.
     fn parent<'a>(&self, path: &'a RelPath) -> rustix::io::Result<(Parent<'_>, &'a [u8])> {
         let (Some(parent), Some(name)) = (path.parent(), path.name()) else {
@@ -379,27 +388,35 @@ impl Disk for Tree {
         }
     }
 
-    fn set_aside(&self, path: &RelPath, aside: &AsideName) -> io::Result<Stat> {
-        let control = self.control()?;
+    fn set_aside(&self, path: &RelPath, aside: &Aside) -> io::Result<Stat> {
+        let trash = self.trash_of(aside)?;
         let (dir, name) = self.parent(path)?;
+        // Beside: the same open directory, whatever has its path by now.
+        let to = trash
+            .as_ref()
+            .map_or(dir.as_fd(), |control| control.trash());
+        let aside_name = aside.file_name();
         rename_new(
             dir.as_fd(),
             name,
-            control.trash(),
-            aside.0.as_bytes(),
+            to,
+            aside_name.as_bytes(),
             Unable::OverwriteFresh,
         )?;
         // The rename is done: an error now must not look like a refusal. A stat that equals
         // nothing is treated like a stranger's, which is never removed.
-        Ok(stat_name(control.trash(), aside.0.as_bytes()).unwrap_or(NO_STAT))
+        Ok(stat_name(to, aside_name.as_bytes()).unwrap_or(NO_STAT))
     }
 
-    fn put_back(&self, aside: &AsideName, path: &RelPath) -> io::Result<()> {
-        let control = self.control()?;
+    fn put_back(&self, aside: &Aside, path: &RelPath) -> io::Result<()> {
+        let trash = self.trash_of(aside)?;
         let (dir, name) = self.parent(path)?;
+        let from = trash
+            .as_ref()
+            .map_or(dir.as_fd(), |control| control.trash());
         rename_new(
-            control.trash(),
-            aside.0.as_bytes(),
+            from,
+            aside.file_name().as_bytes(),
             dir.as_fd(),
             name,
             Unable::Refuse,
@@ -407,16 +424,21 @@ impl Disk for Tree {
         Ok(())
     }
 
-    fn keep_aside(&self, aside: &AsideName) -> io::Result<()> {
-        let control = self.control()?;
-        let kept = format!("{KEPT}{}", aside.0);
-        rename_new(
-            control.trash(),
-            aside.0.as_bytes(),
-            control.trash(),
-            kept.as_bytes(),
-            Unable::OverwriteFresh,
-        )?;
+    fn keep_aside(&self, aside: &Aside) -> io::Result<()> {
+        let keep = |dir: BorrowedFd<'_>, begin: &str| {
+            let kept = format!("{begin}{KEPT}{}", aside.name().0);
+            rename_new(
+                dir,
+                aside.file_name().as_bytes(),
+                dir,
+                kept.as_bytes(),
+                Unable::OverwriteFresh,
+            )
+        };
+        match aside {
+            Aside::Trash(_) => keep(self.control()?.trash(), ""),
+            Aside::Beside(dir, _) => keep(self.open_place(dir)?.as_fd(), BESIDE),
+        }?;
         Ok(())
     }
 }

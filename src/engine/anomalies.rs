@@ -35,13 +35,21 @@ pub(super) struct Places {
     n_more: u64,
     /// What was there at the end of the last full scan, and since when.
     told: BTreeMap<(AnomalyKind, RelPath), Time>,
-    /// The same, spelled out.
+    /// What a run before this one knew, up to this one's second full scan: some of it is found
+    /// only when a time has passed.
+    before: BTreeMap<(AnomalyKind, RelPath), Time>,
+    published: bool,
+    /// The same as in `told`, spelled out.
     rows: Arc<[AnomalyRow]>,
     /// Sessions written to at times to come, and the latest of those.
     future: HashMap<SessionId, UnixNanos>,
 }
 
 impl Places {
+    pub(super) fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
     pub(super) fn insert(&mut self, kind: AnomalyKind, path: RelPath, bytes: Bytes) {
         self.n_told += u64::from(kind != AnomalyKind::Unowned);
         let at = (path, kind);
@@ -97,6 +105,23 @@ impl Places {
         }
     }
 
+    pub(super) fn has(&self, kind: AnomalyKind, path: &RelPath) -> bool {
+        self.all.contains_key(&(path.clone(), kind))
+    }
+
+    /// Since when what a run before this one knew has been there.
+    pub(super) fn recall(&mut self, known: impl IntoIterator<Item = (AnomalyKind, RelPath, Time)>) {
+        let known = known.into_iter().take(MAX_PLACES);
+        self.before = known.map(|(kind, path, at)| ((kind, path), at)).collect();
+    }
+
+    fn first_seen(&self, place: &(AnomalyKind, RelPath)) -> Option<Time> {
+        self.told
+            .get(place)
+            .or_else(|| self.before.get(place))
+            .copied()
+    }
+
     pub(super) fn rows(&self) -> Arc<[AnomalyRow]> {
         self.rows.clone()
     }
@@ -144,6 +169,9 @@ impl Engine {
         let mut all: Vec<_> = self
             .places
             .iter()
+            .filter(|(kind, path, _)| {
+                *kind != AnomalyKind::BlobUnusable || self.is_of_a_session(path)
+            })
             .map(|(kind, path, bytes)| {
                 let bytes = self.place_bytes(kind, path).unwrap_or(bytes);
                 match (kind, trouble) {
@@ -189,6 +217,15 @@ impl Engine {
         all.sort();
         all.dedup_by(|a, b| a.0 == b.0 && a.1 == b.1);
         all
+    }
+
+    /// Whether a session with a sidecar has this name. What a catalogue claims was found so.
+    fn is_of_a_session(&self, path: &RelPath) -> bool {
+        let layout = &self.rules.layout;
+        layout.kind() != Kind::Sidecar
+            || layout
+                .part_of(path.as_bytes())
+                .is_some_and(|key| self.index.files_by_key(&key).is_some())
     }
 
     fn catalogue_path(&self) -> Option<RelPath> {
@@ -257,11 +294,11 @@ impl Engine {
     pub fn anomaly_rows(&self, now: Now) -> Vec<AnomalyRow> {
         let all = self.anomalies(now).into_iter();
         all.map(|(kind, path, bytes)| {
-            let first_seen = self.places.told.get(&(kind, path.clone()));
+            let first_seen = self.places.first_seen(&(kind, path.clone()));
             AnomalyRow {
                 kind,
                 bytes,
-                first_seen: first_seen.copied().unwrap_or(now.wall),
+                first_seen: first_seen.unwrap_or(now.wall).min(now.wall),
                 last_seen: now.wall,
                 path,
             }
@@ -353,8 +390,14 @@ impl Engine {
                 }));
             }
         }
-        self.places.told = now_there;
         self.places.rows = all.into();
+        if std::mem::replace(&mut self.places.published, true) {
+            self.places.before = BTreeMap::new();
+        }
+        if self.places.told != now_there {
+            self.places.told = now_there;
+            out.push(Effect::KeepAnomalies);
+        }
         self.unlisting.forget_contention();
     }
 
@@ -409,6 +452,7 @@ fn needs_name(kind: AnomalyKind) -> bool {
             | AnomalyKind::OrphanBlob
             | AnomalyKind::Symlink
             | AnomalyKind::BlobUnusable
+            | AnomalyKind::NotUtf8
             | AnomalyKind::ForeignMount
     )
 }

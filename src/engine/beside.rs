@@ -8,6 +8,7 @@ use super::{Effect, Engine};
 use crate::index::Owner;
 use crate::layout::spec::Kind;
 use crate::model::anomaly::AnomalyKind;
+use crate::model::bytes::Bytes;
 use crate::model::path::RelPath;
 use crate::model::place::{DirId, Look, Why};
 use crate::model::plan::ReadAs;
@@ -107,6 +108,44 @@ impl Engine {
             // Perhaps it was the metadata.
             None => self.read_session(session, out),
         }
+    }
+
+    /// Something that is no regular file has a name in the form of a sidecar's blob. Whether a
+    /// session has that name is known when it is asked for.
+    pub(super) fn note_unusable(&mut self, path: &RelPath) {
+        let layout = &self.rules.layout;
+        if layout.kind() != Kind::Sidecar {
+            return;
+        }
+        let Some(key) = layout.part_of(path.as_bytes()) else {
+            return;
+        };
+        let is_document = path
+            .name()
+            .is_some_and(|name| layout.is_document(&key, name));
+        if !is_document {
+            self.places
+                .insert(AnomalyKind::BlobUnusable, path.clone(), Bytes::ZERO);
+        }
+        if let Some(session) = self.index.files_by_key(&key) {
+            self.restand(session);
+        }
+    }
+
+    /// Whether a name of a session with a sidecar is no regular file: then it stays.
+    pub(super) fn has_unusable_name(&self, id: SessionId) -> bool {
+        if self.places.is_empty() {
+            return false;
+        }
+        let home = self.index.session_dir(id);
+        let Some(home) = home.and_then(|home| self.index.path(home)) else {
+            return false;
+        };
+        let names = self.rules.layout.names_by_key(&self.index.key(id));
+        names.iter().any(|name| {
+            let path = home.join(name);
+            path.is_ok_and(|path| self.places.has(AnomalyKind::BlobUnusable, &path))
+        })
     }
 
     /// Something that is no regular file came to, or left, a name that metadata may have.

@@ -5,14 +5,14 @@ use super::living::Phase as LifePhase;
 use super::{Effect, Engine};
 use crate::index::Dropped;
 use crate::model::bytes::Bytes;
-use crate::model::fact::{Fact, Summary};
+use crate::model::fact::{Fact, Moment, Summary};
 use crate::model::place::DirId;
 use crate::model::plan::{Blocker, Body, Rule, Victim};
 use crate::model::report::{
     LockTrouble, LockTry, LockWait, Outcome, Removed, Report, Skip, Unlist,
 };
 use crate::model::session::{Key, SessionId};
-use crate::model::time::{Now, Tick};
+use crate::model::time::{Now, Tick, Time};
 use crate::policy::Draft;
 use crate::policy::limits::Headroom;
 use std::mem::discriminant;
@@ -55,6 +55,8 @@ pub(super) struct Passed {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Burst {
     pub(super) before: Bytes,
+    /// When its first plan was made.
+    planned: Option<Time>,
     /// When the first hint of what made it necessary came in.
     since: Option<Tick>,
     /// A round was too short for what it began: the next one goes on down to the goal.
@@ -96,6 +98,7 @@ impl Engine {
     pub(super) fn ask_for_lock(&mut self, now: Now, out: &mut Vec<Effect>) {
         self.deciding.phase = Phase::Asked;
         self.deciding.burst.before = self.usage().bytes;
+        self.deciding.burst.planned = Some(now.wall);
         match self.living.phase() {
             LifePhase::Idle => out.push(Effect::Lock),
             // The answer is for both.
@@ -266,17 +269,20 @@ impl Engine {
                 // The first name stands for the bytes of all: they leave together.
                 if let Some(first) = aside.first() {
                     let deciding = &mut self.deciding;
-                    deciding.trash.insert(first.0.clone(), victim.freed);
+                    deciding.trash.insert(first.name().0.clone(), victim.freed);
                     deciding.trash_bytes = deciding.trash_bytes.saturating_add(victim.freed);
                 }
                 let home = self.home_of(victim.session);
                 let dropped = self.drop_victim(&victim, out);
                 self.release(&dropped, out);
+                let is_beside = self.note_beside(home, &aside, out);
                 out.push(Effect::Reap {
                     aside,
                     watches: dropped.watches,
                 });
-                self.leave_empty(home, out);
+                if !is_beside {
+                    self.leave_empty(home, out);
+                }
             }
             Outcome::InPlace => {
                 self.tell_deleted(now, &victim, out);
@@ -315,7 +321,7 @@ impl Engine {
     }
 
     /// A directory that held only sessions may go with the last of them.
-    fn leave_empty(&self, home: Option<DirId>, out: &mut Vec<Effect>) {
+    pub(super) fn leave_empty(&self, home: Option<DirId>, out: &mut Vec<Effect>) {
         let home = home.filter(|_| self.rules.layout.spec().remove_empty_parents);
         let Some(home) = home.filter(|home| self.index.is_empty(*home)) else {
             return;
@@ -350,7 +356,17 @@ impl Engine {
         self.index.drop_session(victim.session)
     }
 
+    /// How the root is now, and which plan is carried out.
+    pub fn moment(&self) -> Moment {
+        Moment {
+            planned: self.deciding.burst.planned,
+            usage: self.usage().bytes,
+            limit: self.rules.limits.max_size,
+        }
+    }
+
     fn tell_deleted(&mut self, now: Now, victim: &Victim, out: &mut Vec<Effect>) {
+        let moment = self.moment();
         let deciding = &mut self.deciding;
         deciding.pruned_sessions += 1;
         deciding.pruned_bytes = deciding.pruned_bytes.saturating_add(victim.freed);
@@ -375,6 +391,7 @@ impl Engine {
             created: victim.created,
             because: victim.because,
             reaction: since.map(|since| now.tick.since(since)),
+            moment,
         }));
     }
 
@@ -414,7 +431,9 @@ impl Engine {
             out.push(Effect::Tell(Fact::PruneSkipped {
                 key: victim.key.clone(),
                 path: victim.shown_path(),
+                because: victim.because,
                 why,
+                moment: self.moment(),
             }));
         }
     }
@@ -440,8 +459,10 @@ impl Engine {
     pub(super) fn removed(&mut self, now: Now, removed: Removed, out: &mut Vec<Effect>) {
         match removed {
             Removed::Trash { aside, left, .. } => {
-                let bytes = self.deciding.trash.remove(&aside.0).unwrap_or(Bytes::ZERO);
+                let bytes = self.deciding.trash.remove(&aside.name().0);
+                let bytes = bytes.unwrap_or(Bytes::ZERO);
                 self.deciding.trash_bytes = self.deciding.trash_bytes.saturating_sub(bytes);
+                self.beside_removed(&aside, out);
                 if !left.is_empty() {
                     out.push(Effect::Tell(Fact::TrashLeft { left }));
                 }

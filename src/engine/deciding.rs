@@ -314,6 +314,9 @@ impl Engine {
         if !self.may_decide() {
             return;
         }
+        if self.deciding.known {
+            self.finish_stranded(out);
+        }
         if !self.is_over(now) {
             self.deciding.forget_unmet();
             self.deciding.forget_back_off();

@@ -17,7 +17,7 @@ use crate::model::anomaly::AnomalyKind;
 use crate::model::bytes::Bytes;
 use crate::model::fact::Fact;
 use crate::model::lifecycle::{
-    Deed, LifeOrder, LifeOutcome, LifeReport, Parts, PartsOrder, PartsSeen, Transition,
+    Deed, Extent, LifeOrder, LifeOutcome, LifeReport, Parts, PartsOrder, PartsSeen, Transition,
 };
 use crate::model::plan::{Because, Proof};
 use crate::model::report::Skip;
@@ -46,25 +46,28 @@ impl Engine {
 
     /// `None`: nothing may be concluded about it, or it is to stay as it is.
     fn condition(&self, id: SessionId, session: &Session) -> Option<Condition<'_>> {
-        let is_sure = session.known
-            && session.verdict == Verdict::Certain
-            && session.obstacles.is_empty()
-            && !session.is_disowned();
+        let is_judged = match session.verdict {
+            // Without a record only its parts may go.
+            Verdict::Certain | Verdict::Orphaned => true,
+            Verdict::Doubtful | Verdict::Disowned => false,
+        };
+        let is_sure =
+            session.known && is_judged && session.obstacles.is_empty() && !session.is_disowned();
         let is_known = session.written != UnixNanos(i64::MIN);
         if !is_sure || !is_known || self.is_pinned(id) || self.deciding.is_leaving(id) {
             return None;
         }
         let layout = &self.rules.layout;
         let has_no_parts = match layout.kind() {
-            Kind::Directories => {
+            Kind::Directories | Kind::Sidecar => {
                 let barren = self.living.barren.get(&id);
                 barren.is_some_and(|at| session.written <= *at)
             }
-            Kind::Catalog | Kind::Files | Kind::Sidecar => true,
+            Kind::Catalog | Kind::Files => true,
         };
         Some(Condition {
             phase: session.phase,
-            has_record: session.phase != SessionPhase::Stateless || self.has_record(session),
+            has_record: session.phase != SessionPhase::Stateless || self.has_record(id, session),
             created: session.created,
             moments: self.living.moments.get(&id).map(|moments| &**moments),
             written: session.written.time(),
@@ -73,12 +76,17 @@ impl Engine {
     }
 
     /// Whether a session has metadata. What is there and cannot be read is a record.
-    fn has_record(&self, session: &Session) -> bool {
+    fn has_record(&self, id: SessionId, session: &Session) -> bool {
         let layout = &self.rules.layout;
-        let Some(name) = &layout.spec().metadata else {
+        let key = self.index.key(id);
+        let documents = layout.documents(&key);
+        let Some(name) = documents
+            .first()
+            .filter(|_| layout.spec().metadata.is_some())
+        else {
             return true;
         };
-        let is_absent = |proof: &Proof| *proof.name == *name.as_bytes() && proof.mark.is_none();
+        let is_absent = |proof: &Proof| proof.name == *name && proof.mark.is_none();
         layout.kind() == Kind::Catalog
             || session.anomalies.contains(AnomalyKind::MetadataUnreadable)
             || session.anomalies.contains(AnomalyKind::MetadataCorrupt)
@@ -169,27 +177,42 @@ impl Engine {
 
     fn find_parts(&mut self, id: SessionId, out: &mut Vec<Effect>) {
         self.living.unstage(id);
-        let Some((path, dir)) = self.session_place(id) else {
+        let Some(extent) = self.extent(id) else {
             return;
         };
         self.living.stages.insert(id, Stage::Finding);
         self.living.n_finding += 1;
         out.push(Effect::FindParts(PartsOrder {
             session: id,
-            path,
-            id: dir,
+            extent,
         }));
     }
 
-    /// Where a session that is a directory lies, and which inode that is.
-    fn session_place(&self, id: SessionId) -> Option<(crate::model::path::RelPath, FileId)> {
-        let dir = self.index.session_dir(id)?;
-        let path = self.index.path(dir).filter(|path| !path.is_root())?;
-        let file = FileId {
-            dev: self.root?.id.dev,
-            ino: self.index.dir_ino(dir)?,
+    /// What a session with a life is on the disk. `None`: not all of it is known just now.
+    fn extent(&self, id: SessionId) -> Option<Extent> {
+        let at = self.index.session_dir(id)?;
+        let dir = self.index.path(at)?;
+        let dev = self.root?.id.dev;
+        let files = match self.rules.layout.kind() {
+            Kind::Directories if dir.is_root() => return None,
+            Kind::Directories => None,
+            Kind::Sidecar => {
+                let files = self.index.present_blobs(id, dev);
+                let is_whole = files.len() == self.index.blobs(id).len();
+                Some(is_whole.then_some(files)?)
+            }
+            // Refused where they are configured.
+            Kind::Catalog | Kind::Files => return None,
         };
-        Some((path, file))
+        Some(Extent {
+            dir,
+            id: FileId {
+                dev,
+                ino: self.index.dir_ino(at)?,
+            },
+            files,
+            key: self.index.key(id),
+        })
     }
 
     /// A session was looked through.
@@ -292,10 +315,10 @@ impl Engine {
 
     fn life_order(&self, now: Now, id: SessionId) -> Option<LifeOrder> {
         let transition = self.transition(now, id)?;
-        let (_, file) = self.session_place(id)?;
+        let extent = self.extent(id)?;
         let since = TimeDelta::from_std(transition.limit).ok()?;
         Some(LifeOrder {
-            id: file,
+            extent,
             proofs: self.index.proofs(self.index.session(id)?),
             unwritten_since: now.wall.checked_sub_signed(since)?.into(),
             at: now.wall,
@@ -365,7 +388,7 @@ impl Engine {
                 if let Some(first) = aside.first() {
                     let bytes = Bytes(parts.bytes);
                     let deciding = &mut self.deciding;
-                    deciding.trash.insert(first.0.clone(), bytes);
+                    deciding.trash.insert(first.name().0.clone(), bytes);
                     deciding.trash_bytes = deciding.trash_bytes.saturating_add(bytes);
                 }
                 transition.parts = parts;
@@ -411,8 +434,11 @@ impl Engine {
 
     /// The disk is asked about everything in a session.
     fn look_through_session(&mut self, id: SessionId, out: &mut Vec<Effect>) {
-        if let Some((path, _)) = self.session_place(id) {
-            self.scan_below(path, out);
+        match self.extent(id) {
+            Some(Extent {
+                dir, files: None, ..
+            }) => self.scan_below(dir, out),
+            Some(_) | None => self.look_at_session(id, out),
         }
     }
 

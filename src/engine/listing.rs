@@ -164,6 +164,7 @@ impl Engine {
                 return;
             }
         };
+        self.note_stranded(dir, name, stat);
         if self.is_twin(dir, &listed, stat) && self.index.part_twins(dir, name) {
             // Whose the entry is, another listing will tell, also should it be nobody's: a name
             // may be listed twice. What is gone meanwhile is not counted, which is the safe side.

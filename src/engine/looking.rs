@@ -67,7 +67,7 @@ impl Engine {
         let Some(dir) = self.index.dir_of_key(key) else {
             return self.hint_early(key, &path[name_at..], out);
         };
-        if dir == self.index.root() && name == CONTROL {
+        if (dir == self.index.root() && name == CONTROL) || self.is_on_its_way(name) {
             return;
         }
         if let Some(session) = self.session_at_name(dir, name) {
@@ -560,11 +560,15 @@ impl Engine {
     ) -> Option<RelPath> {
         let path = self.path_in(dir, name)?;
         let stat = found.stat();
+        if stat.kind == FileKind::File && self.is_on_its_way(name) {
+            return None;
+        }
         if self.rules.layout.is_of_files() && !matches!(found, Found::File(_)) {
             // A file of a session was here, and is not any more.
             let owner = self.index.owner_of(dir, name);
             self.index.forget(dir, name);
             self.file_gone(owner, self.index.name_hash(dir, name), out);
+            self.note_unusable(&path);
             self.metadata_replaced(dir, name, out);
         }
         if matches!(found, Found::Foreign(_)) {
@@ -646,9 +650,18 @@ impl Engine {
         out: &mut Vec<Effect>,
     ) -> Option<RelPath> {
         let new = self.put(dir, name, stat, Owner::Unowned, out);
+        // Nothing else counts; of a directory it is asked what is in it.
+        let bytes = match stat.kind {
+            FileKind::File => Bytes(stat.apparent),
+            FileKind::Dir | FileKind::Symlink | FileKind::Other => Bytes::ZERO,
+        };
+        if std::str::from_utf8(name).is_err() {
+            self.places
+                .insert(AnomalyKind::NotUtf8, path.clone(), bytes);
+        }
         // It counts as unowned bytes all the same: a name must not hide any.
         if stat.kind == FileKind::Dir || !self.rules.layout.is_foreign_lock(path.as_bytes()) {
-            self.places.insert_unowned(path, Bytes(stat.apparent));
+            self.places.insert_unowned(path, bytes);
         }
         new
     }

@@ -23,6 +23,7 @@ mod parts;
 mod pinning;
 mod reading;
 mod scanning;
+mod stranded;
 mod unlisting;
 mod usage;
 
@@ -30,6 +31,7 @@ pub use inventory::{AnomalyRow, SessionRow};
 
 use crate::index::Index;
 use crate::layout::{CatalogSeen, Layout};
+use crate::model::anomaly::AnomalyKind;
 use crate::model::bytes::Bytes;
 use crate::model::fact::{Fact, ScanCause};
 use crate::model::hint::Hint;
@@ -39,10 +41,10 @@ use crate::model::path::RelPath;
 use crate::model::pin::Pins;
 use crate::model::place::{DirId, Look, MountPoint};
 use crate::model::plan::{Blocker, Held, ReadAs, Victim};
-use crate::model::report::{AsideName, LockTry, LockWait, Removed, Report};
+use crate::model::report::{Aside, LockTry, LockWait, Removed, Report};
 use crate::model::seen::{FileId, Seen, Signature, Stat};
 use crate::model::session::{Facts, Key, SessionId};
-use crate::model::time::{Now, Tick};
+use crate::model::time::{Now, Tick, Time};
 use crate::model::watcher::{DirKey, Watch};
 use crate::policy::lifecycle::Lifecycle;
 use crate::policy::limits::{Headroom, Limits, Protect};
@@ -185,11 +187,14 @@ pub enum Effect {
     Unlock,
     /// Answer with [`Input::Report`].
     Remove(Box<Victim>),
-    /// End the watches, then remove from the trash.
+    /// End the watches, then remove what was set aside.
     Reap {
-        aside: Vec<AsideName>,
+        aside: Vec<Aside>,
         watches: Vec<(RelPath, Watch)>,
     },
+    /// Judge what a killed run left beside its place, under the lock, and remove it; where the
+    /// lock cannot be had the next scan meets it again.
+    FinishAsides(Vec<Aside>),
     /// Remove where it lies, metadata last.
     RemoveInPlace(Box<Victim>),
     /// Remove a directory that is empty now, and those above it that are empty then.
@@ -213,6 +218,8 @@ pub enum Effect {
     CheckPlace,
     /// The root has passed its first start: remember it.
     Remember,
+    /// What is wrong has changed: the next start is to know since when.
+    KeepAnomalies,
     Tell(Fact),
 }
 
@@ -305,6 +312,8 @@ pub struct Engine {
     begun: HashMap<DirKey, Vec<Box<[u8]>>>,
     /// How many names wait in [`Engine::begun`].
     n_begun_names: usize,
+    /// What a killed run left beside its place: at most [`stranded::MAX_STRANDED`].
+    stranded: HashSet<Aside>,
     n_losses: u64,
     stopped: bool,
 }
@@ -345,6 +354,7 @@ impl Engine {
             in_listing: None,
             disagreeing: HashSet::new(),
             ended_early: HashSet::new(),
+            stranded: HashSet::new(),
             begun: HashMap::new(),
             n_begun_names: 0,
             n_losses: 0,
@@ -512,6 +522,25 @@ impl Engine {
             && self.scanning.is_quiet()
             && self.reading.is_idle()
             && !self.living.is_finding()
+    }
+
+    /// What a run before this one knew to be wrong, and since when.
+    pub fn recall_anomalies(
+        &mut self,
+        known: impl IntoIterator<Item = (AnomalyKind, RelPath, Time)>,
+    ) {
+        self.places.recall(known);
+    }
+
+    /// What is wrong, as of the last full scan.
+    pub fn known_anomalies(&self) -> Arc<[AnomalyRow]> {
+        self.places.rows()
+    }
+
+    /// What the root's own directory is watched by. `None`: it is not.
+    pub fn root_watch(&self) -> Option<Watch> {
+        let watch = self.index.watch(self.index.root());
+        Some(watch).filter(|watch| watch.generation != 0)
     }
 
     /// Whether the first full scan has finished.

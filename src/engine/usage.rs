@@ -95,7 +95,7 @@ impl Engine {
             || session.anomalies.contains(AnomalyKind::BadId)
             || match self.rules.layout.kind() {
                 Kind::Directories | Kind::Files => false,
-                Kind::Sidecar => self.index.is_bare_metadata(id),
+                Kind::Sidecar => self.index.is_bare_metadata(id) || self.has_unusable_name(id),
                 Kind::Catalog => session.n_files() == 0 || self.has_unusable_blob(id),
             };
         if anomalous {

@@ -83,6 +83,10 @@ pub(super) fn of_session(
     if let Some(Content::Unreadable(_)) = marker {
         distrust(&mut facts, AnomalyKind::MetadataUnreadable);
     }
+    if std::str::from_utf8(key).is_err() {
+        // For people only: no rule minds.
+        facts.anomalies.insert(AnomalyKind::NotUtf8);
+    }
     if facts.anomalies.contains(AnomalyKind::CreatedAtInvalid) && reads_text(spec, documents) {
         facts.verdict = Verdict::Doubtful;
     }

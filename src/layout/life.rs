@@ -2,12 +2,15 @@
 //! failed one.
 //!
 //! The text is changed at three places and nowhere else: all other members, their order, their
-//! numbers and the white space between them stay byte for byte.
+//! numbers and the white space between them stay byte for byte. YAML is changed line by line
+//! ([`yaml`]).
+
+mod yaml;
 
 use super::Layout;
 use super::moment;
 use super::record::{Record, scalar_text};
-use super::spec::{Source, StateSpec, TimeFormat};
+use super::spec::{Format, Source, StateSpec, TimeFormat};
 use crate::model::session::{Moments, Told};
 use crate::model::time::{Time, rfc3339};
 use crate::model::zone::Zone;
@@ -91,6 +94,36 @@ pub(super) fn failed(
     if !word.is_some_and(|word| state.active.contains(&word)) {
         return Err(RewriteFault::NotActive);
     }
+    match layout.spec.format {
+        Format::Json => in_json(text, &record, layout, state, value, at),
+        Format::Yaml => in_yaml(text, state, value, at).ok_or(RewriteFault::Unplain),
+        Format::Text => Err(RewriteFault::Unplain),
+    }
+    .map(String::into_bytes)
+}
+
+/// A state at the top of a block mapping.
+fn in_yaml(text: &str, state: &StateSpec, value: &str, at: Time) -> Option<String> {
+    let name = state.key.strip_prefix('/')?;
+    if name.contains(['/', '~']) {
+        return None;
+    }
+    let members = [
+        (name, quoted(value)),
+        (FAILED, quoted(&rfc3339(at))),
+        (REASON, quoted(STALE)),
+    ];
+    yaml::with(text, &members)
+}
+
+fn in_json(
+    text: &str,
+    record: &Record<'_>,
+    layout: &Layout,
+    state: &StateSpec,
+    value: &str,
+    at: Time,
+) -> Result<String, RewriteFault> {
     let object = above(&state.key);
     let place = |pointer: &str| record.text_at(pointer).map(|part| range_in(text, part));
     let whole = place(object).filter(|whole| text[whole.clone()].starts_with('{'));
@@ -115,7 +148,7 @@ pub(super) fn failed(
     if !is_right {
         return Err(RewriteFault::Unplain);
     }
-    Ok(new.into_bytes())
+    Ok(new)
 }
 
 /// Where a part of a text lies in it.

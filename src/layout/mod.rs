@@ -138,11 +138,15 @@ impl Layout {
 
     /// Whether the file at `path` belongs to the session of this key, where sessions are files.
     pub fn owns_file(&self, path: &RelPath, key: &[u8]) -> bool {
-        self.is_of_files()
-            && roles::lies_in_containers(self, path)
+        self.may_hold_files(path)
             && self
                 .part_of(path.as_bytes())
                 .is_some_and(|part| *part == *key)
+    }
+
+    /// Whether a session that is a file may lie beside `path`.
+    pub fn may_hold_files(&self, path: &RelPath) -> bool {
+        self.is_of_files() && roles::lies_in_containers(self, path)
     }
 
     /// Whether a blob of this name may belong to the session of this key in a catalogue, as far
@@ -167,6 +171,14 @@ impl Layout {
                 Cow::Owned(self.metadata_of(key).map(Box::from).into_iter().collect())
             }
         }
+    }
+
+    /// The names of a session that is files, as far as its key alone gives them, metadata first.
+    pub fn names_by_key(&self, key: &[u8]) -> Vec<Box<[u8]>> {
+        let id = |word: &str| (word == "id").then(|| last_name(key).to_vec());
+        let forms = self.sidecar.iter().chain(&self.blobs);
+        let names = forms.filter_map(|form| form.name(id).ok());
+        names.filter(|_| self.spec.kind == Kind::Sidecar).collect()
     }
 
     /// Whether facts of the session at `key` are read from a file of this name.

@@ -1,7 +1,7 @@
 //! Layouts of known programs, by name. Their texts are configuration, parsed as such.
 //!
-//! A preset is one TOML file with a `[layout]` table, its subtables and perhaps `[protect]`;
-//! to add one, write the file and a line in [`PRESETS`].
+//! A preset is one TOML file with a `[layout]` table, its subtables and, where its program has
+//! such rules, `[protect]` and `[lifecycle]`; to add one, write the file and a line in [`PRESETS`].
 
 /// Sorted by name.
 const PRESETS: [(&str, &str); 8] = [
@@ -66,7 +66,7 @@ mod tests {
             assert!(summary.ends_with('.') && summary.len() > 20, "{summary}");
             for key in table.keys() {
                 assert!(
-                    matches!(key.as_str(), "layout" | "protect"),
+                    matches!(key.as_str(), "layout" | "protect" | "lifecycle"),
                     "{name}: {key}"
                 );
             }

@@ -18,6 +18,7 @@ use super::glob::LastName;
 use super::spec::Kind;
 use super::{Layout, Role};
 use crate::model::path::RelPath;
+use crate::model::report::BESIDE;
 use crate::model::seen::FileKind;
 
 /// The role of the name at `path`, bytes below the root; empty is the root itself.
@@ -33,8 +34,8 @@ pub(super) fn role(layout: &Layout, path: &[u8], kind: FileKind) -> Role {
 }
 
 /// `.housekeeper` in the root with all below it. Nothing else: a name that anybody may give must
-/// not hide bytes. `.hk-*` is kept free for what the agent makes beside sessions; such a name
-/// counts like any other hidden one.
+/// not hide bytes. What the agent makes beside sessions (`.hk-*`) is no session, whatever the glob
+/// writes, and counts like any other name that nobody owns.
 fn is_own(path: &[u8]) -> bool {
     path.strip_prefix(b".housekeeper")
         .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
@@ -81,6 +82,9 @@ fn file_role(layout: &Layout, path: &[u8], kind: FileKind) -> Role {
 /// The last name of the key of the session that a name at `path` belongs to.
 pub(super) fn part_id<'p>(layout: &Layout, path: &'p [u8]) -> Option<&'p [u8]> {
     let name = super::last_name(path);
+    if name.starts_with(BESIDE.as_bytes()) {
+        return None;
+    }
     let id = match layout.spec.kind {
         Kind::Files if layout.is_id(name) => name,
         Kind::Sidecar => sidecar_id(layout, name)?,

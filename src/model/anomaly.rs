@@ -35,10 +35,12 @@ pub enum AnomalyKind {
     CatalogConcurrentWrite,
     /// Written to at a time later than now.
     ClockFuture,
+    /// A name that is not UTF-8: shown with `\xNN`.
+    NotUtf8,
 }
 
 impl AnomalyKind {
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::MetadataMissing,
         Self::MetadataUnreadable,
         Self::MetadataCorrupt,
@@ -62,6 +64,7 @@ impl AnomalyKind {
         Self::CatalogUnreadable,
         Self::CatalogConcurrentWrite,
         Self::ClockFuture,
+        Self::NotUtf8,
     ];
 
     /// The kind of this name.
@@ -95,6 +98,7 @@ impl AnomalyKind {
             Self::CatalogUnreadable => "catalog_unreadable",
             Self::CatalogConcurrentWrite => "catalog_concurrent_write",
             Self::ClockFuture => "clock_future",
+            Self::NotUtf8 => "not_utf8",
         }
     }
 }

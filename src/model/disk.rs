@@ -4,7 +4,7 @@
 //! crosses a mount or leaves the root.
 
 use super::path::RelPath;
-use super::report::AsideName;
+use super::report::Aside;
 use super::seen::{FileId, Inode, Seen, Signature, Stat};
 use std::io;
 use std::sync::Arc;
@@ -31,14 +31,14 @@ pub trait Disk {
     /// A file system without such locks answers `true`: there nobody can hold one.
     fn lock(&self, handle: &Self::Handle) -> io::Result<bool>;
 
-    /// Renames into the trash and looks at what is there then.
-    fn set_aside(&self, path: &RelPath, aside: &AsideName) -> io::Result<Stat>;
+    /// Renames out of its place and looks at what is under the new name then.
+    fn set_aside(&self, path: &RelPath, aside: &Aside) -> io::Result<Stat>;
 
-    /// Renames out of the trash, onto a free name only (`RENAME_NOREPLACE`).
-    fn put_back(&self, aside: &AsideName, path: &RelPath) -> io::Result<()>;
+    /// Renames back, onto a free name only (`RENAME_NOREPLACE`).
+    fn put_back(&self, aside: &Aside, path: &RelPath) -> io::Result<()>;
 
-    /// Marks something in the trash as not ours: no start removes it.
-    fn keep_aside(&self, aside: &AsideName) -> io::Result<()>;
+    /// Marks something set aside as not ours: no start removes it.
+    fn keep_aside(&self, aside: &Aside) -> io::Result<()>;
 }
 
 impl<D: Disk> Disk for Arc<D> {
@@ -64,15 +64,15 @@ impl<D: Disk> Disk for Arc<D> {
         (**self).lock(handle)
     }
 
-    fn set_aside(&self, path: &RelPath, aside: &AsideName) -> io::Result<Stat> {
+    fn set_aside(&self, path: &RelPath, aside: &Aside) -> io::Result<Stat> {
         (**self).set_aside(path, aside)
     }
 
-    fn put_back(&self, aside: &AsideName, path: &RelPath) -> io::Result<()> {
+    fn put_back(&self, aside: &Aside, path: &RelPath) -> io::Result<()> {
         (**self).put_back(aside, path)
     }
 
-    fn keep_aside(&self, aside: &AsideName) -> io::Result<()> {
+    fn keep_aside(&self, aside: &Aside) -> io::Result<()> {
         (**self).keep_aside(aside)
     }
 }

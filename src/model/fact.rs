@@ -51,6 +51,15 @@ pub struct Summary {
     pub kept: Vec<Key>,
 }
 
+/// What was so when something happened.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Moment {
+    /// When the plan was made that it belongs to: what was planned together has the same one.
+    pub planned: Option<Time>,
+    pub usage: Bytes,
+    pub limit: Option<Bytes>,
+}
+
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fact {
@@ -94,11 +103,15 @@ pub enum Fact {
         created: Option<Time>,
         because: Because,
         reaction: Option<Duration>,
+        /// Before it went.
+        moment: Moment,
     },
     PruneSkipped {
         key: Key,
         path: RelPath,
+        because: Because,
         why: Skip,
+        moment: Moment,
     },
     PruneSummary(Summary),
     TargetUnmet {

@@ -3,7 +3,7 @@
 
 use super::path::RelPath;
 use super::plan::Proof;
-use super::report::{AsideName, Skip};
+use super::report::{Aside, Skip};
 use super::seen::FileId;
 use super::session::{Key, SessionId};
 use super::time::{Time, UnixNanos};
@@ -88,12 +88,23 @@ impl fmt::Display for Transition {
     }
 }
 
+/// What a session is on the disk, as it was decided from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Extent {
+    /// The session's directory; for files the one that they lie in.
+    pub dir: RelPath,
+    pub id: FileId,
+    /// `None`: the directory with all that is in it. Else these files in it, which holds others,
+    /// too; [`Extent::key`] tells which names are the session's.
+    pub files: Option<Vec<(Box<[u8]>, FileId)>>,
+    pub key: Key,
+}
+
 /// Look for a session's parts. Changes nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PartsOrder {
     pub session: SessionId,
-    pub path: RelPath,
-    pub id: FileId,
+    pub extent: Extent,
 }
 
 /// What a look through a session found.
@@ -108,8 +119,7 @@ pub struct PartsSeen {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LifeOrder {
     pub transition: Transition,
-    /// The session's directory.
-    pub id: FileId,
+    pub extent: Extent,
     /// The documents its facts were read from.
     pub proofs: Vec<Proof>,
     /// Anything written after this, and nothing is done.
@@ -127,7 +137,7 @@ pub enum LifeOutcome {
     /// for another order.
     PartsGone {
         parts: Parts,
-        aside: Vec<AsideName>,
+        aside: Vec<Aside>,
         more: bool,
     },
     /// The session is not there any more.

@@ -1,5 +1,6 @@
 //! What became of the victims of a plan.
 
+use super::path::RelPath;
 use super::plan::Victim;
 use super::seen::FileId;
 use super::session::Key;
@@ -35,8 +36,8 @@ pub enum Skip {
 /// What became of one victim.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// Out of the tree. These names in the trash wait for removal.
-    Aside(Vec<AsideName>),
+    /// Out of the tree. These wait for removal.
+    Aside(Vec<Aside>),
     /// No rename was possible (ENOSPC, EXDEV): the intent is written, and it is being removed
     /// where it lies. A [`Removed`] for the key follows.
     InPlace,
@@ -45,8 +46,8 @@ pub enum Outcome {
     Skipped(Skip),
 }
 
-/// The name of something in `.housekeeper/trash`: `<ulid>-<dev>-<ino>` (hexadecimal), so that the next
-/// start can tell a victim from a stranger.
+/// The name of something set aside: `<ulid>-<dev>-<ino>` (hexadecimal), so that the next start can
+/// tell a victim from a stranger.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct AsideName(pub String);
 
@@ -68,10 +69,54 @@ impl AsideName {
         (is_ulid && Self::new(ulid, id) == *self).then_some(id)
     }
 
-    /// The part before the inode: names the intent record, too.
+    /// The part before the inode: names the intent record, too, and says when it was set aside.
     pub fn ulid(&self) -> &str {
         self.0.split('-').next().unwrap_or(&self.0)
     }
+}
+
+/// Something that was taken out of its place and waits for its removal.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Aside {
+    /// In `.housekeeper/trash`.
+    Trash(AsideName),
+    /// A file, under `.hk-<name>` in the directory it lay in.
+    Beside(RelPath, AsideName),
+}
+
+/// What begins the name of a file that was set aside beside its place.
+pub const BESIDE: &str = ".hk-";
+
+impl Aside {
+    /// What it is called, wherever it lies.
+    pub fn name(&self) -> &AsideName {
+        match self {
+            Self::Trash(name) | Self::Beside(_, name) => name,
+        }
+    }
+
+    /// Its last name on the disk.
+    pub fn file_name(&self) -> String {
+        match self {
+            Self::Trash(name) => name.0.clone(),
+            Self::Beside(_, name) => format!("{BESIDE}{}", name.0),
+        }
+    }
+
+    /// Where it lies below the root. `None`: in the trash.
+    pub fn beside(&self) -> Option<RelPath> {
+        match self {
+            Self::Trash(_) => None,
+            Self::Beside(dir, _) => dir.join(self.file_name().as_bytes()).ok(),
+        }
+    }
+}
+
+/// The name that a file was set aside under beside its place. `None`: this is no such name.
+pub fn beside_name(name: &[u8]) -> Option<AsideName> {
+    let rest = name.strip_prefix(BESIDE.as_bytes())?;
+    let name = AsideName(std::str::from_utf8(rest).ok()?.to_owned());
+    name.id().is_some().then_some(name)
 }
 
 /// One victim with its outcome.
@@ -84,9 +129,9 @@ pub struct Report {
 /// The end of a removal that ran beside the engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Removed {
-    /// The bytes of something in the trash are gone; `left` names what stayed, with the errno.
+    /// The bytes of something set aside are gone; `left` names what stayed, with the errno.
     Trash {
-        aside: AsideName,
+        aside: Aside,
         bytes: u64,
         left: Vec<(String, i32)>,
     },

@@ -46,7 +46,7 @@ pub enum Verdict {
     /// The layout's marker is missing: the directory is not owned.
     Disowned,
     /// In the layout's form, but the metadata that would claim it is missing: counted, and
-    /// nothing removes it.
+    /// nothing removes it but its parts, where the lifecycle says so.
     Orphaned,
 }
 

@@ -218,7 +218,7 @@ fn refused(why: &Skip) -> Option<(&'static str, Option<i32>)> {
 fn failure(root: &str, fact: &Fact) -> News {
     let draft = |event| Draft::new(Topic::Failure, root, event);
     match fact {
-        Fact::PruneSkipped { key, path, why } => match refused(why) {
+        Fact::PruneSkipped { key, path, why, .. } => match refused(why) {
             Some(reason) => skipped(draft("prune.skipped"), key, &path.to_string(), reason),
             None => News::None,
         },
@@ -399,7 +399,12 @@ mod tests {
         let skipped = |why| Fact::PruneSkipped {
             key: (&b"s"[..]).into(),
             path: path("s"),
+            because: crate::model::plan::Because::TooMany {
+                n_sessions: 2,
+                max_count: 1,
+            },
             why,
+            moment: crate::model::fact::Moment::default(),
         };
         let refused = |errno| Skip::Refused {
             operation: "rename",

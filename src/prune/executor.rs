@@ -9,7 +9,7 @@ use crate::layout::LockAt;
 use crate::model::disk::{Disk, Lasting, Records};
 use crate::model::path::RelPath;
 use crate::model::plan::{Body, Proof, Victim};
-use crate::model::report::{AsideName, Outcome, Skip};
+use crate::model::report::{Aside, AsideName, Outcome, Skip};
 use crate::model::seen::{FileId, FileKind, Inode, Seen};
 use crate::model::time::Now;
 use crate::prune::grip::{Checked, Grip, errno, not_openable, refused, skip, take};
@@ -28,7 +28,7 @@ pub struct Executor<D: Disk, R: Records> {
 
 /// How one rename ended.
 pub(super) enum Renamed {
-    Aside(AsideName),
+    Aside(Aside),
     Gone,
     /// ENOSPC, EXDEV, EDQUOT: not by a rename.
     Impossible,
@@ -106,7 +106,7 @@ impl<D: Disk, R: Records> Executor<D, R> {
         }
         grip.check_quiet(now, quiet)?;
         let ulid = fresh(now);
-        let renamed = self.set_aside(&victim.path, id, &ulid);
+        let renamed = set_aside(&self.disk, &victim.path, id, &in_trash(&ulid, id));
         drop((grip, dir));
         match renamed {
             Renamed::Aside(aside) => Ok(Outcome::Aside(vec![aside])),
@@ -185,7 +185,12 @@ impl<D: Disk, R: Records> Executor<D, R> {
         let ulid = fresh(now);
         let path = victim.path.join(name);
         let path = path.map_err(|_| skip(refused("name", libc::EINVAL)))?;
-        match self.set_aside(&path, inode.id, &ulid) {
+        let aside = if names.len() == 1 {
+            beside(&victim.path, &ulid, inode.id)
+        } else {
+            in_trash(&ulid, inode.id)
+        };
+        match set_aside(&self.disk, &path, inode.id, &aside) {
             Renamed::Aside(aside) => Ok(Outcome::Aside(vec![aside])),
             Renamed::Gone => Ok(Outcome::Gone),
             Renamed::Not(why) => Ok(skip(why)),
@@ -265,7 +270,10 @@ impl<D: Disk, R: Records> Executor<D, R> {
         let mut asides = Vec::with_capacity(there.len());
         for (name, inode) in there {
             let renamed = match victim.path.join(name) {
-                Ok(path) => self.set_aside(&path, inode.id, &fresh(now)),
+                Ok(path) => {
+                    let aside = in_trash(&fresh(now), inode.id);
+                    set_aside(&self.disk, &path, inode.id, &aside)
+                }
                 Err(_) => Renamed::Not(refused("name", libc::EINVAL)),
             };
             match renamed {
@@ -307,26 +315,31 @@ impl<D: Disk, R: Records> Executor<D, R> {
         self.intent = Some((name, intent));
         Ok(())
     }
-
-    /// Renames, and compares what is in the trash then with what was planned.
-    fn set_aside(&self, path: &RelPath, id: FileId, ulid: &str) -> Renamed {
-        set_aside(&self.disk, path, id, ulid)
-    }
 }
 
-pub(super) fn set_aside<D: Disk>(disk: &D, path: &RelPath, id: FileId, ulid: &str) -> Renamed {
-    let aside = AsideName::new(ulid, id);
-    let stat = match disk.set_aside(path, &aside) {
+pub(super) fn in_trash(ulid: &str, id: FileId) -> Aside {
+    Aside::Trash(AsideName::new(ulid, id))
+}
+
+/// Where a session that is one file goes: beside its place, so that no directory is made in its
+/// root. What is to be kept for a while belongs in the trash instead: this is the place to say so.
+fn beside(dir: &RelPath, ulid: &str, id: FileId) -> Aside {
+    Aside::Beside(dir.clone(), AsideName::new(ulid, id))
+}
+
+/// Renames, and compares what is under the new name then with what was planned.
+pub(super) fn set_aside<D: Disk>(disk: &D, path: &RelPath, id: FileId, aside: &Aside) -> Renamed {
+    let stat = match disk.set_aside(path, aside) {
         Ok(stat) => stat,
         Err(error) => return not_renamed(disk, path, &error),
     };
     if stat.id == id {
-        return Renamed::Aside(aside);
+        return Renamed::Aside(aside.clone());
     }
-    if disk.put_back(&aside, path).is_ok() {
+    if disk.put_back(aside, path).is_ok() {
         return Renamed::Not(Skip::Stranger);
     }
-    match disk.keep_aside(&aside) {
+    match disk.keep_aside(aside) {
         // Also without its new name the next start sees that its inode is another one.
         Ok(()) | Err(_) => Renamed::Not(Skip::StrangerKept),
     }
@@ -347,7 +360,7 @@ pub fn finish_blobs<D: Disk>(
     disk: &D,
     intent: &Intent,
     now: Now,
-) -> (Vec<AsideName>, Vec<(RelPath, i32)>) {
+) -> (Vec<Aside>, Vec<(RelPath, i32)>) {
     let (mut asides, mut left) = (Vec::new(), Vec::new());
     let Work::Blobs(blobs) = &intent.work else {
         return (asides, left);
@@ -356,6 +369,7 @@ pub fn finish_blobs<D: Disk>(
         let Ok(path) = intent.path.join(name) else {
             continue;
         };
+        let aside = in_trash(&fresh(now), inode.id);
         match disk.look(&path) {
             Seen::There(stat) if stat.inode() == *inode && stat.kind == FileKind::File => {}
             // Gone, or the owner's new blob of the same name.
@@ -365,7 +379,7 @@ pub fn finish_blobs<D: Disk>(
                 continue;
             }
         }
-        match set_aside(disk, &path, inode.id, &fresh(now)) {
+        match set_aside(disk, &path, inode.id, &aside) {
             Renamed::Aside(aside) => asides.push(aside),
             Renamed::Gone => {}
             Renamed::Impossible => left.push((path, libc::ENOSPC)),

@@ -1,19 +1,20 @@
 //! Carries out one step of a session's life, or says why not.
 //!
-//! As for a removal: the session is the directory that was meant; nobody holds a lock on it, and
+//! As for a removal: the session is the directory, or the files, that were meant; nobody holds a lock on it, and
 //! we hold them all until it is done; its metadata is what the decision was made from. Then
 //! everything in it is looked at once more, and anything written since the decision's time ends
 //! it. Parts leave by one rename each, into the trash; the metadata changes in one step.
 
+use crate::layout::life::RewriteFault;
 use crate::layout::{Layout, LockAt};
 use crate::model::disk::{LiveDisk, Place};
-use crate::model::lifecycle::{Deed, LifeOrder, LifeOutcome, Parts, PartsOrder, PartsSeen};
+use crate::model::lifecycle::{Deed, Extent, LifeOrder, LifeOutcome, Parts, PartsOrder, PartsSeen};
 use crate::model::path::RelPath;
 use crate::model::report::{Outcome, Skip};
-use crate::model::seen::{FileKind, Inode, Stat};
+use crate::model::seen::{FileId, FileKind, Inode, Seen, Stat};
 use crate::model::time::{Now, UnixNanos};
 use crate::policy::lifecycle::Lifecycle;
-use crate::prune::executor::{Renamed, fresh, set_aside};
+use crate::prune::executor::{Renamed, fresh, in_trash, set_aside};
 use crate::prune::grip::{Checked, Grip, errno, not_openable, refused, skip, take};
 use std::io;
 
@@ -46,15 +47,43 @@ impl<D: LiveDisk> Keeping<'_, D> {
             newest: UnixNanos(i64::MIN),
         };
         let wall = now.wall.into();
-        self.disk
-            .look_through(&order.path, order.id, &mut |below, stat| {
-                seen.newest = seen.newest.max(stat.written(wall));
-                if self.is_part(&order.path, below, stat) {
-                    seen.parts.n_files += 1;
-                    seen.parts.bytes = seen.parts.bytes.saturating_add(stat.apparent);
-                }
-            })?;
+        self.look_at_all(&order.extent, &mut |below, stat| {
+            seen.newest = seen.newest.max(stat.written(wall));
+            if self.is_part(&order.extent, below, stat) {
+                seen.parts.n_files += 1;
+                seen.parts.bytes = seen.parts.bytes.saturating_add(stat.apparent);
+            }
+        })?;
         Ok(seen)
+    }
+
+    /// Looks at all that a session is made of, each with its path below the extent's directory.
+    fn look_at_all(&self, extent: &Extent, each: &mut dyn FnMut(&[u8], &Stat)) -> io::Result<()> {
+        let Some(files) = &extent.files else {
+            return self.disk.look_through(&extent.dir, extent.id, each);
+        };
+        let look = |name: &[u8]| match extent.dir.join(name) {
+            Ok(path) => self.disk.look(&path),
+            Err(_) => Seen::Gone,
+        };
+        let other = || Err(io::Error::from_raw_os_error(libc::ESTALE));
+        for (name, id) in files {
+            match look(name) {
+                Seen::There(stat) if stat.id == *id && stat.kind == FileKind::File => {
+                    each(name, &stat);
+                }
+                Seen::There(_) | Seen::Gone => return other(),
+                Seen::Unreadable(errno) => return Err(io::Error::from_raw_os_error(errno)),
+            }
+        }
+        // What came since is not among them.
+        for name in self.layout.names_by_key(&extent.key) {
+            let is_known = files.iter().any(|(known, _)| *known == name);
+            if !is_known && look(&name) != Seen::Gone {
+                return other();
+            }
+        }
+        Ok(())
     }
 
     /// Carries out one order.
@@ -67,19 +96,28 @@ impl<D: LiveDisk> Keeping<'_, D> {
     }
 
     fn try_out(&self, order: &LifeOrder, now: Now) -> Checked<LifeOutcome> {
-        let path = &order.transition.path;
-        let (dir, stat) = self.disk.open(path).map_err(not_openable)?;
-        if stat.id != order.id || stat.kind != FileKind::Dir {
+        let extent = &order.extent;
+        let (dir, stat) = self.disk.open(&extent.dir).map_err(not_openable)?;
+        if stat.id != extent.id || stat.kind != FileKind::Dir {
             return Err(skip(Skip::Replaced));
         }
         let mut grip = Grip::new(self.disk);
-        grip.note(&stat, now);
-        take(self.disk, &dir)?;
+        if extent.files.is_none() {
+            grip.note(&stat, now);
+            take(self.disk, &dir)?;
+        }
         for proof in &order.proofs {
             grip.check_proof(&dir, proof, now)?;
         }
-        for lock in self.layout.locks(path.as_bytes()) {
-            grip.take_lock(path.parent().as_ref(), &dir, &lock)?;
+        for (name, id) in extent.files.iter().flatten() {
+            self.hold(&mut grip, &dir, name, *id, now)?;
+        }
+        let beside = match &extent.files {
+            Some(_) => Some(extent.dir.clone()),
+            None => extent.dir.parent(),
+        };
+        for lock in self.layout.locks(&extent.key) {
+            grip.take_lock(beside.as_ref(), &dir, &lock)?;
         }
         match order.transition.deed {
             Deed::Fail => self.fail(order, &grip, now),
@@ -87,23 +125,53 @@ impl<D: LiveDisk> Keeping<'_, D> {
         }
     }
 
+    /// Locks one of a session's files, if it is what was meant. The documents are held already.
+    fn hold(
+        &self,
+        grip: &mut Grip<'_, D>,
+        dir: &D::Handle,
+        name: &[u8],
+        id: FileId,
+        now: Now,
+    ) -> Checked<()> {
+        if grip.handle(name).is_some() {
+            return Ok(());
+        }
+        let (file, stat) = self.disk.open_in(dir, name).map_err(not_openable)?;
+        if stat.id != id || stat.kind != FileKind::File {
+            return Err(skip(Skip::Replaced));
+        }
+        grip.hold(name, file, &stat, now)
+    }
+
     fn fail(&self, order: &LifeOrder, grip: &Grip<'_, D>, now: Now) -> Checked<LifeOutcome> {
-        let path = &order.transition.path;
-        let metadata = self.layout.spec().metadata.as_ref();
-        let name = metadata.map_or(&b""[..], |name| name.as_bytes());
+        let extent = &order.extent;
+        let documents = self.layout.documents(&extent.key);
+        let name = documents.first().map_or(&b""[..], |name| name);
         let Some((file, old)) = grip.handle(name) else {
             return Err(skip(Skip::Changed));
         };
         let cannot = |operation| move |error: io::Error| skip(refused(operation, errno(&error)));
         let text = self.disk.read(file).map_err(cannot("read the metadata"))?;
         let value = &self.rules.failed_value;
-        let Ok(text) = self.layout.failed(&text, value, order.at) else {
-            return Err(skip(Skip::Changed));
+        let text = match self.layout.failed(&text, value, order.at) {
+            Ok(text) => text,
+            // As it is it will be the next time: nothing is gained by reading it again.
+            Err(RewriteFault::Unplain | RewriteFault::Stateless) => {
+                let why = refused(
+                    "change metadata that is written in such a way",
+                    libc::EINVAL,
+                );
+                return Err(skip(why));
+            }
+            Err(RewriteFault::Corrupt | RewriteFault::NotActive) => {
+                return Err(skip(Skip::Changed));
+            }
         };
         self.parts_of(order, now)?;
         let place = Place {
-            session: path,
-            id: order.id,
+            session: &extent.dir,
+            id: extent.id,
             name,
         };
         match self.disk.rewrite(&place, file, old, &text) {
@@ -120,7 +188,8 @@ impl<D: LiveDisk> Keeping<'_, D> {
         let mut asides = Vec::new();
         let mut refusal = None;
         for part in parts.iter().take(MAX_PARTS) {
-            match set_aside(self.disk, &part.path, part.inode.id, &fresh(now)) {
+            let aside = in_trash(&fresh(now), part.inode.id);
+            match set_aside(self.disk, &part.path, part.inode.id, &aside) {
                 Renamed::Aside(aside) => asides.push(aside),
                 Renamed::Gone => continue,
                 // No space for a name in the trash, or it is elsewhere: a part needs no record,
@@ -151,14 +220,14 @@ impl<D: LiveDisk> Keeping<'_, D> {
 
     /// The session's parts, one more than are taken at most; or that it was written to.
     fn parts_of(&self, order: &LifeOrder, now: Now) -> Checked<Vec<Part>> {
-        let path = &order.transition.path;
+        let extent = &order.extent;
         let wall = UnixNanos::from(now.wall);
         let mut newest = UnixNanos(i64::MIN);
         let mut parts = Vec::new();
-        let looked = self.disk.look_through(path, order.id, &mut |below, stat| {
+        let looked = self.look_at_all(extent, &mut |below, stat| {
             newest = newest.max(stat.written(wall));
-            if parts.len() <= MAX_PARTS && self.is_part(path, below, stat) {
-                parts.extend(part(path, below, stat));
+            if parts.len() <= MAX_PARTS && self.is_part(extent, below, stat) {
+                parts.extend(part(&extent.dir, below, stat));
             }
         });
         match looked {
@@ -173,26 +242,23 @@ impl<D: LiveDisk> Keeping<'_, D> {
     }
 
     /// Whether a file is a part. What facts are read from never is, nor what says "in use".
-    fn is_part(&self, session: &RelPath, below: &[u8], stat: &Stat) -> bool {
+    fn is_part(&self, extent: &Extent, below: &[u8], stat: &Stat) -> bool {
+        let is_lock = |lock: &LockAt| match (lock, &extent.files) {
+            (LockAt::Inside(name), None) | (LockAt::Beside(name), Some(_)) => **name == *below,
+            (LockAt::Inside(_), Some(_)) | (LockAt::Beside(_), None) => false,
+        };
+        let documents = self.layout.documents(&extent.key);
         stat.kind == FileKind::File
             && self.rules.parts.is_part(below)
-            && !self
-                .layout
-                .documents(session.as_bytes())
-                .iter()
-                .any(|name| **name == *below)
-            && !self
-                .layout
-                .locks(session.as_bytes())
-                .iter()
-                .any(|lock| matches!(lock, LockAt::Inside(name) if **name == *below))
+            && !documents.iter().any(|name| **name == *below)
+            && !self.layout.locks(&extent.key).iter().any(is_lock)
     }
 }
 
-fn part(session: &RelPath, below: &[u8], stat: &Stat) -> Option<Part> {
-    let path = [session.as_bytes(), below].join(&b'/');
+fn part(dir: &RelPath, below: &[u8], stat: &Stat) -> Option<Part> {
+    let path = [dir.as_bytes(), below].join(&b'/');
     Some(Part {
-        path: RelPath::new(&path).ok()?,
+        path: RelPath::new(path.strip_prefix(b"/").unwrap_or(&path)).ok()?,
         inode: stat.inode(),
         bytes: stat.apparent,
     })

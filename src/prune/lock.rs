@@ -1,8 +1,8 @@
 //! One pruner at a time per root, across processes and hosts that share the volume.
 //!
 //! Two things are locked with `flock`, always in this order: a file of this host
-//! ([`host`]), then `.housekeeper/lock`, which holds one JSON line about its
-//! holder. On a full disk the latter, or `.housekeeper` itself, cannot be made: there the first
+//! ([`host`]), then `.housekeeper/lock` (where every session is a file, `lock` in the state
+//! directory: the root gets no directory), which holds one JSON line about its holder. On a full disk the latter, or `.housekeeper` itself, cannot be made: there the first
 //! alone has to do, so that room can be made, and since it comes first both kinds of holders
 //! exclude each other. That is only so where no other machine prunes: on a local file system.
 //!
@@ -106,6 +106,12 @@ enum Attempt {
     Again,
 }
 
+/// Whether a file system is this machine's own, so that no other host prunes on it. An unknown
+/// one is no reason to trust it.
+pub fn is_local(fd: BorrowedFd<'_>) -> bool {
+    rustix::fs::fstatfs(fd).is_ok_and(|stat| LOCAL.contains(&(stat.f_type as u32)))
+}
+
 impl RootLock {
     /// After how long a lock of a silent holder is taken.
     pub fn stale_after(&self) -> Duration {
@@ -133,8 +139,9 @@ impl RootLock {
         }
     }
 
-    /// Tries to take the lock of its root, held open by the caller like `.housekeeper/` in it;
-    /// where that cannot be made for want of space, the errno. Never waits.
+    /// Tries to take the lock of its root, held open by the caller like the directory for the
+    /// lock's file: `.housekeeper/` in it, or one in the state directory. Where that cannot be
+    /// made for want of space, the errno. Never waits.
     pub fn try_take(
         &mut self,
         root: BorrowedFd<'_>,
@@ -171,9 +178,7 @@ impl RootLock {
 
     /// Whether everybody who may prune on the file system of `fd` meets the lock of this host.
     fn host_is_enough(&self, fd: BorrowedFd<'_>) -> bool {
-        // What the kernel says of an unknown file system is no reason to trust it.
-        self.first.is_held()
-            && rustix::fs::fstatfs(fd).is_ok_and(|stat| LOCAL.contains(&(stat.f_type as u32)))
+        self.first.is_held() && is_local(fd)
     }
 
     fn take_file(&mut self, control: BorrowedFd<'_>, now: Now) -> Step<LockTry> {
@@ -656,6 +661,13 @@ mod tests {
             "{tried:?}"
         );
         assert!(!hold.path().join("elsewhere").exists());
+    }
+
+    /// There the lock has to lie in the root, where other hosts see it.
+    #[test]
+    fn what_the_agent_does_not_know_is_no_local_file_system() {
+        assert!(!is_local(dir(Path::new("/proc")).as_fd()));
+        assert!(!is_local(dir(Path::new("/sys")).as_fd()));
     }
 
     /// As on a full disk.

@@ -5,7 +5,7 @@ use crate::model::bytes::Bytes;
 use crate::model::disk::{Disk, Lasting, Records};
 use crate::model::path::RelPath;
 use crate::model::plan::{Because, Body, Proof, Victim};
-use crate::model::report::{AsideName, Outcome, Skip};
+use crate::model::report::{Aside, Outcome, Skip};
 use crate::model::seen::{FileId, FileKind, Seen, Stat};
 use crate::model::session::{Key, SessionId};
 use crate::model::time::{Now, Tick, Time, UnixNanos};
@@ -120,25 +120,25 @@ impl Disk for On {
         Ok(free)
     }
 
-    fn set_aside(&self, path: &RelPath, aside: &AsideName) -> io::Result<Stat> {
+    fn set_aside(&self, path: &RelPath, aside: &Aside) -> io::Result<Stat> {
         self.0.check("rename", &text(path))?;
         let there = self.0.names.borrow_mut().remove(&text(path));
         let there = there.ok_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))?;
         let moved = self.0.swapped_in.take().unwrap_or(there);
-        self.0.trash.borrow_mut().insert(aside.0.clone(), moved);
+        self.0.trash.borrow_mut().insert(aside.file_name(), moved);
         Ok(moved)
     }
 
-    fn put_back(&self, aside: &AsideName, path: &RelPath) -> io::Result<()> {
+    fn put_back(&self, aside: &Aside, path: &RelPath) -> io::Result<()> {
         self.0.check("put back", &text(path))?;
-        let stat = self.0.trash.borrow_mut().remove(&aside.0);
+        let stat = self.0.trash.borrow_mut().remove(&aside.file_name());
         let stat = stat.ok_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))?;
         self.0.names.borrow_mut().insert(text(path), stat);
         Ok(())
     }
 
-    fn keep_aside(&self, aside: &AsideName) -> io::Result<()> {
-        self.0.check("keep", &aside.0)
+    fn keep_aside(&self, aside: &Aside) -> io::Result<()> {
+        self.0.check("keep", &aside.file_name())
     }
 }
 
@@ -266,7 +266,7 @@ fn a_victim_goes_in_one_rename_after_all_checks() {
     let Outcome::Aside(asides) = remove(&fake, &victim, &locks) else {
         panic!("nothing spoke against it");
     };
-    assert_eq!(asides[0].id(), Some(FileId { dev: 1, ino: 10 }));
+    assert_eq!(asides[0].name().id(), Some(FileId { dev: 1, ino: 10 }));
     assert_eq!(fake.n_trash(), 1);
     let log = fake.log.borrow();
     assert_eq!(log.last().map(String::as_str), Some("rename a/s"));

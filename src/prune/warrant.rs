@@ -9,10 +9,12 @@ use crate::layout::spec::Kind;
 use crate::model::disk::Disk;
 use crate::model::path::RelPath;
 use crate::model::pin::Pins;
+use crate::model::report::Aside;
 use crate::model::seen::{FileKind, Inode, Seen};
 use crate::model::session::CatalogEntry;
 use crate::policy::limits::Protect;
 use crate::prune::intent::{Intent, Work};
+use ulid::Ulid;
 
 /// The answer for one record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +47,36 @@ impl Law<'_> {
             Work::Blobs(blobs) => self.blobs(disk, intent, blobs),
         };
         judged.err().unwrap_or(Warrant::Granted)
+    }
+
+    /// Judges a file that was set aside beside its place. Its name says which inode was meant
+    /// and when that was; what it was called before nobody knows any more.
+    pub fn judge_aside(&self, disk: &impl Disk, aside: &Aside) -> Warrant {
+        let Some(path) = aside.beside() else {
+            return Warrant::Refused("it lies in the trash");
+        };
+        if !self.layout.is_of_files() || !self.layout.may_hold_files(&path) {
+            return Warrant::Refused("no session is a file there");
+        }
+        let name = aside.name();
+        let (Some(id), Ok(ulid)) = (name.id(), Ulid::from_string(name.ulid())) else {
+            return Warrant::Refused("its name is none of ours");
+        };
+        // The name's time is in whole milliseconds, cut off.
+        let left = i64::try_from(ulid.timestamp_ms() + 1).unwrap_or(i64::MAX);
+        let left = left.saturating_mul(1_000_000);
+        match disk.look(&path) {
+            Seen::There(stat) if stat.id != id || stat.kind != FileKind::File => {
+                Warrant::Refused("another inode has its name")
+            }
+            Seen::There(stat) if stat.mtime.0 > left => {
+                Warrant::Refused("it was written to since: somebody still uses it")
+            }
+            Seen::There(_) => Warrant::Granted,
+            // There is nothing left to do.
+            Seen::Gone => Warrant::Granted,
+            Seen::Unreadable(_) => Warrant::Later("it cannot be looked at"),
+        }
     }
 
     fn directory(&self, disk: &impl Disk, intent: &Intent, inode: Inode) -> Judged {

@@ -5,11 +5,14 @@
 //! state_dir/roots/<hash>/root.json the root passed its first start
 //! state_dir/roots/<hash>/pins.json sessions that stay, see `pin_file`
 //! state_dir/roots/<hash>/intents/  decisions to finish, where the root had no space for them
+//! state_dir/roots/<hash>/anomalies.json  since when what is wrong has been so
+//! state_dir/roots/<hash>/lock      the root's lock, where every session is a file
 //! ```
 
 use crate::model::seen::Identity;
 use fs2::FileExt;
-use rustix::fs::{Mode, fchmod};
+use rustix::fd::OwnedFd;
+use rustix::fs::{Mode, OFlags, fchmod};
 use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
@@ -163,6 +166,16 @@ impl RootState {
         &self.dir
     }
 
+    /// The corner itself, held open.
+    ///
+    /// # Errors
+    /// It is gone, or something else has its name.
+    pub fn open(&self) -> Result<OwnedFd, StateError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        rustix::fs::open(&self.dir, flags, Mode::empty())
+            .map_err(|errno| file_error("open", &self.dir)(errno.into()))
+    }
+
     /// The same, with the directory that is at the path.
     pub fn with_identity(self, identity: Identity) -> Self {
         Self {
@@ -190,27 +203,33 @@ impl RootState {
     /// The file cannot be written.
     pub fn remember(&self) -> Result<(), StateError> {
         let path = self.dir.join("root.json");
-        let temporary = self.dir.join("root.json.new");
         let text = serde_json::json!({
             "path": escaped(&self.root),
             "inode": self.identity.map(|identity| identity.ino),
             "file_system": self.identity.map(|identity| identity.file_system),
         })
         .to_string();
-        let write = || -> io::Result<()> {
-            let mut file = OpenOptions::new()
-                .create(true)
-                .truncate(true)
-                .write(true)
-                .mode(0o600)
-                .custom_flags(libc::O_NOFOLLOW)
-                .open(&temporary)?;
-            file.write_all(text.as_bytes())?;
-            file.sync_all()?;
-            std::fs::rename(&temporary, &path)
-        };
-        write().map_err(file_error("write", &path))
+        write_whole(&path, text.as_bytes())
     }
+}
+
+/// Writes a file of the state directory: after a crash it is the old one or the new one, whole.
+pub(super) fn write_whole(path: &Path, text: &[u8]) -> Result<(), StateError> {
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".new");
+    let write = || -> io::Result<()> {
+        let mut file = OpenOptions::new()
+            .create(true)
+            .truncate(true)
+            .write(true)
+            .mode(0o600)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(&temporary)?;
+        file.write_all(text)?;
+        file.sync_all()?;
+        std::fs::rename(&temporary, path)
+    };
+    write().map_err(file_error("write", path))
 }
 
 fn escaped(path: &Path) -> String {

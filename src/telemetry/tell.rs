@@ -164,6 +164,7 @@ fn prune(root: &str, fact: &Fact) {
             created,
             because,
             reaction,
+            moment: _,
         } => info!(
             event = "prune.deleted",
             root,
@@ -176,7 +177,7 @@ fn prune(root: &str, fact: &Fact) {
             reaction_us = reaction.map(|r| r.as_micros() as u64),
             "a session of {root} was removed"
         ),
-        Fact::PruneSkipped { key, path, why } => {
+        Fact::PruneSkipped { key, path, why, .. } => {
             let (reason, errno) = skip_reason(why);
             warn!(
                 event = "prune.skipped",

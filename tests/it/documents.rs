@@ -58,6 +58,28 @@ fn every_anomaly_is_explained() {
     }
 }
 
+/// Tests that the page on reliability names by module and function.
+#[test]
+fn every_defect_has_the_test_that_is_named() {
+    let text = document("docs/RELIABILITY.md");
+    let named = text.split('`').filter_map(|word| word.split_once("::"));
+    let named: Vec<_> = named
+        .filter(|(module, _)| ["real_bugs", "odd_inputs", "catalogue_owner"].contains(module))
+        .collect();
+    assert!(named.len() > 40, "{}", named.len());
+    for (module, name) in named {
+        let tests = document(&format!("tests/it/{module}.rs"));
+        let test = format!("#[test]\nfn {name}(");
+        let expected = format!(
+            "#[test]\n#[expect(clippy::print_stdout, reason = \"the figures are what is asked for\")]\nfn {name}("
+        );
+        assert!(
+            tests.contains(&test) || tests.contains(&expected),
+            "{module}::{name}"
+        );
+    }
+}
+
 #[test]
 fn every_link_of_the_documents_leads_somewhere() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -12,7 +12,7 @@ use housekeeper::disk::rewrite::sweep;
 use housekeeper::disk::tree::Tree;
 use housekeeper::model::disk::Disk;
 use housekeeper::model::fact::Fact;
-use housekeeper::model::lifecycle::{Deed, LifeOrder, LifeOutcome, Parts, Transition};
+use housekeeper::model::lifecycle::{Deed, Extent, LifeOrder, LifeOutcome, Parts, Transition};
 use housekeeper::model::path::RelPath;
 use housekeeper::model::plan::{Plan, Proof};
 use housekeeper::model::report::Skip;
@@ -236,6 +236,35 @@ fn parts_of_what_has_ended_go_and_the_rest_stays() {
 }
 
 #[test]
+fn the_portals_preset_has_the_portals_rules() {
+    let place = Place::new();
+    place.configure("preset = \"portal-uploads\"\n[root.protect]\nquiet = \"0s\"");
+    for word in ["init", "in_progress", "complete", "partial", "aborted"] {
+        upload(&place, word, &state(word));
+    }
+    let (plan, _) = at(&place, 23, true);
+    assert!(plan.victims.is_empty(), "{plan:?}");
+    for (name, stays) in [
+        ("init", true),
+        ("in_progress", true),
+        ("complete", false),
+        ("partial", false),
+        ("aborted", false),
+    ] {
+        assert_eq!(has(&place, &format!("{name}/parts/1")), stays, "{name}");
+        assert_eq!(metadata(&place, name), state(name));
+    }
+    at(&place, 25, true);
+    for name in ["init", "in_progress"] {
+        assert!(metadata(&place, name).contains("\"failure_reason\":\"stale\""));
+    }
+    // Nothing goes because it failed until somebody says when.
+    let (plan, _) = at(&place, 24 * 1000, true);
+    assert!(plan.victims.is_empty(), "{plan:?}");
+    assert!(has(&place, "aborted/final.bin") && has(&place, "init/final.bin"));
+}
+
+#[test]
 fn failed_sessions_go_after_their_time_oldest_first_as_many_as_a_cycle_takes() {
     let place = portal("failed_retention = \"7d\"\nbatch = 3\n");
     for n in 0..5 {
@@ -282,13 +311,18 @@ fn order(tree: &Tree, name: &str, deed: Deed, now: Now) -> LifeOrder {
                 generation: 1,
             },
             key: Key::from(name.as_bytes()),
-            path,
+            path: path.clone(),
             deed,
             idle: Duration::ZERO,
             limit: Duration::ZERO,
             parts: Parts::default(),
         },
-        id: dir.id,
+        extent: Extent {
+            dir: path,
+            id: dir.id,
+            files: None,
+            key: Key::from(name.as_bytes()),
+        },
         proofs: vec![Proof {
             name: b"metadata.json".as_slice().into(),
             mark: Some(file.signature().mark()),

@@ -1,7 +1,9 @@
 //! The one integration binary, a module for each subject.
 
 mod anomalies;
+mod anomaly_kinds;
 mod architecture;
+mod beside;
 mod catalogue_memory;
 mod catalogue_owner;
 mod commands;
@@ -22,6 +24,7 @@ mod intents;
 mod layout_kinds;
 mod layout_trees;
 mod lifecycle;
+mod lifecycle_beside;
 mod notify;
 mod odd_inputs;
 mod odd_metadata;
@@ -30,7 +33,9 @@ mod presets;
 mod pruners;
 mod real_bugs;
 mod recording;
+mod rewriting;
 mod signals;
+mod store;
 mod support;
 mod symlinks;
 mod terminal;

@@ -89,6 +89,42 @@ fn bug_1_5_a_a_busy_caller_leaves_the_holders_lock() {
     assert_eq!(names(&scratch.root()).len(), 7);
 }
 
+/// Whoever met a directory in the lock's place died of it.
+#[test]
+fn bug_1_5_b_a_directory_in_the_locks_place_is_said_and_left() {
+    let (scratch, lock) = locked_store();
+    fs::remove_file(&lock).expect("removed");
+    fs::create_dir(&lock).expect("made");
+    fs::write(lock.join("precious"), "x").expect("written");
+    at(&lock.join("precious"), 0);
+    let done = with_config(
+        &scratch,
+        &root(&scratch, FOREIGN),
+        &["prune-size", "--max-mb", "0.001"],
+    );
+    assert_eq!(done.code, 1, "{done:?}");
+    let told = done.events("lock.failed");
+    assert!(told[0]["message"].is_string(), "{done:?}");
+    assert_eq!(names(&lock), ["precious"]);
+    assert_eq!(names(&scratch.root()).len(), 7, "nothing went");
+}
+
+/// A lock that was made in the future was never stale.
+#[test]
+fn bug_1_5_c_a_lock_from_the_future_is_not_busy_for_ever() {
+    let (scratch, lock) = locked_store();
+    let tomorrow = SystemTime::now() + Duration::from_secs(86_400);
+    let file = fs::File::options().write(true).open(&lock).expect("a file");
+    file.set_modified(tomorrow).expect("set");
+    let done = with_config(
+        &scratch,
+        &root(&scratch, FOREIGN),
+        &["prune-size", "--max-mb", "0.001"],
+    );
+    assert_eq!(done.code, 0, "{done:?}");
+    assert!(!lock.exists() && names(&scratch.root()).is_empty());
+}
+
 /// Two callers both saw a stale lock, and the second removed the first one's.
 #[test]
 fn bug_1_5_d_of_many_who_see_a_stale_lock_one_prunes_at_a_time() {

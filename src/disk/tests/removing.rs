@@ -8,7 +8,7 @@ use crate::disk::remove::{leftovers, remove_aside};
 use crate::disk::removed::RemovedIds;
 use crate::disk::tree::CONTROL;
 use crate::model::disk::{Disk, Lasting, Records};
-use crate::model::report::{AsideName, Removed, Unlist};
+use crate::model::report::{Aside, AsideName, Removed, Unlist};
 use crate::model::seen::{FileId, Inode, Seen, Stat};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
@@ -23,9 +23,9 @@ impl Ground {
         }
     }
 
-    fn aside(&self, path: &str) -> AsideName {
+    fn aside(&self, path: &str) -> Aside {
         let id = self.stat(path).id;
-        let aside = AsideName::new(ULID, id);
+        let aside = Aside::Trash(AsideName::new(ULID, id));
         let stat = self.tree.set_aside(&rel(path), &aside).expect("a rename");
         assert_eq!(stat.id, id);
         aside
@@ -42,7 +42,7 @@ impl Ground {
         names
     }
 
-    fn removed(&self, aside: &AsideName) -> (u64, Vec<(String, i32)>) {
+    fn removed(&self, aside: &Aside) -> (u64, Vec<(String, i32)>) {
         match remove_aside(&self.tree, aside) {
             Removed::Trash { bytes, left, .. } => (bytes, left),
             removed => panic!("{removed:?}"),
@@ -70,7 +70,7 @@ fn nothing_is_set_aside_through_a_symlink() {
     let ground = ground();
     symlink(&ground.outside, ground.root.join("link")).expect("a symlink");
     let id = FileId { dev: 1, ino: 1 };
-    let aside = AsideName::new(ULID, id);
+    let aside = Aside::Trash(AsideName::new(ULID, id));
     let path = rel("link/precious");
     assert!(ground.tree.set_aside(&path, &aside).is_err());
     assert!(ground.tree.open(&rel("link")).is_err());
@@ -103,15 +103,15 @@ fn leftovers_are_what_their_names_say() {
     let ground = ground();
     ground.write("s/data", b"");
     let ours = ground.aside("s");
-    let false_name = AsideName::new(ULID, FileId { dev: 1, ino: 1 });
+    let false_name = Aside::Trash(AsideName::new(ULID, FileId { dev: 1, ino: 1 }));
     let trash = format!("{CONTROL}/trash");
-    ground.write(&format!("{trash}/{}/data", false_name.0), b"");
+    ground.write(&format!("{trash}/{}/data", false_name.file_name()), b"");
     ground.write(&format!("{trash}/other/data"), b"");
     let left = leftovers(&ground.tree).expect("a trash");
     assert_eq!(left.asides, [ours]);
     assert_eq!(left.strangers.len(), 2);
     let (_, refused) = ground.removed(&false_name);
-    assert_eq!(refused, [(false_name.0.clone(), libc::ESTALE)]);
+    assert_eq!(refused, [(false_name.file_name(), libc::ESTALE)]);
     assert_eq!(ground.trash().len(), 3);
 }
 
@@ -157,7 +157,11 @@ fn a_bind_mount_in_the_trash_stays_whole() {
     assert_eq!(names, [libc::EXDEV, libc::ENOTEMPTY]);
     assert!(ground.precious_is_there());
     std::fs::rename(
-        ground.root.join(CONTROL).join("trash").join(&aside.0),
+        ground
+            .root
+            .join(CONTROL)
+            .join("trash")
+            .join(aside.file_name()),
         ground.root.join("s"),
     )
     .expect("back, so that it can be unmounted");
@@ -200,7 +204,7 @@ fn what_cannot_go_is_named_and_the_rest_goes() {
     let stays = ground.root.join("s/deep/er/stays");
     let aside = ground.aside("s");
     let trash = ground.root.join(CONTROL).join("trash");
-    let before = trash.join(&aside.0).join("deep/er/stays");
+    let before = trash.join(aside.file_name()).join("deep/er/stays");
     let Some(mut immutable) = Immutable::new(before) else {
         return;
     };
@@ -213,7 +217,7 @@ fn what_cannot_go_is_named_and_the_rest_goes() {
         place.ends_with("/stays") && left[0].1 == libc::EPERM,
         "{left:?}"
     );
-    assert!(!stays.exists() && !trash.join(&aside.0).exists());
+    assert!(!stays.exists() && !trash.join(aside.file_name()).exists());
     drop(immutable);
     let asides = leftovers(&ground.tree).expect("a trash").asides;
     let bytes: u64 = asides.iter().map(|aside| ground.removed(aside).0).sum();
@@ -536,4 +540,42 @@ fn in_place_many_levels_and_names_go() {
     assert_eq!(remove_in_place(&ground.tree, &rel("s"), inode, &[]), []);
     assert!(!ground.root.join("s").exists() && ground.precious_is_there());
     assert!(!ground.root.join(CONTROL).exists(), "nothing was made");
+}
+
+/// A file goes and comes back in its own directory, and a stranger under its name stays there.
+#[test]
+fn a_file_is_set_aside_beside_its_place() {
+    let ground = ground();
+    ground.write("a/f", b"12345");
+    let id = ground.stat("a/f").id;
+    let aside = Aside::Beside(rel("a"), AsideName::new(ULID, id));
+    let set_aside = || {
+        ground
+            .tree
+            .set_aside(&rel("a/f"), &aside)
+            .expect("a rename")
+    };
+    assert_eq!(set_aside().id, id);
+    let beside = aside.beside().expect("a path");
+    assert_eq!(ground.stat(&beside.to_string()).id, id);
+    assert!(!ground.root.join(CONTROL).exists(), "no directory is made");
+    ground.tree.put_back(&aside, &rel("a/f")).expect("free");
+    assert_eq!(ground.stat("a/f").id, id);
+    assert_eq!(set_aside().id, id);
+    // Somebody was quicker.
+    ground.write("a/f", b"new");
+    assert!(ground.tree.put_back(&aside, &rel("a/f")).is_err());
+    // Made before an inode number is free again.
+    ground.write("a/other", b"precious");
+    assert_eq!(ground.removed(&aside), (5, vec![]));
+    assert_eq!(ground.removed(&aside), (0, vec![]), "gone is success");
+    // Another inode has the name: it is not removed, and gets a name that nothing removes.
+    let other = ground.root.join("a/other");
+    std::fs::rename(other, ground.root.join(beside.to_string())).expect("it moves");
+    let left = vec![(beside.to_string(), libc::ESTALE)];
+    assert_eq!(ground.removed(&aside), (0, left));
+    ground.tree.keep_aside(&aside).expect("a rename");
+    let kept = format!("a/.hk-kept-{}", aside.name().0);
+    assert_eq!(ground.stat(&kept).apparent, 8);
+    assert_eq!(ground.stat("a/f").apparent, 3);
 }

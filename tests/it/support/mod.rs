@@ -4,6 +4,7 @@ pub(crate) mod agent;
 pub(crate) mod fixture;
 pub(crate) mod receiver;
 pub(crate) mod recount;
+pub(crate) mod refusing;
 pub(crate) mod resting;
 pub(crate) mod running;
 pub(crate) mod tree;

@@ -25,7 +25,7 @@ use housekeeper::model::listing::{ScanId, Walked, Watched};
 use housekeeper::model::path::RelPath;
 use housekeeper::model::place::{Look, Why};
 use housekeeper::model::plan::Victim;
-use housekeeper::model::report::{AsideName, LockTry, Report};
+use housekeeper::model::report::{Aside, LockTry, Report};
 use housekeeper::model::seen::{Seen, Stat};
 use housekeeper::model::session::Key;
 use housekeeper::model::time::{Now, Tick, Time, UnixNanos};
@@ -106,7 +106,7 @@ struct Walk {
 /// What runs beside the engine and answers later.
 #[derive(Debug)]
 enum Later {
-    Reap(Vec<AsideName>),
+    Reap(Vec<Aside>),
     InPlace(Victim),
     Unlist(Vec<Key>),
     FindParts(PartsOrder),
@@ -567,6 +567,11 @@ impl World {
             }
             // Nothing here asks for it.
             Effect::RemoveEmpty(_) => {}
+            // Its directory was moved before it was unlinked.
+            Effect::FinishAsides(asides) => {
+                let at = self.after(500);
+                self.later.push((at, Later::Reap(asides)));
+            }
             Effect::Unlist(keys) => {
                 let at = self.after(500);
                 self.later.push((at, Later::Unlist(keys)));
@@ -588,6 +593,7 @@ impl World {
             }
             Effect::CheckPlace => self.guard.n_places += 1,
             Effect::Remember => self.n_remembered += 1,
+            Effect::KeepAnomalies => {}
             Effect::Tell(fact) => {
                 if self.told.len() < 10_000 {
                     self.told.push(fact);

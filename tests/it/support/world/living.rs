@@ -7,7 +7,7 @@ use chrono::TimeDelta;
 use housekeeper::layout::spec::Kind;
 use housekeeper::model::lifecycle::{Deed, LifeOrder, LifeOutcome, Parts, PartsOrder, PartsSeen};
 use housekeeper::model::plan::Victim;
-use housekeeper::model::report::{AsideName, Skip};
+use housekeeper::model::report::{Aside, AsideName, Skip};
 use housekeeper::model::seen::{FileKind, Stat};
 use housekeeper::model::session::{Content, Facts, Phase, Told, Verdict};
 use housekeeper::model::time::UnixNanos;
@@ -105,8 +105,9 @@ impl World {
 
     pub(super) fn find_parts(&mut self, order: &PartsOrder) -> Result<PartsSeen, i32> {
         let refusal = self.refusal;
-        let dir = self.tree.at(order.path.as_bytes());
-        let dir = dir.filter(|dir| self.tree.stat(*dir).id == order.id && self.tree.is_dir(*dir));
+        let dir = self.tree.at(order.extent.dir.as_bytes());
+        let dir =
+            dir.filter(|dir| self.tree.stat(*dir).id == order.extent.id && self.tree.is_dir(*dir));
         let Some(dir) = dir.filter(|_| !self.dice.percent(refusal / 4)) else {
             return Err(5);
         };
@@ -131,7 +132,7 @@ impl World {
         let Some(dir) = self.tree.at(transition.path.as_bytes()) else {
             return LifeOutcome::Gone;
         };
-        if self.tree.stat(dir).id != order.id || !self.tree.is_dir(dir) {
+        if self.tree.stat(dir).id != order.extent.id || !self.tree.is_dir(dir) {
             return LifeOutcome::Skipped(Skip::Replaced);
         }
         for proof in &order.proofs {
@@ -186,7 +187,7 @@ impl World {
             self.tree
                 .rename((dir, &name), (OUTSIDE, in_trash.as_bytes()), stamp);
             self.emit(dir, &name);
-            aside.push(AsideName(in_trash));
+            aside.push(Aside::Trash(AsideName(in_trash)));
             gone.n_files += 1;
             gone.bytes += stat.apparent;
         }

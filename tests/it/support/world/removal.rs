@@ -7,7 +7,7 @@ use housekeeper::index::Standing;
 use housekeeper::layout::catalog;
 use housekeeper::model::lifecycle::LifeReport;
 use housekeeper::model::plan::{Because, Body, Proof, Victim};
-use housekeeper::model::report::{AsideName, Outcome, Removed, Skip, Unlist};
+use housekeeper::model::report::{Aside, AsideName, Outcome, Removed, Skip, Unlist};
 use housekeeper::model::seen::FileKind;
 use housekeeper::model::session::{Content, Key, Verdict};
 use housekeeper::model::time::UnixNanos;
@@ -141,6 +141,19 @@ impl World {
             return Outcome::InPlace;
         }
         let mut aside = Vec::new();
+        if let (Body::Files { names: one, .. }, [(dir, name)]) = (&victim.body, &names[..])
+            && let [(_, id)] = &one[..]
+        {
+            self.next_name += 1;
+            let beside = AsideName::new(&format!("{:026}", self.next_name), *id);
+            let beside = Aside::Beside(victim.path.clone(), beside);
+            let new = beside.file_name().into_bytes();
+            let stamp = self.stamp();
+            self.tree.rename((*dir, name), (*dir, &new), stamp);
+            self.emit(*dir, name);
+            self.emit(*dir, &new);
+            return Outcome::Aside(vec![beside]);
+        }
         for (dir, name) in names {
             self.next_name += 1;
             let in_trash = format!("trash{}", self.next_name);
@@ -148,7 +161,7 @@ impl World {
             let stamp = self.stamp();
             self.tree.rename((dir, &name), to, stamp);
             self.emit(dir, &name);
-            aside.push(AsideName(in_trash));
+            aside.push(Aside::Trash(AsideName(in_trash)));
         }
         Outcome::Aside(aside)
     }
@@ -212,15 +225,35 @@ impl World {
         Ok(names)
     }
 
+    /// As the disk does it: what is not the inode that was meant stays.
+    fn reap(&mut self, aside: &Aside) -> Vec<(String, i32)> {
+        let name = aside.file_name().into_bytes();
+        let Aside::Beside(dir, meant) = aside else {
+            self.unlink(OUTSIDE, name);
+            return Vec::new();
+        };
+        let Some(dir) = self.tree.at(dir.as_bytes()) else {
+            return Vec::new();
+        };
+        match self.tree.child(dir, &name) {
+            Some(node) if Some(self.tree.stat(node).id) == meant.id() => {
+                self.unlink(dir, name);
+                Vec::new()
+            }
+            Some(_) => vec![(aside.file_name(), 116)],
+            None => Vec::new(),
+        }
+    }
+
     pub(super) fn finish_later(&mut self, later: Later) {
         match later {
             Later::Reap(aside) => {
-                for name in aside {
-                    self.unlink(OUTSIDE, name.0.clone().into_bytes());
+                for aside in aside {
+                    let left = self.reap(&aside);
                     self.give(Input::Removed(Removed::Trash {
-                        aside: name,
+                        aside,
                         bytes: 0,
-                        left: Vec::new(),
+                        left,
                     }));
                 }
             }
