@@ -2,6 +2,8 @@
 //!
 //! `{"command":"status"}`, `{"command":"rescan","root":NAME?,"wait":true?}`,
 //! `{"command":"audit","since":TIME?,"until":TIME?,"root":NAME?,"session":KEY?,"limit":N?}`,
+//! `{"command":"pin","root":NAME?,"session":KEY,"reason":TEXT,"owner":TEXT?,"until":TIME?}`,
+//! `{"command":"unpin","root":NAME?,"session":KEY}`, `{"command":"pins","root":NAME?}`,
 //! `{"command":"accept","root":NAME}`, `{"command":"anomalies","root":NAME?,"kinds":[KIND…]?}`. A rescan is answered when it has ended; with `wait` also
 //! when all that happened before it was asked for has been heard and looked at.
 //! The answer is the document, or `{"error": "…"}`. Who may connect is the socket's file mode.
@@ -9,6 +11,7 @@
 //! Bounds: a request has at most 64 KiB and must come within ten seconds; connections beyond
 //! what the kernel queues wait there.
 
+use crate::agent::pins::{self, Change};
 use crate::agent::report::{self, AnomalyFilter};
 use crate::agent::service::Service;
 use crate::model::anomaly::AnomalyKind;
@@ -40,6 +43,14 @@ pub enum Wish {
     },
     Accept {
         root: String,
+    },
+    /// Pin or unpin a session.
+    Pin {
+        root: Option<String>,
+        change: Change,
+    },
+    Pins {
+        root: Option<String>,
     },
     Anomalies {
         root: Option<String>,
@@ -77,6 +88,11 @@ fn parse(line: &[u8]) -> Result<Wish, String> {
             let filter = filter(&value["kinds"])?;
             Ok(Wish::Anomalies { root, filter })
         }
+        Some("pin" | "unpin") => {
+            let change = pins::change(&value)?;
+            Ok(Wish::Pin { root, change })
+        }
+        Some("pins") => Ok(Wish::Pins { root }),
         Some("audit") => {
             let time = |key: &str| match &value[key] {
                 Value::Null => Ok(None),
@@ -98,7 +114,10 @@ fn parse(line: &[u8]) -> Result<Wish, String> {
                 limit,
             }))
         }
-        _ => Err("`command` must be status, rescan, accept, anomalies or audit".to_owned()),
+        _ => Err(
+            "`command` must be status, rescan, accept, anomalies, audit, pin, unpin or pins"
+                .to_owned(),
+        ),
     }
 }
 
@@ -261,6 +280,12 @@ pub fn answer(service: &Service, request: Request) {
             Err(error) => json!({ "error": error }),
         },
         Wish::Accept { root } => done(service.accept(&root)),
+        Wish::Pin { root, change } => service
+            .pin(root.as_deref(), change)
+            .unwrap_or_else(|error| json!({ "error": error })),
+        Wish::Pins { root } => service
+            .pins(root.as_deref())
+            .unwrap_or_else(|error| json!({ "error": error })),
         Wish::Anomalies { root, filter } => service
             .anomalies(root.as_deref(), &filter)
             .unwrap_or_else(|error| json!({ "error": error })),

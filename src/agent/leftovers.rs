@@ -13,6 +13,7 @@ use crate::layout::CatalogSeen;
 use crate::model::disk::Records;
 use crate::model::fact::Fact;
 use crate::model::path::RelPath;
+use crate::model::pin::Pins;
 use crate::model::report::Aside;
 use crate::model::session::{Content, Key};
 use crate::model::time::Now;
@@ -33,7 +34,13 @@ pub struct Leftovers {
 
 /// Carries out unfinished intents and lists the trash. Problems are logged and left for the
 /// next start: nothing here may keep an agent from starting.
-pub fn finish(tree: &Arc<Tree>, records: &Arc<RecordDir>, root: &Root, now: Now) -> Leftovers {
+pub fn finish(
+    tree: &Arc<Tree>,
+    records: &Arc<RecordDir>,
+    root: &Root,
+    pins: &Pins,
+    now: Now,
+) -> Leftovers {
     let mut leftovers = Leftovers::default();
     if let Some(name) = root.layout.catalogue()
         && let Err((operation, errno)) = catalogue_edit::recover(tree, name)
@@ -69,7 +76,7 @@ pub fn finish(tree: &Arc<Tree>, records: &Arc<RecordDir>, root: &Root, now: Now)
                     why: "it is not whole, or names what no record may name",
                 });
             }
-            let court = Court::new(tree, records, root, now);
+            let court = Court::new(tree, records, root, pins, now);
             for (name, intent) in unfinished.intents {
                 court.try_one(&name, &intent, &mut leftovers);
             }
@@ -120,12 +127,19 @@ struct Court<'a> {
     tree: &'a Arc<Tree>,
     records: &'a Arc<RecordDir>,
     root: &'a Root,
+    pins: &'a Pins,
     catalogue: Option<CatalogSeen>,
     now: Now,
 }
 
 impl<'a> Court<'a> {
-    fn new(tree: &'a Arc<Tree>, records: &'a Arc<RecordDir>, root: &'a Root, now: Now) -> Self {
+    fn new(
+        tree: &'a Arc<Tree>,
+        records: &'a Arc<RecordDir>,
+        root: &'a Root,
+        pins: &'a Pins,
+        now: Now,
+    ) -> Self {
         let catalogue = root.layout.catalogue().and_then(|name| {
             let document = document::read(tree, &RelPath::root(), name, MAX_CATALOGUE);
             match document.content {
@@ -139,6 +153,7 @@ impl<'a> Court<'a> {
             tree,
             records,
             root,
+            pins,
             catalogue,
             now,
         }
@@ -148,6 +163,7 @@ impl<'a> Court<'a> {
         let law = Law {
             layout: &self.root.layout,
             protect: &self.root.protect,
+            pins: self.pins,
             catalogue: self.catalogue.as_ref().map(|seen| &seen.entries[..]),
         };
         match law.judge(self.tree, intent) {

@@ -217,6 +217,7 @@ pub fn is_ready(root: &Root, view: &View) -> bool {
         && !has_lost_lock(view)
         && !root.limits.trash_presses(figures.trash_bytes, false)
         && figures.n_unwatched == 0
+        && figures.pins_trouble.is_none()
 }
 
 /// Whether the root is over a limit and will stay there: its lock cannot be taken, or another
@@ -340,6 +341,7 @@ pub fn status_root(root: &Root, agent: &Agent, view: &View, n_watches: usize) ->
         "blocked": blocked(&figures.blocked),
         "still_over_bytes": figures.still_over.0,
         "lock": lock(view),
+        "pins": { "count": figures.n_pins, "error": figures.pins_trouble.as_deref() },
         "enforcing": agent.mode == Mode::Enforce && root.problems.is_empty(),
         "problems": root.problems.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "scheduling": view.scheduling,

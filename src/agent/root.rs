@@ -27,6 +27,7 @@ use crate::model::fact::{Fact, Moment};
 use crate::model::time::Clock;
 use crate::prune::lock::RootLock;
 use crate::sched::{self, Class, Governor, Home};
+use crate::store::pin_file::PinFile;
 use crate::store::state::{Known, RootState, StateDir};
 use crate::watch::{Attend, Reader};
 use std::cell::RefCell;
@@ -50,6 +51,8 @@ pub enum Order {
     Settle(Box<(Root, Agent)>),
     /// Say when all that happened before has been heard of: [`View::barrier`] comes to this.
     Barrier(u64),
+    /// Pins came or went.
+    Pins,
     /// Finish the rename in hand and end.
     Stop,
 }
@@ -247,7 +250,7 @@ impl Keeper {
                 Some(Order::Settle(settled)) => self.settle(*settled),
                 Some(Order::Barrier(number)) => self.barrier = self.barrier.max(number),
                 Some(Order::Engine(Command::Accept)) => self.accept_absent(),
-                Some(Order::Engine(_)) => {}
+                Some(Order::Engine(_) | Order::Pins) => {}
                 None => return false,
             }
         }
@@ -320,11 +323,13 @@ impl Keeper {
             teller: self.around.teller.clone(),
             root: self.name.clone(),
         };
+        let pins = self.pins().load();
         let mut shell = Shell::new(engine, tools, jobs, clock, ear);
         shell.hears = true;
         shell.stop = self.stop.clone();
         if enforce {
-            shell.finish_leftovers(|now| leftovers::finish(&tree, &records, &self.root, now));
+            shell
+                .finish_leftovers(|now| leftovers::finish(&tree, &records, &self.root, &pins, now));
         }
         let governor = Governor::idle(self.class, sched::ENGINE, home);
         let barrier = Barrier::new(
@@ -370,6 +375,10 @@ impl Keeper {
         Ok(ended)
     }
 
+    fn pins(&self) -> PinFile {
+        PinFile::of(self.around.state.path(), &self.root.real)
+    }
+
     fn tools(&self, tree: &Arc<Tree>, state: RootState, enforce: bool) -> Tools {
         let catalog = self.root.layout.kind() == Kind::Catalog && enforce;
         let removed = catalog.then(|| RemovedIds::load(tree.clone())).and_then(|loaded| match loaded {
@@ -392,6 +401,7 @@ impl Keeper {
             corner,
             lock: RootLock::new(LOCK_STALE, Some(state.dir().join("lock.observed"))),
             state: Some(state),
+            pins: self.pins(),
         }
     }
 }

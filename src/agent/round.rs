@@ -309,6 +309,7 @@ impl Round<'_> {
 
     fn obey(&mut self, order: Order) {
         let now = self.shell.now();
+        self.shell.mind_pins(now);
         match order {
             Order::Engine(command) => self.shell.input(now, Input::Command(command)),
             Order::Settle(settled) => {
@@ -321,8 +322,8 @@ impl Round<'_> {
                 self.keeper.barrier = self.keeper.barrier.max(number);
                 self.barrier.want(number);
             }
-            // Taken by the loop itself.
-            Order::Stop => {}
+            // Done above, or taken by the loop itself.
+            Order::Pins | Order::Stop => {}
         }
         self.unpublished = true;
     }

@@ -3,6 +3,7 @@
 use crate::agent::audit::Clerk;
 use crate::agent::control;
 use crate::agent::descriptors;
+use crate::agent::pins::{self, Change};
 use crate::agent::published::View;
 use crate::agent::report::{self, AnomalyFilter};
 use crate::agent::root::{Handle, Order, Surroundings, rules};
@@ -192,6 +193,33 @@ impl Service {
                 let rows = &view.figures.anomalies;
                 report::anomalies(&handle.root, rows, view.scan_ended, filter)
             })
+            .collect();
+        Ok(json!({ "roots": roots }))
+    }
+
+    /// Pins or unpins a session; the root may be left out where there is one. When it returns the
+    /// pin is on the disk, and nothing is removed any more without a look at it. `Err` says why not.
+    pub fn pin(&self, wanted: Option<&str>, change: Change) -> Result<Value, String> {
+        let wanted = self.wanted(wanted)?;
+        let [handle] = wanted[..] else {
+            return Err("there are several roots, or none: name one".to_owned());
+        };
+        let now = SystemClock::start().now().wall;
+        let done = pins::carry_out(self.around.state.path(), &handle.root, change, now);
+        let done = done.map_err(|error| chain(&error))?;
+        if !handle.order(Order::Pins) {
+            tracing::debug!(root = %handle.root.name, "a busy root sees its pins before its next removal");
+        }
+        Ok(done)
+    }
+
+    /// The pins of roots, of all where none is named. `Err` says why not.
+    pub fn pins(&self, wanted: Option<&str>) -> Result<Value, String> {
+        let now = SystemClock::start().now().wall;
+        let state_dir = self.around.state.path();
+        let wanted = self.wanted(wanted)?.into_iter();
+        let roots: Vec<Value> = wanted
+            .map(|handle| pins::list(state_dir, &handle.root, now))
             .collect();
         Ok(json!({ "roots": roots }))
     }
@@ -424,6 +452,17 @@ impl Service {
         tracing::info!(event = "housekeeper.stopped", "housekeeper has stopped");
         Ok(())
     }
+}
+
+/// An error with its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
 }
 
 fn is_same_place(a: &Root, b: &Root) -> bool {

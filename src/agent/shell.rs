@@ -31,6 +31,7 @@ use crate::prune::executor::Executor;
 use crate::prune::intent::Intent;
 use crate::prune::lock::RootLock;
 use crate::prune::warrant::Law;
+use crate::store::pin_file::PinFile;
 use crate::store::state::RootState;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
@@ -62,6 +63,7 @@ pub struct Shell {
     removed: Option<RemovedIds>,
     state: Option<RootState>,
     lock: RootLock,
+    pins: PinFile,
     /// Where the lock lies instead of `.housekeeper/`.
     corner: Option<OwnedFd>,
     /// Another program's lock, held as long as ours.
@@ -104,6 +106,7 @@ pub struct Tools {
     /// `None`: nothing is remembered (read-only commands).
     pub state: Option<RootState>,
     pub lock: RootLock,
+    pub pins: PinFile,
     /// Where the lock lies instead of `.housekeeper/`.
     pub corner: Option<OwnedFd>,
 }
@@ -119,10 +122,11 @@ impl Shell {
             removed,
             state,
             lock,
+            mut pins,
             corner,
         } = tools;
         Self {
-            engine,
+            engine: engine.with_pins(pins.load()),
             jobs,
             ear,
             looker: Looker::new(tree.clone()),
@@ -132,6 +136,7 @@ impl Shell {
             removed,
             state,
             lock,
+            pins,
             corner,
             foreign: None,
             lock_kept: false,
@@ -328,7 +333,15 @@ impl Shell {
         }
     }
 
+    /// Tells the engine of pins that came or went, whoever wrote them.
+    pub fn mind_pins(&mut self, now: Now) {
+        if let Some(pins) = self.pins.changed() {
+            self.handle(now, Input::Command(Command::SetPins(pins)));
+        }
+    }
+
     pub(super) fn take_lock(&mut self, now: Now) -> LockTry {
+        self.mind_pins(now);
         let failed = |operation, errno| LockTry::Failed { operation, errno };
         match self.executor.in_place() {
             Ok(true) => {}
@@ -467,6 +480,7 @@ impl Shell {
         if self.stop.load(Ordering::Relaxed) {
             self.handle(now, Input::Command(Command::Stop));
         }
+        self.mind_pins(now);
         let foreign = self.foreign.as_mut().map(|foreign| foreign.touch(now));
         let outcome = match self.lock.touch(now.tick) {
             _ if self.stop.load(Ordering::Relaxed) => Outcome::Skipped(Skip::Stopping),
@@ -474,6 +488,7 @@ impl Shell {
                 operation: "touch the other program's lock",
                 errno: libc::ESTALE,
             }),
+            Ok(()) if self.engine.keeps(&victim.key) => Outcome::Skipped(Skip::Pinned),
             Ok(()) if self.is_open(&victim) => Outcome::Skipped(Skip::Open),
             Err(error) => Outcome::Skipped(Skip::Refused {
                 operation: "touch the lock",
@@ -503,10 +518,12 @@ impl Shell {
         if !is_held && !matches!(self.take_lock(now), LockTry::Taken | LockTry::TakenStale(_)) {
             return;
         }
+        let pins = self.pins.clone().load();
         let rules = self.engine.rules();
         let law = Law {
             layout: &rules.layout,
             protect: &rules.protect,
+            pins: &pins,
             catalogue: None,
         };
         let granted = leftovers::lawful(&self.tree, &law, asides);
@@ -519,8 +536,10 @@ impl Shell {
     /// Hands a step of a session's life to the threads beside, if the lock is ours still.
     fn live(&mut self, order: LifeOrder) {
         let now = self.clock.now();
+        self.mind_pins(now);
         let refusal = match self.lock.touch(now.tick) {
             _ if self.stop.load(Ordering::Relaxed) => Skip::Stopping,
+            _ if self.engine.keeps(&order.transition.key) => Skip::Pinned,
             Err(error) => Skip::Refused {
                 operation: "touch the lock",
                 errno: error.raw_os_error().unwrap_or(libc::EIO),

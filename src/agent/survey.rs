@@ -18,7 +18,9 @@ use crate::model::fact::Fact;
 use crate::model::plan::Plan;
 use crate::model::time::{Clock, Now};
 use crate::prune::lock::RootLock;
+use crate::store::pin_file::PinFile;
 use crate::store::state::{RootState, StateError};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -48,6 +50,8 @@ pub struct Manner {
     pub lock_stale: Duration,
     /// Where unfinished work is written when the root has no space.
     pub state: Option<RootState>,
+    /// Where pins are kept.
+    pub state_dir: PathBuf,
 }
 
 /// A root that was looked at once.
@@ -115,12 +119,14 @@ pub fn survey_at(
     let state_dir = manner.state.as_ref().map(|state| state.dir().to_owned());
     let observed = state_dir.as_ref().map(|dir| dir.join("lock.observed"));
     let intents = state_dir.map(|dir| dir.join(INTENTS));
+    let mut pins = PinFile::of(&manner.state_dir, &root.real);
     let corner = apart::corner(&tree, root.layout.kind(), manner.state.as_ref());
     let records = match (&corner, intents) {
         (Some(_), Some(intents)) => RecordDir::apart(tree.clone(), intents),
         (_, intents) => RecordDir::new(tree.clone(), intents),
     };
     let tools = Tools {
+        pins: pins.clone(),
         records: Arc::new(records),
         corner,
         removed,
@@ -151,7 +157,7 @@ pub fn survey_at(
     let enforce = manner.enforce
         && survey
             .shell
-            .keep_lock(|now| leftovers::finish(&tree, &records, root, now));
+            .keep_lock(|now| leftovers::finish(&tree, &records, root, &pins.load(), now));
     if enforce {
         survey
             .shell

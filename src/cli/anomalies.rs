@@ -32,7 +32,7 @@ pub(super) fn anomalies(args: &Args, request: Request, wanted: &Anomalies) -> an
         kinds: wanted.kinds.clone(),
     };
     let (document, whole) = one_shot::each(&settings, |root| {
-        let survey = one_shot::look_at(root)?;
+        let survey = one_shot::look_at(&settings, root)?;
         let now = survey.now();
         let rows = survey.engine().anomaly_rows(now);
         let value = report::anomalies(root, &rows, Some(now.wall), &filter);

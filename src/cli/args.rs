@@ -69,6 +69,12 @@ pub enum Command {
     PruneSize(PruneSize),
     /// Say all that is wrong with the configuration
     CheckConfig(CheckConfig),
+    /// Promise not to remove a session
+    Pin(Pin),
+    /// Take such a promise back
+    Unpin(Unpin),
+    /// List the pinned sessions
+    Pins(Pins),
     /// List the layouts that ship with the program, or show one
     Presets(Presets),
     /// Say which shipped layouts fit a directory, and what each would own; changes nothing
@@ -209,6 +215,48 @@ pub struct Anomalies {
     /// Only anomalies of this kind; several may be given
     #[arg(long = "kind", value_name = "KIND", action = ArgAction::Append, value_parser = anomaly_kind())]
     pub kinds: Vec<AnomalyKind>,
+    #[command(flatten)]
+    pub ask: Ask,
+}
+
+/// Flags of `pin`.
+#[derive(Debug, clap::Args)]
+pub struct Pin {
+    /// The session's path below the root, or its id; it need not exist yet
+    #[arg(value_name = "ID")]
+    pub session: String,
+    /// Until when, such as 30d or 2027-01-31T12:00:00Z [default: until it is unpinned]
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<String>,
+    /// Why it stays
+    #[arg(long)]
+    pub reason: String,
+    /// Who wants it
+    #[arg(long)]
+    pub owner: Option<String>,
+    #[command(flatten)]
+    pub root: RootArgs,
+    #[command(flatten)]
+    pub ask: Ask,
+}
+
+/// Flags of `unpin`.
+#[derive(Debug, clap::Args)]
+pub struct Unpin {
+    /// As it was pinned
+    #[arg(value_name = "ID")]
+    pub session: String,
+    #[command(flatten)]
+    pub root: RootArgs,
+    #[command(flatten)]
+    pub ask: Ask,
+}
+
+/// Flags of `pins`.
+#[derive(Debug, clap::Args)]
+pub struct Pins {
+    #[command(flatten)]
+    pub root: RootArgs,
     #[command(flatten)]
     pub ask: Ask,
 }
@@ -357,7 +405,10 @@ impl Args {
                 request.agent.socket.clone_from(&ask.socket);
                 request.agent.state_dir.clone_from(state_dir);
             }
-            Command::Anomalies(Anomalies { root, ask, .. }) => {
+            Command::Anomalies(Anomalies { root, ask, .. })
+            | Command::Pin(Pin { root, ask, .. })
+            | Command::Unpin(Unpin { root, ask, .. })
+            | Command::Pins(Pins { root, ask }) => {
                 root.add_to(&mut request);
                 request.agent.socket.clone_from(&ask.socket);
             }

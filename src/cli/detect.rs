@@ -14,6 +14,7 @@ use crate::layout::presets;
 use anyhow::Context;
 use serde_json::{Value, json};
 use std::cmp::Reverse;
+use std::path::Path;
 
 /// Ids named for each preset.
 const MAX_NAMED: usize = 10;
@@ -60,7 +61,7 @@ pub fn detect(args: &Args, request: &Request, wanted: &Detect) -> anyhow::Result
             }
         };
         for root in &settings.roots {
-            match through(name, root) {
+            match through(name, root, &settings.agent.state_dir) {
                 Ok(fit) => found.push(fit),
                 Err(error) => {
                     tracing::error!(event = "root.failed", preset = name, "{error:#}");
@@ -99,8 +100,8 @@ impl Fit {
     }
 }
 
-fn through(name: &'static str, root: &Root) -> anyhow::Result<Fit> {
-    let survey = survey(root, super::one_shot::LOOK)
+fn through(name: &'static str, root: &Root, state_dir: &Path) -> anyhow::Result<Fit> {
+    let survey = survey(root, super::one_shot::look(state_dir))
         .with_context(|| format!("the directory cannot be looked at as `{name}`"))?;
     let scan = report::scan(root, &survey);
     let sessions = survey.engine().session_rows(survey.now());

@@ -8,6 +8,7 @@ mod audit;
 pub mod demo;
 pub mod detect;
 pub mod one_shot;
+mod pins;
 pub mod render;
 
 use crate::agent::service::Service;
@@ -74,6 +75,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Result<u8>
         Command::Status(_) | Command::Rescan(_) | Command::Accept(_) => ask::ask(&args, &request),
         Command::Audit(wanted) => audit::audit(&request, wanted),
         Command::Anomalies(wanted) => anomalies::anomalies(&args, request, wanted),
+        Command::Pin(_) | Command::Unpin(_) | Command::Pins(_) => pins::pins(&args, request),
         Command::Presets(wanted) => detect::presets(wanted),
         Command::Detect(wanted) => detect::detect(&args, &request, wanted),
         Command::CheckConfig(wanted) => check_config(&request, wanted.json),
@@ -93,6 +95,9 @@ fn is_one_shot(command: &Command) -> bool {
         | Command::Rescan(_)
         | Command::Accept(_)
         | Command::Anomalies(_)
+        | Command::Pin(_)
+        | Command::Unpin(_)
+        | Command::Pins(_)
         | Command::Presets(_)
         | Command::Detect(_)
         | Command::CheckConfig(_) => true,

@@ -17,15 +17,20 @@ use crate::store::{Access, Store};
 use crate::telemetry::tell::tell;
 use anyhow::Context;
 use serde_json::{Value, json};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub(super) const LOOK: Manner = Manner {
-    enforce: false,
-    group: None,
-    lock_stale: Duration::MAX,
-    state: None,
-};
+/// A look that changes nothing. The state directory is where pins are.
+pub(super) fn look(state_dir: &Path) -> Manner {
+    Manner {
+        enforce: false,
+        group: None,
+        lock_stale: Duration::MAX,
+        state: None,
+        state_dir: state_dir.to_owned(),
+    }
+}
 
 /// Looks at each root and spells it out. A root that cannot be looked at is said on standard
 /// error and makes the command fail; the others are printed all the same.
@@ -47,8 +52,9 @@ pub(super) fn each(
     Ok((json!({ "roots": roots }), whole))
 }
 
-pub(super) fn look_at(root: &Root) -> anyhow::Result<Survey> {
-    survey(root, LOOK).with_context(|| format!("the root {} cannot be looked at", root.name))
+pub(super) fn look_at(settings: &Settings, root: &Root) -> anyhow::Result<Survey> {
+    survey(root, look(&settings.agent.state_dir))
+        .with_context(|| format!("the root {} cannot be looked at", root.name))
 }
 
 /// What is there.
@@ -58,7 +64,7 @@ pub fn scan(args: &Args, request: Request, json: bool) -> anyhow::Result<u8> {
         Err(code) => return Ok(code),
     };
     let (document, whole) = each(&settings, |root| {
-        let survey = look_at(root)?;
+        let survey = look_at(&settings, root)?;
         let value = report::scan(root, &survey);
         survey.end();
         Ok(value)
@@ -74,7 +80,7 @@ pub fn plan(args: &Args, request: Request, json: bool) -> anyhow::Result<u8> {
         Err(code) => return Ok(code),
     };
     let (document, whole) = each(&settings, |root| {
-        let survey = look_at(root)?;
+        let survey = look_at(&settings, root)?;
         let value = report::plan(root, &survey);
         survey.end();
         Ok(value)
@@ -116,6 +122,7 @@ pub fn prune_size(args: &Args, request: Request, wanted: &PruneSize) -> anyhow::
             group: wanted.group.as_deref().map(Arc::from),
             lock_stale: wanted.lock_stale_seconds,
             state: state.as_ref().and_then(|state| state.root(&root.path).ok()),
+            state_dir: settings.agent.state_dir.clone(),
         };
         let survey = survey(&root, manner)
             .with_context(|| format!("the root {} cannot be pruned", root.name))?;

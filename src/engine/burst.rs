@@ -398,6 +398,8 @@ impl Engine {
     fn skipped(&mut self, now: Now, victim: &Victim, why: Skip, out: &mut Vec<Effect>) {
         let pause = match &why {
             Skip::Locked | Skip::Open => (Blocker::Locked, LOCKED_PAUSE),
+            // The engine knows of the pin by now; where it ends at once it is asked again then.
+            Skip::Pinned => (Blocker::Pinned, LOCKED_PAUSE),
             Skip::Quiet => (Blocker::Quiet, self.rules.protect.quiet.min(LOCKED_PAUSE)),
             Skip::Refused { .. } | Skip::RootMoved | Skip::Stopping => {
                 (Blocker::Locked, REFUSED_PAUSE)
@@ -422,7 +424,7 @@ impl Engine {
                 self.look_at_session(victim.session, out);
             }
             Skip::Quiet => self.index.note_written(victim.session, now.wall.into()),
-            Skip::Locked | Skip::Open | Skip::Refused { .. } | Skip::RootMoved => {}
+            Skip::Locked | Skip::Open | Skip::Pinned | Skip::Refused { .. } | Skip::RootMoved => {}
             Skip::Stopping => return,
         }
         if is_news {

@@ -20,6 +20,7 @@ mod living;
 mod looking;
 mod measuring;
 mod parts;
+mod pinning;
 mod reading;
 mod scanning;
 mod stranded;
@@ -37,6 +38,7 @@ use crate::model::hint::Hint;
 use crate::model::lifecycle::{LifeOrder, LifeReport, PartsOrder, PartsSeen};
 use crate::model::listing::{ScanOrder, Walked};
 use crate::model::path::RelPath;
+use crate::model::pin::Pins;
 use crate::model::place::{DirId, Look, MountPoint};
 use crate::model::plan::{Blocker, Held, ReadAs, Victim};
 use crate::model::report::{Aside, LockTry, LockWait, Removed, Report};
@@ -53,6 +55,7 @@ use deciding::Deciding;
 use guard::Guard;
 use listing::InListing;
 use living::Living;
+use pinning::Pinning;
 use reading::Reading;
 use scanning::Scanning;
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -92,6 +95,8 @@ pub enum Command {
     FollowFiles,
     /// Keep guard against what no hint tells: not in a command that ends by itself.
     Guard,
+    /// These sessions are pinned from now on, and no others.
+    SetPins(Arc<Pins>),
     /// No new decisions from now on.
     Stop,
 }
@@ -253,6 +258,10 @@ pub struct Figures {
     /// What is kept free ahead of the limit at present.
     pub headroom: Bytes,
     pub guard: GuardFigures,
+    /// How many pins hold.
+    pub n_pins: u64,
+    /// Why the pins cannot be read: nothing in the root is removed then.
+    pub pins_trouble: Option<Arc<str>>,
     /// What is wrong, as of the last full scan.
     pub anomalies: Arc<[AnomalyRow]>,
 }
@@ -284,6 +293,7 @@ pub struct Engine {
     unlisting: Unlisting,
     deciding: Deciding,
     living: Living,
+    pinning: Pinning,
     places: Places,
     clock: ClockGate,
     guard: Guard,
@@ -331,6 +341,7 @@ impl Engine {
             reading: Reading::default(),
             unlisting: Unlisting::new(removed),
             living: Living::new(rules.lifecycle.batch),
+            pinning: Pinning::default(),
             rules,
             index,
             root: None,
@@ -414,6 +425,7 @@ impl Engine {
             self.settle();
         }
         self.pace.expire(now.tick);
+        self.end_pins(now);
         self.begin_due_scan(now, out);
         self.begin_parts(out);
         self.retry_unlisting(now, out);
@@ -468,6 +480,7 @@ impl Engine {
             }
             Command::FollowFiles => self.index.keep_homes(),
             Command::Guard => self.keep_guard(now),
+            Command::SetPins(pins) => self.set_pins(now, pins),
             Command::Stop => self.stopped = true,
         }
         self.begin_due_scan(now, out);
@@ -483,6 +496,7 @@ impl Engine {
             self.life_due(now),
             self.guard_due(),
             self.pace.due(),
+            self.pins_due(now),
         ];
         due.into_iter().flatten().min()
     }
@@ -576,6 +590,8 @@ impl Engine {
             unowned_entries: self.places.n_unowned() + self.index.n_disowned(),
             unowned_bytes: totals.unowned.bytes(self.rules.limits.measure),
             n_anomalies: self.scanning.n_anomalies,
+            n_pins: self.pinning.n_lasting(),
+            pins_trouble: self.pinning.trouble(),
             n_losses: self.n_losses,
             n_dirs: self.index.n_dirs() as u64,
             n_unwatched: self.index.n_unwatched(),

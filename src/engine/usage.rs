@@ -111,12 +111,20 @@ impl Engine {
     }
 
     pub(super) fn is_pinned(&self, id: SessionId) -> bool {
-        if self.rules.protect.keep.is_empty() {
+        if self.rules.protect.keep.is_empty() && self.pinning.are_none() {
             return false;
         }
-        let key = self.index.key(id);
-        let id = String::from_utf8_lossy(self.rules.layout.id(&key));
-        self.rules.protect.keep.is_match(&*id)
+        self.keeps(&self.index.key(id))
+    }
+
+    /// Whether somebody said that a session of this key stays: by a glob, or by a pin.
+    pub fn keeps(&self, key: &[u8]) -> bool {
+        let id = self.rules.layout.id(key);
+        self.rules
+            .protect
+            .keep
+            .is_match(&*String::from_utf8_lossy(id))
+            || self.pinning.hold(key, id)
     }
 
     /// Whether an entry is all that there is of a session.

@@ -11,6 +11,7 @@ pub mod lifecycle;
 pub mod listing;
 pub mod notice;
 pub mod path;
+pub mod pin;
 pub mod place;
 pub mod plan;
 pub mod report;

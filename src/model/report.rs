@@ -19,6 +19,8 @@ pub enum Skip {
     Locked,
     /// Another process has a file of it open.
     Open,
+    /// Somebody pinned it since it was planned.
+    Pinned,
     /// Something was swapped in during the rename; it is back in its place.
     Stranger,
     /// As before, but its place was taken: it stays in the trash, unremoved.

@@ -210,6 +210,7 @@ fn refused(why: &Skip) -> Option<(&'static str, Option<i32>)> {
         | Skip::Open
         | Skip::Stranger
         | Skip::RootMoved
+        | Skip::Pinned
         | Skip::Stopping => None,
     }
 }

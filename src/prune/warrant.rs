@@ -8,6 +8,7 @@ use crate::layout::Layout;
 use crate::layout::spec::Kind;
 use crate::model::disk::Disk;
 use crate::model::path::RelPath;
+use crate::model::pin::Pins;
 use crate::model::report::Aside;
 use crate::model::seen::{FileKind, Inode, Seen};
 use crate::model::session::CatalogEntry;
@@ -30,6 +31,7 @@ pub enum Warrant {
 pub struct Law<'a> {
     pub layout: &'a Layout,
     pub protect: &'a Protect,
+    pub pins: &'a Pins,
     /// `None`: there is no catalogue, or it says nothing now.
     pub catalogue: Option<&'a [CatalogEntry]>,
 }
@@ -151,6 +153,16 @@ impl Law<'_> {
     fn not_pinned(&self, intent: &Intent) -> Judged {
         let id = String::from_utf8_lossy(self.layout.id(&intent.key));
         if self.protect.keep.is_match(&*id) {
+            return refused("the session is pinned");
+        }
+        if self.pins.trouble().is_some() {
+            return Err(Warrant::Later("the pins cannot be read"));
+        }
+        // Whether the clock can be believed is not known yet: a pin with an end holds.
+        if self
+            .pins
+            .hold(&intent.key, self.layout.id(&intent.key), None)
+        {
             return refused("the session is pinned");
         }
         Ok(())

@@ -20,6 +20,7 @@ pub mod error;
 pub mod meta;
 mod migrations;
 pub mod outbox;
+pub mod pin_file;
 pub mod pins;
 mod question;
 pub mod reports;

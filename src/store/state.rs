@@ -3,6 +3,7 @@
 //! ```text
 //! state_dir/agent.lock             held by the running agent
 //! state_dir/roots/<hash>/root.json the root passed its first start
+//! state_dir/roots/<hash>/pins.json sessions that stay, see `pin_file`
 //! state_dir/roots/<hash>/intents/  decisions to finish, where the root had no space for them
 //! state_dir/roots/<hash>/anomalies.json  since when what is wrong has been so
 //! state_dir/roots/<hash>/lock      the root's lock, where every session is a file

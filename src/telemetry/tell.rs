@@ -31,6 +31,7 @@ pub fn skip_reason(why: &Skip) -> (&'static str, Option<i32>) {
         Skip::Quiet => ("quiet", None),
         Skip::Locked => ("locked", None),
         Skip::Open => ("open", None),
+        Skip::Pinned => ("pinned", None),
         Skip::Stranger => ("stranger_put_back", None),
         Skip::StrangerKept => ("stranger_kept_in_trash", None),
         Skip::Refused { operation, errno } => (operation, Some(*errno)),

@@ -77,6 +77,7 @@ fn at(place: &Place, hours: i64, enforce: bool) -> (Plan, Vec<Fact>) {
         group: None,
         lock_stale: Duration::MAX,
         state: None,
+        state_dir: place.root.with_file_name("state"),
     };
     let survey = survey_at(&settings(place), manner, Arc::new(clock)).expect("a survey");
     let said = (survey.plan.clone(), survey.facts().to_vec());
