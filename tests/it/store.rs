@@ -113,13 +113,15 @@ impl Case {
             .clone()
     }
 
+    /// The rows of removals.
+    fn removals(&self) -> Vec<Value> {
+        let rows = self.audit(&[]).into_iter();
+        rows.filter(|row| row["event"] == "prune.deleted").collect()
+    }
+
     /// Every removal that the log has is one row of the audit, in the same order.
     fn audit_is_complete(&self) -> Vec<Value> {
-        let rows: Vec<Value> = self
-            .audit(&[])
-            .into_iter()
-            .filter(|row| row["event"] == "prune.deleted")
-            .collect();
+        let rows = self.removals();
         let said = |list: &[Value], bytes: &str| -> Vec<(String, u64)> {
             let one = |v: &Value| Some((v["path"].as_str()?.to_owned(), v[bytes].as_u64()?));
             list.iter().map(|v| one(v).expect("both")).collect()
@@ -429,13 +431,27 @@ fn what_could_not_be_written_waits_for_the_next_start() {
     {
         let mut agent = case.place.agent();
         case.overflow(&agent);
+        let n_before = case.deleted().len();
+        wait_for("the first rows in the store", || {
+            let n_rows = case.removals().len();
+            (n_rows == n_before)
+                .then_some(())
+                .ok_or(format!("{n_rows} rows"))
+        });
         fs::rename(&here, &away).expect("moved");
         case.overflow(&agent);
+        let n_since = case.deleted().len() - n_before;
         case.degraded(&agent, "housekeeper.db");
         wait_for("the rows in their file", || {
             let spilled = fs::read_to_string(case.place.beside("state/audit.spill"));
-            let n_rows = spilled.unwrap_or_default().matches("prune.deleted").count();
-            (n_rows >= 12).then_some(()).ok_or(format!("{n_rows} rows"))
+            let spilled = spilled.unwrap_or_default();
+            let n_rows = spilled
+                .lines()
+                .filter(|row| row.contains("prune.deleted"))
+                .count();
+            (n_rows == n_since)
+                .then_some(())
+                .ok_or(format!("{n_rows} rows"))
         });
         agent.kill();
     }
