@@ -201,6 +201,7 @@ impl Engine {
             Seen::Gone => {
                 self.gone(look.dir, look.name(), out);
                 self.guard_gone(look.dir, look.name(), known);
+                self.beside_gone(&look, out);
             }
             Seen::Unreadable(_) => self.unreadable(look.dir, look.name()),
             Seen::There(stat) if look.why == Why::Guard && self.is_known_as(known, &stat) => {

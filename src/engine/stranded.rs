@@ -69,8 +69,13 @@ impl Engine {
         // what stays does so from now on.
         let name = aside.file_name();
         out.push(Effect::Look(Look::new(dir, name.as_bytes(), Why::Again)));
-        // Until now its directory was not empty.
-        self.leave_empty(Some(dir), out);
+    }
+
+    /// A name that was asked for again is not there. Until now its directory was not empty.
+    pub(super) fn beside_gone(&self, look: &Look, out: &mut Vec<Effect>) {
+        if look.why == Why::Again && beside_name(look.name()).is_some() {
+            self.leave_empty(Some(look.dir), out);
+        }
     }
 
     /// What was left, to be finished now that something may be removed here.
