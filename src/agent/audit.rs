@@ -100,6 +100,7 @@ impl Clerk {
             usage_bytes: Some(moment.usage.0),
             limit_bytes: moment.limit.map(|limit| limit.0),
             plan: moment.planned.map(|at| plan(told.root, at)),
+            spared_by: subject.spared_by,
             ..self.note(told.at, event, because)
         })
     }
@@ -117,6 +118,7 @@ struct Subject<'a> {
     path: Option<&'a RelPath>,
     bytes: Option<u64>,
     rule: Option<&'static str>,
+    spared_by: Option<u64>,
 }
 
 impl<'a> Subject<'a> {
@@ -126,6 +128,7 @@ impl<'a> Subject<'a> {
             path: Some(&transition.path),
             bytes: Some(transition.parts.bytes),
             rule: Some(transition.deed.rule()),
+            spared_by: None,
         };
         match fact {
             Fact::PruneDeleted {
@@ -139,6 +142,7 @@ impl<'a> Subject<'a> {
                 path: Some(path),
                 bytes: Some(freed.0),
                 rule: Some(because.rule().name()),
+                spared_by: Some(because.spared_by()),
             },
             Fact::PruneSkipped {
                 key, path, because, ..
@@ -147,6 +151,7 @@ impl<'a> Subject<'a> {
                 path: Some(path),
                 bytes: None,
                 rule: Some(because.rule().name()),
+                spared_by: None,
             },
             Fact::LifecycleFailed(transition)
             | Fact::LifecyclePartsDeleted(transition)

@@ -4,6 +4,7 @@
 //! `{"command":"audit","since":TIME?,"until":TIME?,"root":NAME?,"session":KEY?,"limit":N?}`,
 //! `{"command":"pin","root":NAME?,"session":KEY,"reason":TEXT,"owner":TEXT?,"until":TIME?}`,
 //! `{"command":"unpin","root":NAME?,"session":KEY}`, `{"command":"pins","root":NAME?}`,
+//! `{"command":"next","root":NAME?,"n":N?}`, `{"command":"why","root":NAME?,"subject":PATH_OR_ID}`,
 //! `{"command":"accept","root":NAME}`, `{"command":"anomalies","root":NAME?,"kinds":[KIND…]?}`. A rescan is answered when it has ended; with `wait` also
 //! when all that happened before it was asked for has been heard and looked at.
 //! The answer is the document, or `{"error": "…"}`. Who may connect is the socket's file mode.
@@ -11,14 +12,18 @@
 //! Bounds: a request has at most 64 KiB and must come within ten seconds; connections beyond
 //! what the kernel queues wait there.
 
+use crate::agent::outlook;
 use crate::agent::pins::{self, Change};
 use crate::agent::report::{self, AnomalyFilter};
-use crate::agent::service::Service;
+use crate::agent::service::{AskedOutlook, Service};
+use crate::config::settings::Root;
+use crate::engine::outlook::{MAX_ROWS, Outlook, Sight};
 use crate::model::anomaly::AnomalyKind;
 use crate::model::time::Time;
 use crate::store::Store;
 use crate::store::audit::Wanted;
 use serde_json::{Value, json};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
@@ -28,6 +33,11 @@ const MAX_REQUEST: u64 = 64 << 10;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The longest a rescan is waited for.
 const RESCAN: Duration = Duration::from_secs(3600);
+/// How many of the next victims are told where nobody says it.
+pub const DEFAULT_NEXT: usize = 20;
+/// The longest a root's thread is waited for, and how often it is asked meanwhile.
+const OUTLOOK: Duration = Duration::from_secs(10);
+const OUTLOOK_PAUSE: Duration = Duration::from_millis(2);
 
 /// What a client wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +67,14 @@ pub enum Wish {
         filter: AnomalyFilter,
     },
     Audit(Wanted),
+    Next {
+        root: Option<String>,
+        n: usize,
+    },
+    Why {
+        root: Option<String>,
+        subject: String,
+    },
 }
 
 /// A wish with the way back.
@@ -93,6 +111,22 @@ fn parse(line: &[u8]) -> Result<Wish, String> {
             Ok(Wish::Pin { root, change })
         }
         Some("pins") => Ok(Wish::Pins { root }),
+        Some("next") => {
+            let n = match &value["n"] {
+                Value::Null => Some(DEFAULT_NEXT),
+                n => n.as_u64().and_then(|n| usize::try_from(n).ok()),
+            };
+            let n = n.filter(|n| (1..=MAX_ROWS).contains(n));
+            let n = n.ok_or_else(|| format!("`n` must be a number from 1 to {MAX_ROWS}"))?;
+            Ok(Wish::Next { root, n })
+        }
+        Some("why") => match &value["subject"] {
+            Value::String(subject) if !subject.is_empty() => Ok(Wish::Why {
+                root,
+                subject: subject.clone(),
+            }),
+            _ => Err("`subject` must be text".to_owned()),
+        },
         Some("audit") => {
             let time = |key: &str| match &value[key] {
                 Value::Null => Ok(None),
@@ -115,7 +149,7 @@ fn parse(line: &[u8]) -> Result<Wish, String> {
             }))
         }
         _ => Err(
-            "`command` must be status, rescan, accept, anomalies, audit, pin, unpin or pins"
+            "`command` must be status, rescan, accept, anomalies, audit, next, why, pin, unpin or pins"
                 .to_owned(),
         ),
     }
@@ -252,6 +286,73 @@ async fn audit(store: Store, wanted: Wanted, answer: oneshot::Sender<Value>) {
         Ok(entries) => report::audit(&entries),
         Err(error) => json!({ "error": error.to_string() }),
     };
+    tell(answer, value);
+}
+
+/// What root threads answered, each with its root; `Err`: why one did not.
+async fn outlooks(asked: Vec<AskedOutlook>) -> Vec<(Root, Result<Arc<OnceLock<Outlook>>, String>)> {
+    let deadline = tokio::time::Instant::now() + OUTLOOK;
+    let mut answers = Vec::new();
+    for AskedOutlook { root, slot } in asked {
+        let answer = loop {
+            match &slot {
+                Err(why) => break Err(why.clone()),
+                Ok(slot) if slot.get().is_some() => break Ok(slot.clone()),
+                // Whoever had the order let go of it.
+                Ok(slot) if Arc::strong_count(slot) == 1 => {
+                    break Err("it is not looked after just now".to_owned());
+                }
+                Ok(_) if tokio::time::Instant::now() > deadline => {
+                    break Err("its thread is busy for long".to_owned());
+                }
+                Ok(_) => tokio::time::sleep(OUTLOOK_PAUSE).await,
+            }
+        };
+        answers.push((root, answer));
+    }
+    answers
+}
+
+/// Answers `next` when all threads have.
+async fn next(asked: Vec<AskedOutlook>, answer: oneshot::Sender<Value>) {
+    let mut roots = Vec::new();
+    for (root, outlook) in outlooks(asked).await {
+        roots.push(match &outlook {
+            Ok(slot) => slot.get().map(|outlook| outlook::next(&root, outlook)),
+            Err(why) => Some(outlook::silent(&root, why)),
+        });
+    }
+    tell(answer, json!({ "roots": roots }));
+}
+
+/// Answers `why`: from the roots, then from the audit.
+async fn why(
+    subject: String,
+    asked: Vec<AskedOutlook>,
+    store: Store,
+    answer: oneshot::Sender<Value>,
+) {
+    // Rows that could not be written are no reason not to show the others.
+    if let Err(error) = store.flush().await {
+        tracing::debug!(error = %error, "the audit is behind");
+    }
+    let (mut present, mut gone) = (Vec::new(), Vec::new());
+    for (root, outlook) in outlooks(asked).await {
+        if let Ok(outlook) = &outlook {
+            present.extend(outlook.get().and_then(|o| outlook::present(&root, o)));
+        }
+        let Some(name) = outlook::below(&root, &subject) else {
+            continue;
+        };
+        match store.entries(outlook::question(&root, &name)).await {
+            Ok(entries) => gone.extend(outlook::gone(&entries)),
+            Err(error) => tracing::debug!(error = %error, "the audit cannot be read"),
+        }
+    }
+    tell(answer, outlook::why(&subject, present, gone));
+}
+
+fn tell(answer: oneshot::Sender<Value>, value: Value) {
     if answer.send(value).is_err() {
         tracing::debug!("a client did not wait for its answer");
     }
@@ -273,6 +374,25 @@ pub fn answer(service: &Service, request: Request) {
             ));
             return;
         }
+        Wish::Next { root, n } => {
+            match service.outlook(root.as_deref(), |_| Some(Sight::Next(n))) {
+                Ok(asked) => {
+                    tokio::spawn(next(asked, answer));
+                    return;
+                }
+                Err(error) => json!({ "error": error }),
+            }
+        }
+        Wish::Why { root, subject } => {
+            let sight = |root: &Root| outlook::below(root, &subject).map(Sight::Of);
+            match service.outlook(root.as_deref(), sight) {
+                Ok(asked) => {
+                    tokio::spawn(why(subject, asked, service.store().clone(), answer));
+                    return;
+                }
+                Err(error) => json!({ "error": error }),
+            }
+        }
         Wish::Status => service.status(),
         Wish::Rescan { root, .. } => done(service.rescan(root.as_deref())),
         Wish::Barrier { root } => match service.barrier(root.as_deref()) {
@@ -290,7 +410,5 @@ pub fn answer(service: &Service, request: Request) {
             .anomalies(root.as_deref(), &filter)
             .unwrap_or_else(|error| json!({ "error": error })),
     };
-    if answer.send(value).is_err() {
-        tracing::debug!("a client did not wait for its answer");
-    }
+    tell(answer, value);
 }

@@ -11,6 +11,7 @@ pub mod documents;
 pub mod jobs;
 pub mod leftovers;
 mod mailbox;
+pub mod outlook;
 pub mod pins;
 pub mod published;
 pub mod report;

@@ -27,11 +27,11 @@ use std::time::Duration;
 /// root that is over its limit for longer keeps that limit from holding.
 const LONG_BUSY: Duration = Duration::from_secs(10);
 
-fn time(time: Option<Time>) -> Value {
+pub(super) fn time(time: Option<Time>) -> Value {
     time.map_or(Value::Null, |time| Value::from(rfc3339(time)))
 }
 
-fn path_text(root: &Root) -> String {
+pub(super) fn path_text(root: &Root) -> String {
     escape(root.path.as_os_str().as_bytes())
 }
 
@@ -280,6 +280,7 @@ pub fn audit_entry(entry: &Entry) -> Value {
         "usage_bytes": entry.usage_bytes,
         "limit_bytes": entry.limit_bytes,
         "plan": entry.plan,
+        "spared_by": entry.spared_by,
     })
 }
 

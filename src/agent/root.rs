@@ -21,18 +21,20 @@ use crate::config::settings::{self, Agent, Mode, Root, Scheduling};
 use crate::disk::records::RecordDir;
 use crate::disk::removed::RemovedIds;
 use crate::disk::tree::Tree;
+use crate::engine::outlook::{Outlook, Sight};
 use crate::engine::{Command, Engine, Rules};
 use crate::layout::spec::Kind;
 use crate::model::fact::{Fact, Moment};
 use crate::model::time::Clock;
+use crate::policy::flow::Flow;
 use crate::prune::lock::RootLock;
 use crate::sched::{self, Class, Governor, Home};
 use crate::store::pin_file::PinFile;
 use crate::store::state::{Known, RootState, StateDir};
 use crate::watch::{Attend, Reader};
 use std::cell::RefCell;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -53,6 +55,8 @@ pub enum Order {
     Barrier(u64),
     /// Pins came or went.
     Pins,
+    /// Say what is to come; nothing where nobody looks after the root just then.
+    Outlook(Sight, Arc<OnceLock<Outlook>>),
     /// Finish the rename in hand and end.
     Stop,
 }
@@ -250,7 +254,7 @@ impl Keeper {
                 Some(Order::Settle(settled)) => self.settle(*settled),
                 Some(Order::Barrier(number)) => self.barrier = self.barrier.max(number),
                 Some(Order::Engine(Command::Accept)) => self.accept_absent(),
-                Some(Order::Engine(_) | Order::Pins) => {}
+                Some(Order::Engine(_) | Order::Pins | Order::Outlook(..)) => {}
                 None => return false,
             }
         }
@@ -358,6 +362,7 @@ impl Keeper {
             published_at: Instant::now(),
             crowd: Crowd::new(Instant::now()),
             nap: Duration::ZERO,
+            flow: Flow::default(),
             settled: false,
         };
         let ended = round.run();

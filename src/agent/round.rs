@@ -17,6 +17,7 @@ use crate::engine::{Command, Input};
 use crate::model::hint::Hint;
 use crate::model::time::Now;
 use crate::model::watcher::{Backend, Watch};
+use crate::policy::flow::Flow;
 use crate::policy::pace::gathering;
 use crate::sched::{Class, Governor, Turn};
 use crate::watch::Attend;
@@ -78,6 +79,7 @@ pub(super) struct Round<'a> {
     pub(super) crowd: Crowd,
     /// So long what comes next may gather.
     pub(super) nap: Duration,
+    pub(super) flow: Flow,
     /// The last drain took all that the source had when it began.
     pub(super) settled: bool,
 }
@@ -322,6 +324,14 @@ impl Round<'_> {
                 self.keeper.barrier = self.keeper.barrier.max(number);
                 self.barrier.want(number);
             }
+            Order::Outlook(sight, slot) => {
+                let mut outlook = self.shell.engine.outlook(now, &sight);
+                outlook.outset.growth = self.flow.growth(now.tick);
+                // Nobody else fills it, so that nobody is waited for.
+                if slot.set(outlook).is_err() {
+                    tracing::debug!("an outlook was there already");
+                }
+            }
             // Done above, or taken by the loop itself.
             Order::Pins | Order::Stop => {}
         }
@@ -412,6 +422,12 @@ impl Round<'_> {
             }
         };
         self.take_reactions();
+        // What a first scan finds came at some time.
+        if figures.scanned {
+            let came = figures.bytes.saturating_add(figures.pruned_bytes);
+            let n_came = figures.n_sessions + figures.pruned_sessions;
+            self.flow.note(now.tick, came, n_came);
+        }
         let view = &mut self.view;
         if view.figures.scan_ended != figures.scan_ended {
             view.n_scans += 1;

@@ -13,12 +13,14 @@ use crate::config;
 use crate::config::request::Request;
 use crate::config::settings::{Mode, Origin, Problem, Root, Settings};
 use crate::engine::Command;
+use crate::engine::outlook::{Outlook, Sight};
 use crate::model::time::{Clock, Time};
 use crate::store::Store;
 use crate::store::audit::{Actor, Wanted};
 use crate::store::state::{StateDir, StateError, bind_socket, make_dir, remove_socket};
 use serde_json::{Value, json};
 use std::path::Path;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use tokio::net::UnixListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -55,6 +57,14 @@ fn make_root(path: &Path) -> Result<(), ServiceError> {
         path: path_text,
         source,
     })
+}
+
+/// A root that was asked what is to come, and where its answer will lie.
+#[derive(Debug)]
+pub struct AskedOutlook {
+    pub root: Root,
+    /// `Err`: why it could not be asked.
+    pub slot: Result<Arc<OnceLock<Outlook>>, String>,
 }
 
 /// An agent that runs.
@@ -222,6 +232,29 @@ impl Service {
             .map(|handle| pins::list(state_dir, &handle.root, now))
             .collect();
         Ok(json!({ "roots": roots }))
+    }
+
+    /// Asks roots what is to come; where `sight` is `None` the root is left out. `Err` says why
+    /// not.
+    pub fn outlook(
+        &self,
+        wanted: Option<&str>,
+        sight: impl Fn(&Root) -> Option<Sight>,
+    ) -> Result<Vec<AskedOutlook>, String> {
+        let wanted = self.wanted(wanted)?.into_iter();
+        let asked = wanted.filter_map(|handle| {
+            let sight = sight(&handle.root)?;
+            let slot = Arc::new(OnceLock::new());
+            let is_scanned = handle.published.view().figures.scanned;
+            let slot = match is_scanned {
+                false => Err("its first scan has not ended yet".to_owned()),
+                true if handle.order(Order::Outlook(sight, slot.clone())) => Ok(slot),
+                true => Err("it is too busy to take an order".to_owned()),
+            };
+            let root = handle.root.clone();
+            Some(AskedOutlook { root, slot })
+        });
+        Ok(asked.collect())
     }
 
     /// What is published of each root.

@@ -7,6 +7,7 @@ use crate::config::request::{AgentFlags, Request, RootFlags};
 use crate::config::settings::{FirstStart, LogFormat, Mode, Scheduling};
 use crate::config::word::{self, Word};
 use crate::config::{duration, size};
+use crate::engine::outlook::MAX_ROWS;
 use crate::layout::presets;
 use crate::model::anomaly::AnomalyKind;
 use crate::model::bytes::Bytes;
@@ -61,6 +62,10 @@ pub enum Command {
     Anomalies(Anomalies),
     /// Show what was removed, skipped or changed, by whom and why
     Audit(Audit),
+    /// List the sessions that go next, by which rule, and when
+    Next(Next),
+    /// Say what keeps or takes a session, or what took it
+    Why(Why),
     /// Ask the running agent how it is
     Status(Ask),
     /// Ask the running agent to recount a root, or all of them
@@ -215,6 +220,35 @@ pub struct Anomalies {
     /// Only anomalies of this kind; several may be given
     #[arg(long = "kind", value_name = "KIND", action = ArgAction::Append, value_parser = anomaly_kind())]
     pub kinds: Vec<AnomalyKind>,
+    #[command(flatten)]
+    pub ask: Ask,
+}
+
+/// Flags of `next`.
+#[derive(Debug, clap::Args)]
+pub struct Next {
+    /// How many
+    #[arg(short, long = "number", value_name = "N", default_value_t = 20,
+        value_parser = clap::value_parser!(u64).range(1..=MAX_ROWS as u64))]
+    pub n: u64,
+    #[command(flatten)]
+    pub root: RootArgs,
+    #[command(flatten)]
+    pub limits: LimitArgs,
+    #[command(flatten)]
+    pub ask: Ask,
+}
+
+/// Flags of `why`.
+#[derive(Debug, clap::Args)]
+pub struct Why {
+    /// The session's path, below its root or in full, or its id
+    #[arg(value_name = "PATH|ID")]
+    pub subject: OsString,
+    #[command(flatten)]
+    pub root: RootArgs,
+    #[command(flatten)]
+    pub limits: LimitArgs,
     #[command(flatten)]
     pub ask: Ask,
 }
@@ -410,6 +444,16 @@ impl Args {
             | Command::Unpin(Unpin { root, ask, .. })
             | Command::Pins(Pins { root, ask }) => {
                 root.add_to(&mut request);
+                request.agent.socket.clone_from(&ask.socket);
+            }
+            Command::Next(Next {
+                root, limits, ask, ..
+            })
+            | Command::Why(Why {
+                root, limits, ask, ..
+            }) => {
+                root.add_to(&mut request);
+                limits.add_to(&mut request.root);
                 request.agent.socket.clone_from(&ask.socket);
             }
             Command::Status(ask)

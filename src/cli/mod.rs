@@ -8,6 +8,7 @@ mod audit;
 pub mod demo;
 pub mod detect;
 pub mod one_shot;
+mod outlook;
 mod pins;
 pub mod render;
 
@@ -76,6 +77,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Result<u8>
         Command::Audit(wanted) => audit::audit(&request, wanted),
         Command::Anomalies(wanted) => anomalies::anomalies(&args, request, wanted),
         Command::Pin(_) | Command::Unpin(_) | Command::Pins(_) => pins::pins(&args, request),
+        Command::Next(wanted) => outlook::next(&args, request, wanted),
+        Command::Why(wanted) => outlook::why(&args, request, wanted),
         Command::Presets(wanted) => detect::presets(wanted),
         Command::Detect(wanted) => detect::detect(&args, &request, wanted),
         Command::CheckConfig(wanted) => check_config(&request, wanted.json),
@@ -98,6 +101,8 @@ fn is_one_shot(command: &Command) -> bool {
         | Command::Pin(_)
         | Command::Unpin(_)
         | Command::Pins(_)
+        | Command::Next(_)
+        | Command::Why(_)
         | Command::Presets(_)
         | Command::Detect(_)
         | Command::CheckConfig(_) => true,

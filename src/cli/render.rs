@@ -141,6 +141,38 @@ pub fn plan(document: &Value) -> String {
     })
 }
 
+/// The answer of `next`.
+pub fn next(document: &Value) -> String {
+    each_root(document, |root, out| {
+        if let Some(error) = root["error"].as_str() {
+            let error = printable(error);
+            return line(out, &format!("{}: {error}", text(&root["name"])));
+        }
+        usage(root, out);
+        if is_empty(&root["sessions"]) {
+            line(out, "  there is no session that a rule could take");
+        }
+        let header = ["ID", "CREATED", "SIZE", "RULE", "WHEN", "STAYS FOR IT IS"];
+        table(out, &header, &["SIZE"], &root["sessions"], |session| {
+            let at = time(&session["expected_at"]);
+            let when = match session["due"].as_str() {
+                Some("at") => at,
+                Some("at_present_rate") => format!("about {at}"),
+                Some(due) => due.replace('_', " "),
+                None => MISSING.to_owned(),
+            };
+            vec![
+                text(&session["id"]),
+                time(&session["created_at"]),
+                size(&session["bytes"]),
+                text(&session["rule"]),
+                when,
+                text(&session["held_by"]),
+            ]
+        });
+    })
+}
+
 /// The answer of `prune-size`: of one root, or of several.
 pub fn prune_size(document: &Value) -> String {
     each_root(document, |root, out| {

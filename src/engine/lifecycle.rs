@@ -38,7 +38,7 @@ const TOO_MANY: i32 = 7;
 
 impl Engine {
     /// The session's next step, and from when on; `None`: none as it is now.
-    fn next_step(&self, id: SessionId) -> Option<(Time, Step)> {
+    pub(super) fn next_step(&self, id: SessionId) -> Option<(Time, Step)> {
         let session = self.index.session(id)?;
         let condition = self.condition(id, session)?;
         self.rules.lifecycle.next(&condition)

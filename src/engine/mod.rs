@@ -19,6 +19,7 @@ mod listing;
 mod living;
 mod looking;
 mod measuring;
+pub mod outlook;
 mod parts;
 mod pinning;
 mod reading;

@@ -19,6 +19,8 @@ pub enum Rule {
 }
 
 impl Rule {
+    pub const ALL: [Self; 4] = [Self::Age, Self::Count, Self::Size, Self::Failed];
+
     /// The configuration key that sets it; used in JSON and logs.
     pub fn name(self) -> &'static str {
         match self {
@@ -62,6 +64,20 @@ impl Because {
             Self::TooMany { .. } => Rule::Count,
             Self::TooBig { .. } => Rule::Size,
             Self::Failed { .. } => Rule::Failed,
+        }
+    }
+
+    /// The least value of the rule's limit under which it would have stayed: bytes, sessions, or
+    /// whole seconds.
+    pub fn spared_by(&self) -> u64 {
+        let seconds = |time: &Duration| time.as_secs() + u64::from(time.subsec_nanos() > 0);
+        match self {
+            Self::TooOld { age, .. } => seconds(age),
+            Self::TooMany { n_sessions, .. } => *n_sessions,
+            Self::TooBig {
+                usage, headroom, ..
+            } => usage.saturating_add(*headroom).0,
+            Self::Failed { since, .. } => seconds(since),
         }
     }
 }

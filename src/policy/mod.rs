@@ -3,6 +3,8 @@
 //! One walk from the oldest session to the newest decides everything: a rule that no longer
 //! takes a session takes no newer one either.
 
+pub mod flow;
+pub mod forecast;
 pub mod lifecycle;
 pub mod limits;
 pub mod pace;

@@ -1,6 +1,9 @@
 //! Laws of `draft` over random input, and the promises' corner cases as tables.
 
 use super::*;
+use crate::model::plan::Rule;
+use crate::policy::flow::Growth;
+use crate::policy::forecast::{Ahead, Due, Fate, Moment, Outset, forecast};
 use crate::policy::limits::Headroom;
 use chrono::TimeDelta;
 use proptest::prelude::*;
@@ -326,5 +329,159 @@ proptest! {
         let n = portion.min(whole.picks.len());
         prop_assert_eq!(&part.picks[..], &whole.picks[..n]);
         prop_assert_eq!(part.more, whole.picks.len() > portion);
+    }
+}
+
+fn foreseen(
+    limits: &Limits,
+    sessions: &[Candidate],
+    orphans: u64,
+    growth: Growth,
+) -> Vec<(u32, Fate)> {
+    let mut oldest = sessions.to_vec();
+    oldest.sort_by_key(|s| (s.created, s.session.slot));
+    let outset = Outset {
+        limits: limits.clone(),
+        usage: usage(sessions, orphans),
+        speaking: Speaking {
+            age: true,
+            down_to_goal: false,
+        },
+        now: now(),
+        growth,
+    };
+    let ahead = oldest.iter().map(|candidate| Ahead {
+        candidate: *candidate,
+        freed: candidate.bytes,
+        retires: None,
+    });
+    let fates = forecast(&outset, ahead);
+    oldest.iter().map(|s| s.session.slot).zip(fates).collect()
+}
+
+/// A byte a second.
+const TRICKLE: Growth = Growth {
+    bytes: Bytes(60),
+    n_sessions: 0,
+    over: Duration::from_secs(60),
+};
+
+/// In which second each session goes, where a byte comes each second and nobody may take it.
+fn lived_through(limits: &Limits, sessions: &[Candidate], seconds: u64) -> Vec<(u32, u64)> {
+    let (mut left, mut gone) = (sessions.to_vec(), Vec::new());
+    left.sort_by_key(|s| (s.created, s.session.slot));
+    for second in 0..=seconds {
+        let mut usage = usage(&left, 0);
+        usage.bytes = usage.bytes.saturating_add(Bytes(second));
+        let question = Question {
+            usage,
+            speaking: Speaking {
+                age: true,
+                down_to_goal: false,
+            },
+            now: now(),
+            max_picks: usize::MAX,
+        };
+        let freed = |id: SessionId| {
+            let session = left.iter().find(|s| s.session == id);
+            session.expect("one of them").bytes
+        };
+        let picks = draft(limits, question, left.iter().copied(), Held::default, freed).picks;
+        gone.extend(picks.iter().map(|pick| (pick.session.slot, second)));
+        left.retain(|s| picks.iter().all(|pick| pick.session != s.session));
+    }
+    gone
+}
+
+#[test]
+fn an_age_ends_at_an_exact_instant_and_no_growth_is_never() {
+    let limits = Limits {
+        max_age: Some(Duration::from_secs(600)),
+        ..by_size(30, None)
+    };
+    let still = Growth {
+        bytes: Bytes::ZERO,
+        ..TRICKLE
+    };
+    let all = [
+        session(0, 11, 5, None),
+        session(1, 10, 5, None),
+        session(2, 4, 5, None),
+    ];
+    let fates = foreseen(&limits, &all, 0, still);
+    let at = |seconds| now().wall + TimeDelta::seconds(seconds) + TimeDelta::milliseconds(1);
+    let exact = |at| Due::At(Moment { at, exact: true });
+    let dues: Vec<_> = fates.iter().map(|(_, fate)| fate.due).collect();
+    assert_eq!(dues, [Due::Now, exact(at(0)), exact(at(360))]);
+    let fates = foreseen(&by_size(30, None), &all, 0, still);
+    assert!(
+        fates
+            .iter()
+            .all(|(_, f)| f.due == Due::NeverAtThisRate && f.rule == Some(Rule::Size))
+    );
+    let fates = foreseen(&Limits::default(), &all, 0, TRICKLE);
+    assert!(
+        fates
+            .iter()
+            .all(|(_, f)| f.due == Due::Never && f.rule.is_none())
+    );
+}
+
+#[test]
+fn who_stays_is_passed_over_and_a_reason_that_ends_before_is_none() {
+    let quiet = Some(held(Blocker::Quiet, false));
+    let pinned = Some(held(Blocker::Pinned, true));
+    let all = [
+        session(0, 9, 10, pinned),
+        session(1, 8, 10, quiet),
+        session(2, 7, 10, None),
+    ];
+    // Over the limit now: what is written to is passed over.
+    let fates = foreseen(&by_size(25, None), &all, 0, TRICKLE);
+    let by = |fate: &Fate| fate.passed_over.map(|hold| hold.by);
+    let reasons: Vec<_> = fates.iter().map(|(_, fate)| by(fate)).collect();
+    assert_eq!(reasons, [Some(Blocker::Pinned), Some(Blocker::Quiet), None]);
+    assert_eq!(fates[2].1.due, Due::Now);
+    // In eleven seconds: by then it is quiet no more.
+    let fates = foreseen(&by_size(40, None), &all, 0, TRICKLE);
+    let at = now().wall + TimeDelta::seconds(11);
+    assert_eq!(fates[1].1.due, Due::At(Moment { at, exact: false }));
+    assert_eq!(by(&fates[1].1), None);
+}
+
+proptest! {
+    /// What a forecast says goes now is what a plan picks, by the same rules.
+    #[test]
+    fn now_is_what_a_plan_picks(all in candidates(), limits in limits(), orphans in 0..100u64) {
+        let draft = drafted(&limits, &all, orphans, usize::MAX);
+        let picked: Vec<_> = draft.picks.iter().map(|p| (p.session.slot, Some(p.because.rule()))).collect();
+        let fates = foreseen(&limits, &all, orphans, TRICKLE);
+        let now: Vec<_> = fates
+            .iter()
+            .filter(|(_, fate)| fate.due == Due::Now && fate.passed_over.is_none())
+            .map(|(slot, fate)| (*slot, fate.rule))
+            .collect();
+        prop_assert_eq!(now, picked);
+    }
+
+    /// What is written a byte a second takes each session in the second that was foreseen.
+    #[test]
+    fn what_was_foreseen_comes(all in candidates(), limits in limits()) {
+        const SECONDS: u64 = 300;
+        let lasting = |s: &Candidate| s.hold.is_none_or(|hold| hold.fixed);
+        let all: Vec<_> = all.into_iter().filter(lasting).collect();
+        let limits = Limits { max_age: None, ..limits };
+        let foreseen = foreseen(&limits, &all, 0, TRICKLE);
+        let foreseen: Vec<_> = foreseen
+            .iter()
+            .filter(|(_, fate)| fate.passed_over.is_none())
+            .filter_map(|(slot, fate)| match fate.due {
+                Due::Now => Some((*slot, 0)),
+                Due::At(moment) => Some((*slot, (moment.at - now().wall).num_seconds() as u64)),
+                Due::NeverAtThisRate | Due::Never => None,
+            })
+            .filter(|(_, second)| *second <= SECONDS)
+            .collect();
+        prop_assert_eq!(foreseen, lived_through(&limits, &all, SECONDS));
     }
 }

@@ -1,14 +1,16 @@
 //! The audit trail: what happened, by whom, and why. Rows are added, and removed when they are old;
 //! none is ever changed.
 
+use crate::model::plan::Rule;
 use crate::model::time::Time;
 use crate::store::database::{Connection, Db, Row};
 use crate::store::row::{Columns, int, micros};
 use crate::store::{Pending, Store};
 use serde::{Deserialize, Serialize};
 use sqlx::{Connection as _, QueryBuilder};
+use std::time::Duration;
 
-/// Rows of one statement. A row has 13 values, and SQLite takes 32766 in a statement.
+/// Rows of one statement. A row has 14 values, and SQLite takes 32766 in a statement.
 const ROWS_A_STATEMENT: usize = 128;
 /// Rows that one answer may have, whatever is asked for.
 pub const MAX_ANSWER: u64 = 100_000;
@@ -60,6 +62,10 @@ pub struct Entry {
     pub limit_bytes: Option<u64>,
     /// What was planned together has the same one.
     pub plan: Option<String>,
+    /// The least value of the rule's limit that would have kept a session that was removed:
+    /// bytes, sessions, or seconds.
+    #[serde(default)]
+    pub spared_by: Option<u64>,
 }
 
 impl Entry {
@@ -79,7 +85,23 @@ impl Entry {
             usage_bytes: None,
             limit_bytes: None,
             plan: None,
+            spared_by: None,
         }
+    }
+
+    /// What limit would have kept the session that this row says was removed: the key that sets
+    /// it, and its least value, as the configuration has them.
+    pub fn saving(&self) -> Option<(&'static str, String)> {
+        let least = self.spared_by?;
+        let time = || humantime::format_duration(Duration::from_secs(least)).to_string();
+        let rule = self.rule.as_deref()?;
+        let rule = Rule::ALL.into_iter().find(|known| known.name() == rule)?;
+        Some(match rule {
+            Rule::Age | Rule::Failed => (rule.name(), time()),
+            Rule::Count => (rule.name(), least.to_string()),
+            // Down to where pruning stops it would go on.
+            Rule::Size => ("max_size and prune_to", least.to_string()),
+        })
     }
 }
 
@@ -134,6 +156,7 @@ fn entry(row: &Row) -> Result<Entry, sqlx::Error> {
         usage_bytes: row.number_or_null("usage_bytes")?,
         limit_bytes: row.number_or_null("limit_bytes")?,
         plan: row.text_or_null("plan")?,
+        spared_by: row.number_or_null("spared_by")?,
     })
 }
 
@@ -174,7 +197,7 @@ pub(super) async fn insert(c: &mut Connection, entries: &[Entry]) -> Result<(), 
     for some in entries.chunks(ROWS_A_STATEMENT) {
         let mut query: QueryBuilder<Db> = QueryBuilder::new(
             "INSERT INTO audit (id, at, actor, event, root, session, path, bytes, rule, \
-             because, usage_bytes, limit_bytes, plan) ",
+             because, usage_bytes, limit_bytes, plan, spared_by) ",
         );
         query.push_values(some, |mut values, entry| {
             values
@@ -190,7 +213,8 @@ pub(super) async fn insert(c: &mut Connection, entries: &[Entry]) -> Result<(), 
                 .push_bind(&entry.because)
                 .push_bind(entry.usage_bytes.map(int))
                 .push_bind(entry.limit_bytes.map(int))
-                .push_bind(entry.plan.as_ref());
+                .push_bind(entry.plan.as_ref())
+                .push_bind(entry.spared_by.map(int));
         });
         query.push(" ON CONFLICT (id) DO NOTHING");
         query.build().execute(&mut *change).await?;

@@ -28,6 +28,7 @@ mod lifecycle_beside;
 mod notify;
 mod odd_inputs;
 mod odd_metadata;
+mod outlook;
 mod pins;
 mod presets;
 mod pruners;

@@ -4,7 +4,10 @@
 use sqlx::SqlStr;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 
-const ALL: &[(i64, &str, &str)] = &[(1, "base", include_str!("0001_base.sql"))];
+const ALL: &[(i64, &str, &str)] = &[
+    (1, "base", include_str!("0001_base.sql")),
+    (2, "spared_by", include_str!("0002_spared_by.sql")),
+];
 
 /// All of them, for a database of any age.
 pub(super) fn migrator() -> Migrator {
