@@ -62,6 +62,7 @@ fn engine(n_sessions: u64) -> Engine {
         group: None,
         rescan_interval: Duration::from_secs(3600),
         first_start_enforce: true,
+        trash_keep: Duration::ZERO,
     };
     let mut engine = Engine::new(rules, true, []);
     let mut out = Vec::new();

@@ -64,6 +64,7 @@ impl Turning {
             group: None,
             rescan_interval: Duration::from_secs(3600),
             first_start_enforce: true,
+            trash_keep: Duration::ZERO,
         };
         assert_eq!(tree.path(), root);
         Self {

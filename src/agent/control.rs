@@ -5,6 +5,7 @@
 //! `{"command":"pin","root":NAME?,"session":KEY,"reason":TEXT,"owner":TEXT?,"until":TIME?}`,
 //! `{"command":"unpin","root":NAME?,"session":KEY}`, `{"command":"pins","root":NAME?}`,
 //! `{"command":"next","root":NAME?,"n":N?}`, `{"command":"why","root":NAME?,"subject":PATH_OR_ID}`,
+//! `{"command":"trash","root":NAME?}`, `{"command":"restore","root":NAME?,"id":NAME_OR_ID}`,
 //! `{"command":"accept","root":NAME}`, `{"command":"anomalies","root":NAME?,"kinds":[KIND…]?}`. A rescan is answered when it has ended; with `wait` also
 //! when all that happened before it was asked for has been heard and looked at.
 //! The answer is the document, or `{"error": "…"}`. Who may connect is the socket's file mode.
@@ -12,6 +13,7 @@
 //! Bounds: a request has at most 64 KiB and must come within ten seconds; connections beyond
 //! what the kernel queues wait there.
 
+use crate::agent::kept;
 use crate::agent::outlook;
 use crate::agent::pins::{self, Change};
 use crate::agent::report::{self, AnomalyFilter};
@@ -75,6 +77,14 @@ pub enum Wish {
         root: Option<String>,
         subject: String,
     },
+    /// What is kept.
+    Trash {
+        root: Option<String>,
+    },
+    Restore {
+        root: Option<String>,
+        id: String,
+    },
 }
 
 /// A wish with the way back.
@@ -120,6 +130,14 @@ fn parse(line: &[u8]) -> Result<Wish, String> {
             let n = n.ok_or_else(|| format!("`n` must be a number from 1 to {MAX_ROWS}"))?;
             Ok(Wish::Next { root, n })
         }
+        Some("trash") => Ok(Wish::Trash { root }),
+        Some("restore") => match &value["id"] {
+            Value::String(id) if !id.is_empty() => Ok(Wish::Restore {
+                root,
+                id: id.clone(),
+            }),
+            _ => Err("`id` must be text".to_owned()),
+        },
         Some("why") => match &value["subject"] {
             Value::String(subject) if !subject.is_empty() => Ok(Wish::Why {
                 root,
@@ -149,7 +167,7 @@ fn parse(line: &[u8]) -> Result<Wish, String> {
             }))
         }
         _ => Err(
-            "`command` must be status, rescan, accept, anomalies, audit, next, why, pin, unpin or pins"
+            "`command` must be status, rescan, accept, anomalies, audit, next, why, trash, restore, pin, unpin or pins"
                 .to_owned(),
         ),
     }
@@ -345,7 +363,16 @@ async fn why(
             continue;
         };
         match store.entries(outlook::question(&root, &name)).await {
-            Ok(entries) => gone.extend(outlook::gone(&entries)),
+            Ok(entries) => {
+                let Some(mut found) = outlook::gone(&entries) else {
+                    continue;
+                };
+                let looked = tokio::task::spawn_blocking(move || {
+                    kept::add_to_why(&root, &mut found);
+                    found
+                });
+                gone.extend(looked.await);
+            }
             Err(error) => tracing::debug!(error = %error, "the audit cannot be read"),
         }
     }
@@ -393,6 +420,30 @@ pub fn answer(service: &Service, request: Request) {
                 Err(error) => json!({ "error": error }),
             }
         }
+        Wish::Trash { root } => match service.roots_called(root.as_deref()) {
+            Ok(roots) => {
+                // The disk may take its time.
+                tokio::task::spawn_blocking(move || {
+                    let roots: Vec<Value> = roots.iter().map(kept::list).collect();
+                    tell(answer, json!({ "roots": roots }));
+                });
+                return;
+            }
+            Err(error) => json!({ "error": error }),
+        },
+        Wish::Restore { root, id } => match service.restorer(root.as_deref()) {
+            Ok(restorer) => {
+                tokio::task::spawn_blocking(move || {
+                    let restored = restorer.restore(&id);
+                    tell(
+                        answer,
+                        restored.unwrap_or_else(|error| json!({ "error": error })),
+                    );
+                });
+                return;
+            }
+            Err(error) => json!({ "error": error }),
+        },
         Wish::Status => service.status(),
         Wish::Rescan { root, .. } => done(service.rescan(root.as_deref())),
         Wish::Barrier { root } => match service.barrier(root.as_deref()) {

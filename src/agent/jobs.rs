@@ -15,6 +15,7 @@
 use crate::agent::apart::CookieAt;
 use crate::agent::barrier::Answer;
 use crate::agent::documents;
+use crate::agent::kept;
 use crate::agent::mailbox::{Inbox, Outbox, mailbox};
 use crate::disk::brief::{Brief, list_briefly};
 use crate::disk::catalogue_edit;
@@ -512,6 +513,7 @@ impl Shop {
                 for name in &aside {
                     let began = Instant::now();
                     self.answer(Input::Removed(remove::remove_aside(&self.tree, name)));
+                    kept::forget(&self.tree, name);
                     self.rest_after(began.elapsed());
                 }
             }

@@ -2,6 +2,7 @@
 //! as it is still lawful.
 
 use crate::agent::jobs::finish_in_place;
+use crate::agent::kept;
 use crate::config::settings::Root;
 use crate::disk::catalogue_edit;
 use crate::disk::document::{self, MAX_CATALOGUE};
@@ -82,6 +83,7 @@ pub fn finish(
             }
         }
     }
+    kept::sweep(tree);
     match remove::leftovers(tree) {
         Ok(found) => {
             if !found.strangers.is_empty() {

@@ -9,6 +9,7 @@ mod crowd;
 mod descriptors;
 pub mod documents;
 pub mod jobs;
+pub mod kept;
 pub mod leftovers;
 mod mailbox;
 pub mod outlook;

@@ -215,7 +215,10 @@ pub fn is_ready(root: &Root, view: &View) -> bool {
         && !figures.held
         && !figures.unmet
         && !has_lost_lock(view)
-        && !root.limits.trash_presses(figures.trash_bytes, false)
+        && !root.limits.trash_presses(
+            figures.trash_bytes.saturating_sub(figures.kept_bytes),
+            false,
+        )
         && figures.n_unwatched == 0
         && figures.pins_trouble.is_none()
 }
@@ -335,6 +338,7 @@ pub fn status_root(root: &Root, agent: &Agent, view: &View, n_watches: usize) ->
         },
         "pruned": { "sessions": figures.pruned_sessions, "bytes": figures.pruned_bytes.0 },
         "trash_bytes": figures.trash_bytes.0,
+        "kept": { "sessions": figures.n_kept, "bytes": figures.kept_bytes.0 },
         "anomalies": figures.n_anomalies,
         "ready": is_ready(root, view),
         "held": figures.held,

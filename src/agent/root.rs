@@ -8,6 +8,7 @@ use crate::agent::barrier::Barrier;
 use crate::agent::bell::Bell;
 use crate::agent::crowd::Crowd;
 use crate::agent::jobs::Jobs;
+use crate::agent::kept;
 use crate::agent::leftovers;
 use crate::agent::mailbox::{Inbox, Outbox, mailbox};
 use crate::agent::published::{Published, View, Watching};
@@ -22,7 +23,7 @@ use crate::disk::records::RecordDir;
 use crate::disk::removed::RemovedIds;
 use crate::disk::tree::Tree;
 use crate::engine::outlook::{Outlook, Sight};
-use crate::engine::{Command, Engine, Rules};
+use crate::engine::{Command, Engine, Input, Rules};
 use crate::layout::spec::Kind;
 use crate::model::fact::{Fact, Moment};
 use crate::model::time::Clock;
@@ -82,6 +83,22 @@ pub struct Surroundings {
     pub agent: Agent,
 }
 
+/// A way to a root's thread.
+#[derive(Debug, Clone)]
+pub struct Orders {
+    orders: Outbox<Order>,
+    bell: Bell,
+}
+
+impl Orders {
+    /// `false` when the thread is busy with too many or gone.
+    pub fn send(&self, order: Order) -> bool {
+        let sent = self.orders.try_send(order);
+        self.bell.ring();
+        sent
+    }
+}
+
 impl Handle {
     /// Starts the thread of a root.
     ///
@@ -120,11 +137,17 @@ impl Handle {
         })
     }
 
+    /// Who may send orders as well.
+    pub(super) fn orders(&self) -> Orders {
+        Orders {
+            orders: self.orders.clone(),
+            bell: self.bell.clone(),
+        }
+    }
+
     /// Sends an order; `false` when the thread is busy with too many or gone.
     pub fn order(&self, order: Order) -> bool {
-        let sent = self.orders.try_send(order);
-        self.bell.ring();
-        sent
+        self.orders().send(order)
     }
 
     /// Asks for a barrier and gives its number; `None`: the thread is busy with too many.
@@ -334,6 +357,8 @@ impl Keeper {
         if enforce {
             shell
                 .finish_leftovers(|now| leftovers::finish(&tree, &records, &self.root, &pins, now));
+            let now = shell.now();
+            shell.input(now, Input::Kept(kept::known(&tree)));
         }
         let governor = Governor::idle(self.class, sched::ENGINE, home);
         let barrier = Barrier::new(

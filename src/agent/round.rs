@@ -311,7 +311,7 @@ impl Round<'_> {
 
     fn obey(&mut self, order: Order) {
         let now = self.shell.now();
-        self.shell.mind_pins(now);
+        self.shell.heed_pins(now);
         match order {
             Order::Engine(command) => self.shell.input(now, Input::Command(command)),
             Order::Settle(settled) => {

@@ -3,6 +3,7 @@
 use crate::agent::audit::Clerk;
 use crate::agent::control;
 use crate::agent::descriptors;
+use crate::agent::kept::Restorer;
 use crate::agent::pins::{self, Change};
 use crate::agent::published::View;
 use crate::agent::report::{self, AnomalyFilter};
@@ -232,6 +233,24 @@ impl Service {
             .map(|handle| pins::list(state_dir, &handle.root, now))
             .collect();
         Ok(json!({ "roots": roots }))
+    }
+
+    /// Roots as they are configured, all where none is named. `Err` says why not.
+    pub fn roots_called(&self, wanted: Option<&str>) -> Result<Vec<Root>, String> {
+        let wanted = self.wanted(wanted)?.into_iter();
+        Ok(wanted.map(|handle| handle.root.clone()).collect())
+    }
+
+    /// What brings sessions of roots back, of all where none is named. `Err` says why not.
+    pub fn restorer(&self, wanted: Option<&str>) -> Result<Restorer, String> {
+        let wanted = self.wanted(wanted)?.into_iter();
+        Ok(Restorer {
+            state_dir: self.around.state.path().to_owned(),
+            store: self.store.clone(),
+            roots: wanted
+                .map(|handle| (handle.root.clone(), Some(handle.orders())))
+                .collect(),
+        })
     }
 
     /// Asks roots what is to come; where `sight` is `None` the root is left out. `Err` says why

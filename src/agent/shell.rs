@@ -130,7 +130,8 @@ impl Shell {
             jobs,
             ear,
             looker: Looker::new(tree.clone()),
-            executor: Executor::new(tree.clone(), records.clone()),
+            executor: Executor::new(tree.clone(), records.clone())
+                .with_origins(Arc::new(RecordDir::origins(tree.clone()))),
             tree,
             records,
             removed,
@@ -167,9 +168,19 @@ impl Shell {
         if is_removed {
             self.mind_trash();
         }
+        self.carry_out_all(now);
+    }
+
+    fn carry_out_all(&mut self, now: Now) {
         while let Some(effect) = self.queue.pop_front() {
             self.carry_out(now, effect);
         }
+    }
+
+    /// Does what follows from pins that came or went, between two inputs.
+    pub fn heed_pins(&mut self, now: Now) {
+        self.mind_pins(now);
+        self.carry_out_all(now);
     }
 
     fn mind_trash(&mut self) {
@@ -236,6 +247,11 @@ impl Shell {
             Effect::Remove(victim) => self.remove(victim),
             Effect::Reap { aside, watches } => {
                 self.jobs.reap(aside, watches);
+                self.mind_trash();
+            }
+            Effect::LetGo(kept) => {
+                let kept = kept.into_iter().map(Aside::Kept).collect();
+                self.jobs.reap(kept, Vec::new());
                 self.mind_trash();
             }
             Effect::FinishAsides(asides) => self.finish_asides(now, asides),
@@ -334,7 +350,7 @@ impl Shell {
     }
 
     /// Tells the engine of pins that came or went, whoever wrote them.
-    pub fn mind_pins(&mut self, now: Now) {
+    fn mind_pins(&mut self, now: Now) {
         if let Some(pins) = self.pins.changed() {
             self.handle(now, Input::Command(Command::SetPins(pins)));
         }
@@ -496,7 +512,11 @@ impl Shell {
             }),
             Ok(()) => {
                 let quiet = self.engine.rules().protect.quiet;
-                self.executor.remove(&victim, now, quiet, &locks)
+                if self.engine.keeps_aside(&victim) {
+                    self.executor.keep(&victim, now, quiet, &locks)
+                } else {
+                    self.executor.remove(&victim, now, quiet, &locks)
+                }
             }
         };
         if let Some((name, intent)) = self.executor.take_intent() {

@@ -2,6 +2,7 @@
 
 use crate::agent::apart;
 use crate::agent::jobs::Jobs;
+use crate::agent::kept;
 use crate::agent::leftovers;
 use crate::agent::mailbox::Inbox;
 use crate::agent::shell::{Ear, Shell, Tools};
@@ -75,6 +76,7 @@ pub fn rules_of(root: &Root, rescan_interval: Duration) -> Rules {
         enforce: false,
         group: None,
         rescan_interval,
+        trash_keep: root.trash_keep,
         first_start_enforce: root.first_start == crate::config::settings::FirstStart::Enforce,
     }
 }
@@ -162,6 +164,9 @@ pub fn survey_at(
         survey
             .shell
             .input(begun, Input::Command(Command::FollowFiles));
+    }
+    if enforce {
+        survey.shell.input(begun, Input::Kept(kept::known(&tree)));
     }
     survey.shell.input(begun, Input::Wake);
     survey.run_until(|shell, _| shell.engine.is_settled())?;

@@ -66,6 +66,10 @@ pub enum Command {
     Next(Next),
     /// Say what keeps or takes a session, or what took it
     Why(Why),
+    /// List what was removed and may come back
+    Trash(Trash),
+    /// Bring a session back from the trash
+    Restore(Restore),
     /// Ask the running agent how it is
     Status(Ask),
     /// Ask the running agent to recount a root, or all of them
@@ -249,6 +253,41 @@ pub struct Why {
     pub root: RootArgs,
     #[command(flatten)]
     pub limits: LimitArgs,
+    #[command(flatten)]
+    pub ask: Ask,
+}
+
+/// Flags of `trash`.
+#[derive(Debug, clap::Args)]
+pub struct Trash {
+    #[command(subcommand)]
+    pub what: TrashWhat,
+}
+
+/// What `trash` is to do.
+#[derive(Debug, Subcommand)]
+pub enum TrashWhat {
+    /// List what may come back, and until when
+    List(TrashList),
+}
+
+/// Flags of `trash list`.
+#[derive(Debug, clap::Args)]
+pub struct TrashList {
+    #[command(flatten)]
+    pub root: RootArgs,
+    #[command(flatten)]
+    pub ask: Ask,
+}
+
+/// Flags of `restore`.
+#[derive(Debug, clap::Args)]
+pub struct Restore {
+    /// The session's path or id, or its name in the trash
+    #[arg(value_name = "ID")]
+    pub id: OsString,
+    #[command(flatten)]
+    pub root: RootArgs,
     #[command(flatten)]
     pub ask: Ask,
 }
@@ -442,7 +481,11 @@ impl Args {
             Command::Anomalies(Anomalies { root, ask, .. })
             | Command::Pin(Pin { root, ask, .. })
             | Command::Unpin(Unpin { root, ask, .. })
-            | Command::Pins(Pins { root, ask }) => {
+            | Command::Pins(Pins { root, ask })
+            | Command::Trash(Trash {
+                what: TrashWhat::List(TrashList { root, ask }),
+            })
+            | Command::Restore(Restore { root, ask, .. }) => {
                 root.add_to(&mut request);
                 request.agent.socket.clone_from(&ask.socket);
             }

@@ -11,6 +11,7 @@ pub mod one_shot;
 mod outlook;
 mod pins;
 pub mod render;
+mod trash;
 
 use crate::agent::service::Service;
 use crate::agent::teller::{self, Teller};
@@ -79,6 +80,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Result<u8>
         Command::Pin(_) | Command::Unpin(_) | Command::Pins(_) => pins::pins(&args, request),
         Command::Next(wanted) => outlook::next(&args, request, wanted),
         Command::Why(wanted) => outlook::why(&args, request, wanted),
+        Command::Trash(wanted) => trash::trash(&args, &request, wanted),
+        Command::Restore(wanted) => trash::restore(&args, &request, wanted),
         Command::Presets(wanted) => detect::presets(wanted),
         Command::Detect(wanted) => detect::detect(&args, &request, wanted),
         Command::CheckConfig(wanted) => check_config(&request, wanted.json),
@@ -103,6 +106,8 @@ fn is_one_shot(command: &Command) -> bool {
         | Command::Pins(_)
         | Command::Next(_)
         | Command::Why(_)
+        | Command::Trash(_)
+        | Command::Restore(_)
         | Command::Presets(_)
         | Command::Detect(_)
         | Command::CheckConfig(_) => true,

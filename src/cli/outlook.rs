@@ -5,7 +5,7 @@ use super::{
     DONE, FAILED, WRONG_CONFIG, ask, complain, one_shot, open_store, print_document, render,
     settings_for,
 };
-use crate::agent::outlook;
+use crate::agent::{kept, outlook};
 use crate::config;
 use crate::config::request::Request;
 use crate::config::settings::Agent;
@@ -16,7 +16,7 @@ use anyhow::bail;
 use serde_json::{Value, json};
 use std::os::unix::ffi::OsStrExt;
 
-fn agent_of(request: &Request) -> anyhow::Result<Option<Agent>> {
+pub(super) fn agent_of(request: &Request) -> anyhow::Result<Option<Agent>> {
     match config::load_agent(request) {
         Ok(settings) => Ok(Some(settings.agent)),
         Err(problems) => {
@@ -27,7 +27,11 @@ fn agent_of(request: &Request) -> anyhow::Result<Option<Agent>> {
 }
 
 /// The answer of the agent, where one runs that looks after these roots.
-fn asked(agent: &Agent, root: &RootArgs, mut question: Value) -> anyhow::Result<Option<Value>> {
+pub(super) fn asked(
+    agent: &Agent,
+    root: &RootArgs,
+    mut question: Value,
+) -> anyhow::Result<Option<Value>> {
     question["root"] = match &root.roots[..] {
         [] => Value::Null,
         [root] => root.to_string_lossy().into(),
@@ -99,7 +103,12 @@ pub(super) fn why(args: &Args, request: Request, wanted: &Why) -> anyhow::Result
                 survey.end();
                 present.extend(outlook::present(root, &seen));
                 match store.entries(outlook::question(root, &name)).wait() {
-                    Ok(entries) => gone.extend(outlook::gone(&entries)),
+                    Ok(entries) => {
+                        gone.extend(outlook::gone(&entries).map(|mut found| {
+                            kept::add_to_why(root, &mut found);
+                            found
+                        }));
+                    }
                     Err(error) => {
                         tracing::warn!(event = "store.unread", error = %error, "what is gone is not known");
                     }

@@ -173,6 +173,31 @@ pub fn next(document: &Value) -> String {
     })
 }
 
+/// The answer of `trash list`.
+pub fn trash(document: &Value) -> String {
+    each_root(document, |root, out| {
+        let name = text(&root["name"]);
+        if let Some(error) = root["error"].as_str() {
+            return line(out, &format!("{name}: {}", printable(error)));
+        }
+        if is_empty(&root["kept"]) {
+            return line(out, &format!("{name}: nothing may come back"));
+        }
+        line(out, &name);
+        let header = ["ID", "REMOVED", "UNTIL", "SIZE", "RULE", "NAME"];
+        table(out, &header, &["SIZE"], &root["kept"], |row| {
+            vec![
+                text(&row["id"]),
+                time(&row["removed_at"]),
+                time(&row["until"]),
+                size(&row["bytes"]),
+                text(&row["rule"]),
+                text(&row["name"]),
+            ]
+        });
+    })
+}
+
 /// The answer of `prune-size`: of one root, or of several.
 pub fn prune_size(document: &Value) -> String {
     each_root(document, |root, out| {

@@ -25,6 +25,7 @@ mod root;
 mod roots;
 pub mod settings;
 pub mod size;
+mod trash;
 pub mod word;
 
 use crate::config::agent::{read_agent, read_audit, read_log, read_store};

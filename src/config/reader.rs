@@ -356,13 +356,6 @@ impl<'t> Reader<'t> {
         self.push(key, item.line, message.to_owned());
     }
 
-    /// A key of a later version: known, and a problem wherever it is written.
-    pub(super) fn refuse_later(&mut self, key: &'static str) {
-        if self.find(key).is_some() {
-            self.problem(key, "is not supported by this version");
-        }
-    }
-
     fn noted<T>(&mut self, key: &str, parsed: Result<T, String>) -> Option<T> {
         match parsed {
             Ok(value) => Some(value),

@@ -8,7 +8,7 @@ use crate::config::preset::Presets;
 use crate::config::reader::{Found, Layer, Origin, Reader};
 use crate::config::request::RootFlags;
 use crate::config::settings::{Origin as RootOrigin, Problem, Root};
-use crate::config::{file, layout, lifecycle, limits, protect};
+use crate::config::{file, layout, lifecycle, limits, protect, trash};
 use crate::layout::Layout;
 use crate::layout::spec::LayoutSpec;
 use crate::model::path::escape;
@@ -125,7 +125,6 @@ impl Body {
             Some(Err(why)) => table.problem("preset", why),
             None => {}
         }
-        table.refuse_later("trash");
         let backend = table.word("backend").unwrap_or_default();
         let (spec, layout) = match table.table("layout") {
             Some(mut below) => {
@@ -142,6 +141,7 @@ impl Body {
         let protect = protect::read(&mut below, &spec, flags);
         table.absorb(below);
         let lifecycle = lifecycle::read(table, &spec);
+        let trash_keep = trash::read(table, &spec);
         let mut below = table.table_or_absent("guard");
         let first_start = below.word("first_start").unwrap_or_default();
         table.absorb(below);
@@ -156,6 +156,7 @@ impl Body {
             limits,
             protect,
             lifecycle,
+            trash_keep,
             first_start: flags.first_start.unwrap_or(first_start),
             problems: Vec::new(),
         })

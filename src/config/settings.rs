@@ -108,6 +108,8 @@ pub struct Root {
     pub protect: Protect,
     pub lifecycle: Lifecycle,
     pub first_start: FirstStart,
+    /// `[root.trash] keep`. Zero: off.
+    pub trash_keep: Duration,
     /// Not empty: the root is watched, never pruned, not ready (promise 12). It has no limits then.
     pub problems: Vec<Problem>,
 }

@@ -365,7 +365,12 @@ fn other_wrong_keys_hold_a_root_too() {
         ("backend = \"magic\"", "root.backend"),
         ("preset = \"nobody\"", "root.preset"),
         ("limits = 5", "root.limits"),
-        ("[root.trash]\nkeep = \"1d\"", "root.trash"),
+        ("[root.trash]\nkeep = 1", "root.trash.keep"),
+        ("[root.trash]\nfor = \"1d\"", "root.trash.for"),
+        (
+            "[root.layout]\nkind = \"files\"\nsessions = \"*.log\"\n[root.trash]\nkeep = \"1d\"",
+            "root.trash.keep",
+        ),
         ("[root.guard]\nmax_share = 5", "root.guard.max_share"),
         ("[root.protect]\nquiet = 5", "root.protect.quiet"),
         ("[root.protect]\nkeep = [\"a[\"]", "root.protect.keep"),

@@ -12,6 +12,7 @@ pub mod document;
 pub mod empty;
 pub mod foreign_lock;
 pub mod in_place;
+pub mod kept;
 mod lease;
 mod live;
 pub mod looker;

@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 const INTENTS: &str = "intents";
+const ORIGINS: &str = "origins";
 /// How many records are listed at once.
 pub const MAX_RECORDS: usize = 65_536;
 
@@ -26,6 +27,8 @@ pub struct RecordDir {
     tree: Arc<Tree>,
     /// A directory for this root alone; made when needed. `None`: no fall-back.
     state: Option<PathBuf>,
+    /// Its name in `.housekeeper/`.
+    name: &'static str,
     /// Nothing is made in the root.
     is_apart: bool,
     open: Mutex<Option<(Arc<Control>, Arc<OwnedFd>)>>,
@@ -36,8 +39,18 @@ impl RecordDir {
         Self {
             tree,
             state,
+            name: INTENTS,
             is_apart: false,
             open: Mutex::new(None),
+        }
+    }
+
+    /// Where what is kept came from: in `.housekeeper/origins/` alone. Where the root has no space
+    /// for a record nothing is kept.
+    pub fn origins(tree: Arc<Tree>) -> Self {
+        Self {
+            name: ORIGINS,
+            ..Self::new(tree, None)
         }
     }
 
@@ -56,7 +69,7 @@ impl RecordDir {
         match &*open {
             Some((held, dir)) if Arc::ptr_eq(held, &control) => Ok(dir.clone()),
             Some(_) | None => {
-                let dir = Arc::new(self.tree.own_dir(control.dir(), INTENTS)?.0);
+                let dir = Arc::new(self.tree.own_dir(control.dir(), self.name)?.0);
                 *open = Some((control, dir.clone()));
                 Ok(dir)
             }
@@ -67,7 +80,7 @@ impl RecordDir {
         let Some(control) = self.tree.existing_control()? else {
             return Ok(None);
         };
-        match self.tree.open_own(control.dir(), INTENTS) {
+        match self.tree.open_own(control.dir(), self.name) {
             Ok((dir, _)) => Ok(Some(dir)),
             Err(error) if error.errno() == libc::ENOENT => Ok(None),
             Err(error) => Err(error.into()),

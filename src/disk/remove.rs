@@ -11,6 +11,7 @@
 //! [`MAX_LEFT`] left-overs are named; the directories above the others are among them.
 
 use crate::disk::DiskError;
+use crate::disk::kept;
 use crate::disk::tree::{
     Control, KEPT, Tree, Unable, fd_stat, open_below, open_name, rename_new, stat_at, stat_name,
 };
@@ -60,6 +61,15 @@ pub const MAX_LEFTOVERS: usize = 65_536;
 pub fn remove_aside(tree: &Tree, aside: &Aside) -> Removed {
     let (bytes, left) = match aside {
         Aside::Trash(name) => remove_trash(tree, name),
+        // It is moved into the trash first, so that nobody brings half of it back.
+        Aside::Kept(name) => match kept::let_go(tree, name) {
+            Ok(true) => remove_trash(tree, name),
+            Ok(false) => (0, Vec::new()),
+            Err(error) => {
+                let errno = error.raw_os_error().unwrap_or(libc::EIO);
+                (0, vec![(name.0.clone(), errno)])
+            }
+        },
         Aside::Beside(dir, name) => match unlink_beside(tree, dir, aside, name.id()) {
             Ok(bytes) => (bytes, Vec::new()),
             Err(Errno::NOENT) => (0, Vec::new()),

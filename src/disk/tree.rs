@@ -26,6 +26,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub const CONTROL: &str = ".housekeeper";
 /// Where victims wait for their removal, below [`CONTROL`].
 pub const TRASH: &str = "trash";
+/// Where victims wait that may come back, below [`CONTROL`].
+pub const KEPT_DIR: &str = "kept";
 /// What begins a stranger's name in the trash: no start removes it.
 pub const KEPT: &str = "kept-";
 
@@ -306,13 +308,25 @@ impl Tree {
         Ok((dir, stat.id))
     }
 
-    /// The trash, made when absent, where something is set aside there. `None`: it stays in the
-    /// directory that it lies in.
-    fn trash_of(&self, aside: &Aside) -> Result<Option<Arc<Control>>, DiskError> {
-        match aside {
-            Aside::Trash(_) => self.control().map(Some),
-            Aside::Beside(..) => Ok(None),
-        }
+    /// `.housekeeper/kept` where it is there already. Makes nothing.
+    ///
+    /// # Errors
+    /// As [`Self::control`], but for "not found", which is an answer.
+    pub(super) fn existing_kept(&self) -> Result<Option<OwnedFd>, DiskError> {
+        let Some(control) = self.existing_control()? else {
+            return Ok(None);
+        };
+        let kept = found(self.open_own(control.dir(), KEPT_DIR))?;
+        Ok(kept.map(|(dir, _)| dir))
+    }
+
+    /// Where something is set aside, made when absent.
+    fn bin_of(&self, aside: &Aside) -> Result<Bin, DiskError> {
+        Ok(match aside {
+            Aside::Trash(_) => Bin::Trash(self.control()?),
+            Aside::Kept(_) => Bin::Kept(self.own_dir(self.control()?.dir(), KEPT_DIR)?.0),
+            Aside::Beside(..) => Bin::Beside,
+        })
     }
 
     /// The directory that a path lies in, and its last name.
@@ -326,6 +340,25 @@ impl Tree {
             Parent::Below(self.open_place(&parent)?)
         };
         Ok((dir, name))
+    }
+}
+
+/// The directory that something set aside lies in.
+enum Bin {
+    Trash(Arc<Control>),
+    Kept(OwnedFd),
+    /// That in which it lay.
+    Beside,
+}
+
+impl Bin {
+    /// `home`: the directory in which it lay.
+    fn dir<'a>(&'a self, home: BorrowedFd<'a>) -> BorrowedFd<'a> {
+        match self {
+            Self::Trash(control) => control.trash(),
+            Self::Kept(kept) => kept.as_fd(),
+            Self::Beside => home,
+        }
     }
 }
 
@@ -389,12 +422,10 @@ impl Disk for Tree {
     }
 
     fn set_aside(&self, path: &RelPath, aside: &Aside) -> io::Result<Stat> {
-        let trash = self.trash_of(aside)?;
+        let bin = self.bin_of(aside)?;
         let (dir, name) = self.parent(path)?;
         // Beside: the same open directory, whatever has its path by now.
-        let to = trash
-            .as_ref()
-            .map_or(dir.as_fd(), |control| control.trash());
+        let to = bin.dir(dir.as_fd());
         let aside_name = aside.file_name();
         rename_new(
             dir.as_fd(),
@@ -409,11 +440,9 @@ impl Disk for Tree {
     }
 
     fn put_back(&self, aside: &Aside, path: &RelPath) -> io::Result<()> {
-        let trash = self.trash_of(aside)?;
+        let bin = self.bin_of(aside)?;
         let (dir, name) = self.parent(path)?;
-        let from = trash
-            .as_ref()
-            .map_or(dir.as_fd(), |control| control.trash());
+        let from = bin.dir(dir.as_fd());
         rename_new(
             from,
             aside.file_name().as_bytes(),
@@ -437,6 +466,7 @@ impl Disk for Tree {
         };
         match aside {
             Aside::Trash(_) => keep(self.control()?.trash(), ""),
+            Aside::Kept(_) => keep(self.own_dir(self.control()?.dir(), KEPT_DIR)?.0.as_fd(), ""),
             Aside::Beside(dir, _) => keep(self.open_place(dir)?.as_fd(), BESIDE),
         }?;
         Ok(())

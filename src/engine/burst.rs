@@ -9,7 +9,7 @@ use crate::model::fact::{Fact, Moment, Summary};
 use crate::model::place::DirId;
 use crate::model::plan::{Blocker, Body, Rule, Victim};
 use crate::model::report::{
-    LockTrouble, LockTry, LockWait, Outcome, Removed, Report, Skip, Unlist,
+    Aside, LockTrouble, LockTry, LockWait, Outcome, Removed, Report, Skip, Unlist,
 };
 use crate::model::session::{Key, SessionId};
 use crate::model::time::{Now, Tick, Time};
@@ -267,7 +267,9 @@ impl Engine {
                 }
                 self.tell_deleted(now, &victim, out);
                 // The first name stands for the bytes of all: they leave together.
-                if let Some(first) = aside.first() {
+                if let [Aside::Kept(name)] = &aside[..] {
+                    self.note_kept(name.clone(), victim.freed);
+                } else if let Some(first) = aside.first() {
                     let deciding = &mut self.deciding;
                     deciding.trash.insert(first.name().0.clone(), victim.freed);
                     deciding.trash_bytes = deciding.trash_bytes.saturating_add(victim.freed);
@@ -276,9 +278,12 @@ impl Engine {
                 let dropped = self.drop_victim(&victim, out);
                 self.release(&dropped, out);
                 let is_beside = self.note_beside(home, &aside, out);
-                out.push(Effect::Reap {
-                    aside,
-                    watches: dropped.watches,
+                out.push(match &aside[..] {
+                    [Aside::Kept(_)] => Effect::Unwatch(dropped.watches),
+                    _ => Effect::Reap {
+                        aside,
+                        watches: dropped.watches,
+                    },
                 });
                 if !is_beside {
                     self.leave_empty(home, out);

@@ -152,7 +152,8 @@ impl Engine {
         let known = totals
             .counted
             .allocated
-            .saturating_add(totals.unowned.allocated);
+            .saturating_add(totals.unowned.allocated)
+            .saturating_add(self.kept.bytes().0.into());
         let n_dirs = self.index.n_dirs() as i128;
         let longest = self.rules.rescan_interval;
         let measuring = &mut self.guard.measuring;

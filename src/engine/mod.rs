@@ -14,6 +14,7 @@ mod deciding;
 mod guard;
 mod hot;
 mod inventory;
+mod kept;
 mod lifecycle;
 mod listing;
 mod living;
@@ -42,7 +43,7 @@ use crate::model::path::RelPath;
 use crate::model::pin::Pins;
 use crate::model::place::{DirId, Look, MountPoint};
 use crate::model::plan::{Blocker, Held, ReadAs, Victim};
-use crate::model::report::{Aside, LockTry, LockWait, Removed, Report};
+use crate::model::report::{Aside, AsideName, LockTry, LockWait, Removed, Report};
 use crate::model::seen::{FileId, Seen, Signature, Stat};
 use crate::model::session::{Facts, Key, SessionId};
 use crate::model::time::{Now, Tick, Time};
@@ -54,6 +55,7 @@ use anomalies::Places;
 use clock_gate::ClockGate;
 use deciding::Deciding;
 use guard::Guard;
+use kept::Kept;
 use listing::InListing;
 use living::Living;
 use pinning::Pinning;
@@ -78,6 +80,8 @@ pub struct Rules {
     pub rescan_interval: Duration,
     /// Whether a first plan that takes more than half is carried out without being accepted.
     pub first_start_enforce: bool,
+    /// How long what age, count or failure took may come back. Zero: not at all.
+    pub trash_keep: Duration,
 }
 
 /// What the outside may ask for.
@@ -96,6 +100,8 @@ pub enum Command {
     FollowFiles,
     /// Keep guard against what no hint tells: not in a command that ends by itself.
     Guard,
+    /// This one came back from the trash.
+    Restored(AsideName),
     /// These sessions are pinned from now on, and no others.
     SetPins(Arc<Pins>),
     /// No new decisions from now on.
@@ -146,6 +152,8 @@ pub enum Input {
     Lock(LockTry),
     Report(Box<Report>),
     Removed(Removed),
+    /// What an earlier run kept, with its bytes.
+    Kept(Vec<(AsideName, Bytes)>),
     /// What was found of a session's parts; `Err`: the errno.
     Parts {
         session: SessionId,
@@ -193,6 +201,8 @@ pub enum Effect {
         aside: Vec<Aside>,
         watches: Vec<(RelPath, Watch)>,
     },
+    /// Remove for good what was kept.
+    LetGo(Vec<AsideName>),
     /// Judge what a killed run left beside its place, under the lock, and remove it; where the
     /// lock cannot be had the next scan meets it again.
     FinishAsides(Vec<Aside>),
@@ -240,7 +250,10 @@ pub struct Figures {
     pub n_unwatched: u64,
     pub pruned_sessions: u64,
     pub pruned_bytes: Bytes,
+    /// With what is kept.
     pub trash_bytes: Bytes,
+    pub kept_bytes: Bytes,
+    pub n_kept: u64,
     pub scan_drift: Bytes,
     pub scan_duration: Duration,
     pub scan_ended: Option<Tick>,
@@ -294,6 +307,7 @@ pub struct Engine {
     unlisting: Unlisting,
     deciding: Deciding,
     living: Living,
+    kept: Kept,
     pinning: Pinning,
     places: Places,
     clock: ClockGate,
@@ -342,6 +356,7 @@ impl Engine {
             reading: Reading::default(),
             unlisting: Unlisting::new(removed),
             living: Living::new(rules.lifecycle.batch),
+            kept: Kept::default(),
             pinning: Pinning::default(),
             rules,
             index,
@@ -377,6 +392,7 @@ impl Engine {
             | Input::Lock(_)
             | Input::Report(_)
             | Input::Removed(_)
+            | Input::Kept(_)
             | Input::Parts { .. }
             | Input::Lived(_)
             | Input::Measured(_)
@@ -399,6 +415,11 @@ impl Engine {
             Input::Lock(answer) => self.locked(now, answer, out),
             Input::Report(report) => self.reported(now, *report, out),
             Input::Removed(removed) => self.removed(now, removed, out),
+            Input::Kept(kept) => {
+                for (name, bytes) in kept {
+                    self.note_kept(name, bytes);
+                }
+            }
             Input::Parts { session, seen } => self.parts_found(now, session, seen, out),
             Input::Lived(report) => self.lived(now, *report, out),
             Input::Command(command) => self.command(now, command, out),
@@ -433,6 +454,7 @@ impl Engine {
         self.reread_doubtful(now, out);
         self.finish_scan(now, out);
         self.live(now, out);
+        self.mind_kept(now, out);
         self.decide(now, out);
         self.scanning.fresh_totals = false;
         self.note_walks(now);
@@ -481,6 +503,7 @@ impl Engine {
             }
             Command::FollowFiles => self.index.keep_homes(),
             Command::Guard => self.keep_guard(now),
+            Command::Restored(name) => self.kept.remove(&name),
             Command::SetPins(pins) => self.set_pins(now, pins),
             Command::Stop => self.stopped = true,
         }
@@ -498,6 +521,7 @@ impl Engine {
             self.guard_due(),
             self.pace.due(),
             self.pins_due(now),
+            self.kept_due(now),
         ];
         due.into_iter().flatten().min()
     }
@@ -598,7 +622,9 @@ impl Engine {
             n_unwatched: self.index.n_unwatched(),
             pruned_sessions: self.deciding.pruned_sessions,
             pruned_bytes: self.deciding.pruned_bytes,
-            trash_bytes: self.deciding.trash_bytes,
+            trash_bytes: (self.deciding.trash_bytes).saturating_add(self.kept.bytes()),
+            kept_bytes: self.kept.bytes(),
+            n_kept: self.kept.n(),
             scan_drift: scan.drift,
             scan_duration: scan.duration,
             scan_ended: scan.ended,

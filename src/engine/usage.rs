@@ -20,7 +20,8 @@ impl Engine {
     pub(super) fn note_peak(&mut self) {
         let used = self
             .counted_bytes()
-            .saturating_add(self.deciding.trash_bytes);
+            .saturating_add(self.deciding.trash_bytes)
+            .saturating_add(self.kept.bytes());
         self.deciding.peak = self.deciding.peak.max(used);
     }
 
@@ -48,6 +49,7 @@ impl Engine {
             | Input::Lock(_)
             | Input::Report(_)
             | Input::Removed(_)
+            | Input::Kept(_)
             | Input::Parts { .. }
             | Input::Lived(_)
             | Input::Command(_)

@@ -4,7 +4,7 @@ use super::path::RelPath;
 use super::plan::Victim;
 use super::seen::FileId;
 use super::session::Key;
-use super::time::Tick;
+use super::time::{Tick, Time};
 
 /// Why the disk or its owner said no.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,6 +69,13 @@ impl AsideName {
         (is_ulid && Self::new(ulid, id) == *self).then_some(id)
     }
 
+    /// When it was set aside, by the wall clock of then. `None`: the name is not one of ours.
+    pub fn since(&self) -> Option<Time> {
+        self.id()?;
+        let ulid = ulid::Ulid::from_string(self.ulid()).ok()?;
+        Time::from_timestamp_millis(i64::try_from(ulid.timestamp_ms()).ok()?)
+    }
+
     /// The part before the inode: names the intent record, too, and says when it was set aside.
     pub fn ulid(&self) -> &str {
         self.0.split('-').next().unwrap_or(&self.0)
@@ -80,6 +87,8 @@ impl AsideName {
 pub enum Aside {
     /// In `.housekeeper/trash`.
     Trash(AsideName),
+    /// In `.housekeeper/kept`, from where it may come back for a while.
+    Kept(AsideName),
     /// A file, under `.hk-<name>` in the directory it lay in.
     Beside(RelPath, AsideName),
 }
@@ -91,14 +100,14 @@ impl Aside {
     /// What it is called, wherever it lies.
     pub fn name(&self) -> &AsideName {
         match self {
-            Self::Trash(name) | Self::Beside(_, name) => name,
+            Self::Trash(name) | Self::Kept(name) | Self::Beside(_, name) => name,
         }
     }
 
     /// Its last name on the disk.
     pub fn file_name(&self) -> String {
         match self {
-            Self::Trash(name) => name.0.clone(),
+            Self::Trash(name) | Self::Kept(name) => name.0.clone(),
             Self::Beside(_, name) => format!("{BESIDE}{}", name.0),
         }
     }
@@ -106,7 +115,7 @@ impl Aside {
     /// Where it lies below the root. `None`: in the trash.
     pub fn beside(&self) -> Option<RelPath> {
         match self {
-            Self::Trash(_) => None,
+            Self::Trash(_) | Self::Kept(_) => None,
             Self::Beside(dir, _) => dir.join(self.file_name().as_bytes()).ok(),
         }
     }

@@ -14,6 +14,7 @@ use crate::model::seen::{FileId, FileKind, Inode, Seen};
 use crate::model::time::Now;
 use crate::prune::grip::{Checked, Grip, errno, not_openable, refused, skip, take};
 use crate::prune::intent::{Intent, Work};
+use crate::prune::origin::Origin;
 use std::io;
 use std::time::{Duration, SystemTime};
 use ulid::Ulid;
@@ -23,7 +24,18 @@ use ulid::Ulid;
 pub struct Executor<D: Disk, R: Records> {
     disk: D,
     records: R,
+    /// Where what is kept came from. `None`: nothing is kept.
+    origins: Option<R>,
     intent: Option<(String, Intent)>,
+}
+
+/// What becomes of a victim that is a directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Then {
+    /// Its bytes are removed.
+    Removed,
+    /// It may come back for a while.
+    Kept,
 }
 
 /// How one rename ended.
@@ -40,8 +52,15 @@ impl<D: Disk, R: Records> Executor<D, R> {
         Self {
             disk,
             records,
+            origins: None,
             intent: None,
         }
+    }
+
+    /// The same, which can keep victims: where they came from is written down there.
+    pub fn with_origins(mut self, origins: R) -> Self {
+        self.origins = Some(origins);
+        self
     }
 
     /// Whether the root's path still leads to the root. Asked before each burst, and again
@@ -68,9 +87,32 @@ impl<D: Disk, R: Records> Executor<D, R> {
         quiet: Duration,
         locks: &[LockAt],
     ) -> Outcome {
+        self.take_out(victim, now, quiet, locks, Then::Removed)
+    }
+
+    /// The same, but it stays restorable where it is one directory and where it came from can be
+    /// written down.
+    pub fn keep(
+        &mut self,
+        victim: &Victim,
+        now: Now,
+        quiet: Duration,
+        locks: &[LockAt],
+    ) -> Outcome {
+        self.take_out(victim, now, quiet, locks, Then::Kept)
+    }
+
+    fn take_out(
+        &mut self,
+        victim: &Victim,
+        now: Now,
+        quiet: Duration,
+        locks: &[LockAt],
+        then: Then,
+    ) -> Outcome {
         self.intent = None;
         let removed = match &victim.body {
-            Body::Tree { id, proofs } => self.remove_tree(victim, *id, proofs, now, quiet, locks),
+            Body::Tree { .. } => self.remove_tree(victim, now, quiet, locks, then),
             Body::Files { names, proofs } => {
                 self.remove_files(victim, names, proofs, now, quiet, locks)
             }
@@ -85,12 +127,15 @@ impl<D: Disk, R: Records> Executor<D, R> {
     fn remove_tree(
         &mut self,
         victim: &Victim,
-        id: FileId,
-        proofs: &[Proof],
         now: Now,
         quiet: Duration,
         locks: &[LockAt],
+        then: Then,
     ) -> Checked<Outcome> {
+        let Body::Tree { id, proofs } = &victim.body else {
+            return Err(skip(refused("name", libc::EINVAL)));
+        };
+        let id = *id;
         let (dir, stat) = self.disk.open(&victim.path).map_err(not_openable)?;
         if stat.id != id || stat.kind != FileKind::Dir {
             return Err(skip(Skip::Replaced));
@@ -106,8 +151,15 @@ impl<D: Disk, R: Records> Executor<D, R> {
         }
         grip.check_quiet(now, quiet)?;
         let ulid = fresh(now);
-        let renamed = set_aside(&self.disk, &victim.path, id, &in_trash(&ulid, id));
+        let aside = match then {
+            Then::Kept => self.place_to_keep(victim, &ulid, id),
+            Then::Removed => in_trash(&ulid, id),
+        };
+        let renamed = set_aside(&self.disk, &victim.path, id, &aside);
         drop((grip, dir));
+        if !matches!(renamed, Renamed::Aside(_)) {
+            self.forget_origin(&aside);
+        }
         match renamed {
             Renamed::Aside(aside) => Ok(Outcome::Aside(vec![aside])),
             Renamed::Gone => Ok(Outcome::Gone),
@@ -118,6 +170,31 @@ impl<D: Disk, R: Records> Executor<D, R> {
                 let work = Work::InPlace { inode, last };
                 self.intend(victim, work, ulid, Lasting::Power)?;
                 Ok(Outcome::InPlace)
+            }
+        }
+    }
+
+    /// Writes down where a victim comes from, before it leaves. Where that cannot be done it is
+    /// not kept: a rule took it, and a full disk must not keep it there.
+    fn place_to_keep(&self, victim: &Victim, ulid: &str, id: FileId) -> Aside {
+        let name = AsideName::new(ulid, id);
+        let text = Origin::of(victim).to_json(&name);
+        let saved = self
+            .origins
+            .as_ref()
+            .map(|o| o.save(&name.0, &text, Lasting::Process));
+        match saved {
+            Some(Ok(())) => Aside::Kept(name),
+            Some(Err(_)) | None => Aside::Trash(name),
+        }
+    }
+
+    /// A record of what did not leave is about nothing; one that stays is discarded by the next
+    /// start.
+    fn forget_origin(&self, aside: &Aside) {
+        if let (Aside::Kept(name), Some(origins)) = (aside, &self.origins) {
+            match origins.discard(&name.0) {
+                Ok(()) | Err(_) => {}
             }
         }
     }

@@ -21,6 +21,7 @@ mod full_disk;
 mod guard;
 mod hidden_bytes;
 mod intents;
+mod kept;
 mod layout_kinds;
 mod layout_trees;
 mod lifecycle;

@@ -313,6 +313,8 @@ fn rules_for(dice: &mut Dice, kind: Kind) -> Rules {
         group: None,
         rescan_interval: Duration::from_secs(*dice.pick(&[7, 3600, 3600, 3600])),
         first_start_enforce: false,
+        // No throw of the dice: what seeds mean stays as it was.
+        trash_keep: Duration::from_secs(max % 4 * 5),
     }
 }
 
@@ -337,6 +339,7 @@ pub(crate) fn bare_rules(max_size: u64) -> Rules {
         group: None,
         rescan_interval: Duration::from_secs(3600),
         first_start_enforce: false,
+        trash_keep: Duration::ZERO,
     }
 }
 
@@ -506,6 +509,7 @@ impl World {
         }
         self.engine.handle(self.now(), input, &mut out);
         self.guard.most = self.guard.most.max(out.len());
+        self.check_kept();
         for effect in &out {
             if self.is_traced {
                 say(&format!("    -> {effect:?}"));
@@ -564,6 +568,11 @@ impl World {
             Effect::RemoveInPlace(victim) => {
                 let at = self.after(500);
                 self.later.push((at, Later::InPlace(*victim)));
+            }
+            Effect::LetGo(kept) => {
+                let at = self.after(500);
+                let kept = kept.into_iter().map(Aside::Kept).collect();
+                self.later.push((at, Later::Reap(kept)));
             }
             // Nothing here asks for it.
             Effect::RemoveEmpty(_) => {}

@@ -5,6 +5,7 @@ use crate::support::tree::{Held, NodeId, OUTSIDE, ROOT};
 use housekeeper::engine::Input;
 use housekeeper::index::Standing;
 use housekeeper::layout::catalog;
+use housekeeper::model::bytes::Bytes;
 use housekeeper::model::lifecycle::LifeReport;
 use housekeeper::model::plan::{Because, Body, Proof, Victim};
 use housekeeper::model::report::{Aside, AsideName, Outcome, Removed, Skip, Unlist};
@@ -154,6 +155,19 @@ impl World {
             self.emit(*dir, &new);
             return Outcome::Aside(vec![beside]);
         }
+        if let (Body::Tree { id, .. }, [(dir, name)]) = (&victim.body, &names[..])
+            && self.engine.keeps_aside(victim)
+        {
+            self.next_name += 1;
+            let ms = u64::try_from(self.now().wall.timestamp_millis()).expect("after 1970");
+            let ulid = ulid::Ulid::from_parts(ms, self.next_name as u128).to_string();
+            let kept = Aside::Kept(AsideName::new(&ulid, *id));
+            let to = (OUTSIDE, kept.file_name().into_bytes());
+            let stamp = self.stamp();
+            self.tree.rename((*dir, name), (to.0, &to.1), stamp);
+            self.emit(*dir, name);
+            return Outcome::Aside(vec![kept]);
+        }
         for (dir, name) in names {
             self.next_name += 1;
             let in_trash = format!("trash{}", self.next_name);
@@ -164,6 +178,17 @@ impl World {
             aside.push(Aside::Trash(AsideName(in_trash)));
         }
         Outcome::Aside(aside)
+    }
+
+    /// What is kept is gone before its space is needed.
+    pub(super) fn check_kept(&self) {
+        let rules = self.engine.rules();
+        if rules.trash_keep.is_zero() {
+            return;
+        }
+        let (kept, used) = (self.engine.figures().kept_bytes, self.engine.usage().bytes);
+        let is_over = rules.limits.is_over(used.saturating_add(kept));
+        assert!(kept == Bytes::ZERO || !is_over, "{kept} kept beside {used}");
     }
 
     /// As the executor checks: inodes, signatures, quiet. Gives the names to rename.
