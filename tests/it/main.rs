@@ -33,6 +33,7 @@ mod outlook;
 mod pins;
 mod presets;
 mod pruners;
+mod read_once;
 mod real_bugs;
 mod recording;
 mod rewriting;
