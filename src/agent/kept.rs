@@ -56,7 +56,12 @@ pub fn rows(tree: &Arc<Tree>) -> io::Result<Vec<Row>> {
     if names.is_empty() {
         return Ok(Vec::new());
     }
-    let records: HashMap<String, Vec<u8>> = origins(tree).all()?.into_iter().collect();
+    // Without its record a session is in the trash all the same.
+    let records = origins(tree).all().unwrap_or_else(|error| {
+        tracing::warn!(event = "trash.unread", error = %error, "where kept sessions came from cannot be read");
+        Vec::new()
+    });
+    let records: HashMap<String, Vec<u8>> = records.into_iter().collect();
     let row = |name: AsideName| {
         let text = records.get(&name.0);
         let origin = text.and_then(|text| Origin::from_json(&name.0, text));

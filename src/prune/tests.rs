@@ -11,6 +11,7 @@ use crate::model::session::{Key, SessionId};
 use crate::model::time::{Now, Tick, Time, UnixNanos};
 use crate::prune::executor::{Executor, finish_blobs};
 use crate::prune::intent::{Work, unfinished};
+use crate::prune::origin::Origin;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::io;
@@ -267,6 +268,41 @@ fn refused(operation: &'static str, errno: i32) -> Outcome {
 
 fn beside(name: &str) -> LockAt {
     LockAt::Beside(name.as_bytes().into())
+}
+
+fn keep(fake: &Shared, victim: &Victim) -> Outcome {
+    let mut executor = executor(fake).with_origins(On(fake.clone()));
+    executor.keep(victim, now(QUIET), QUIET, &[])
+}
+
+#[test]
+fn what_is_kept_has_its_record_before_it_leaves_and_what_stays_has_none() {
+    let (fake, victim) = session();
+    let Outcome::Aside(asides) = keep(&fake, &victim) else {
+        panic!("nothing spoke against it");
+    };
+    let [Aside::Kept(name)] = &asides[..] else {
+        panic!("{asides:?}");
+    };
+    let text = fake.records.borrow()[&name.0].clone();
+    assert_eq!(Origin::from_json(&name.0, &text), Some(Origin::of(&victim)));
+    let at = |line: &str| fake.log.borrow().iter().position(|logged| logged == line);
+    assert!(at("save ") < at("rename a/s"));
+    let (fake, victim) = session();
+    fake.fail("rename", "a/s", libc::EBUSY);
+    assert_eq!(keep(&fake, &victim), refused("rename", libc::EBUSY));
+    assert!(fake.records.borrow().is_empty());
+}
+
+#[test]
+fn what_cannot_be_written_down_or_is_no_directory_goes_without_being_kept() {
+    let (fake, victim) = session();
+    fake.fail("save", "", libc::ENOSPC);
+    let outcome = keep(&fake, &victim);
+    assert!(matches!(&outcome, Outcome::Aside(aside) if matches!(aside[..], [Aside::Trash(_)])));
+    let (fake, victim) = a_file();
+    let outcome = keep(&fake, &victim);
+    assert!(matches!(&outcome, Outcome::Aside(aside) if matches!(aside[..], [Aside::Beside(..)])));
 }
 
 #[test]
