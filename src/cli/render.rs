@@ -5,6 +5,7 @@
 
 use crate::config::check::Check;
 use crate::model::bytes::Bytes;
+use crate::model::count::Count;
 use crate::model::path::printable;
 use chrono::{DateTime, Utc};
 use comfy_table::presets::NOTHING;
@@ -32,12 +33,12 @@ pub fn scan(document: &Value) -> String {
         line(
             out,
             &format!(
-                "  {} in {} files, {} sessions; unowned: {} in {} entries; took {} ms",
+                "  {} in {}, {}; unowned: {} in {}; took {} ms",
                 size(&root["bytes"]),
-                text(&root["files"]),
-                text(&root["session_count"]),
+                counted(&root["files"], "file"),
+                counted(&root["session_count"], "session"),
                 size(&root["unowned"]["bytes"]),
-                text(&root["unowned"]["entries"]),
+                many(&root["unowned"]["entries"], "entry", "entries"),
                 text(&root["duration_ms"]),
             ),
         );
@@ -157,8 +158,8 @@ pub fn prune_size(document: &Value) -> String {
             line(
                 out,
                 &format!(
-                    "  removed {} sessions, {} freed, {} left",
-                    count(removed),
+                    "  removed {}, {} freed, {} left",
+                    Count(removed.as_array().map_or(0, Vec::len) as u64, "session"),
                     size(&root["freed_bytes"]),
                     size(&root["left_bytes"])
                 ),
@@ -293,7 +294,8 @@ pub fn detect(document: &Value) -> String {
     let best = &document["presets"][0];
     if best["fits"] == true {
         let words = format!(
-            "  try: housekeeper scan --root DIR --preset {}",
+            "  try: housekeeper scan --root {} --preset {}",
+            text(&document["path"]),
             text(&best["preset"])
         );
         line(&mut out, &words);
@@ -371,9 +373,9 @@ fn held_back(root: &Value, out: &mut String) {
         line(
             out,
             &format!(
-                "  {}: {} sessions stay, {}",
+                "  {}: {}, {}",
                 text(&blocked["reason"]),
-                text(&blocked["sessions"]),
+                many(&blocked["sessions"], "session stays", "sessions stay"),
                 size(&blocked["bytes"])
             ),
         );
@@ -433,10 +435,37 @@ pub fn audit(document: &Value) -> String {
             text(&row["because"]),
         ]
     });
-    if is_empty(&document["entries"]) {
+    if document["begun"] == false {
+        line(
+            &mut out,
+            "there is no audit yet: no agent or command has written to the store",
+        );
+    } else if is_empty(&document["entries"]) {
         line(&mut out, "nothing of that is in the audit");
     }
+    let waiting = &document["waiting"];
+    if waiting["rows"].as_u64().is_some_and(|n_rows| n_rows > 0) {
+        let rows = many(&waiting["rows"], "row waits", "rows wait");
+        let words = format!(
+            "{rows} to be written, not shown here: {}",
+            text(&waiting["why"])
+        );
+        line(&mut out, &words);
+    }
     out
+}
+
+/// A number with what is counted.
+fn counted(number: &Value, one: &'static str) -> String {
+    Count(number.as_u64().unwrap_or(0), one).to_string()
+}
+
+/// The same, where more than one are called so.
+fn many(number: &Value, one: &str, more: &str) -> String {
+    match number.as_u64().unwrap_or(0) {
+        1 => format!("1 {one}"),
+        n => format!("{n} {more}"),
+    }
 }
 
 fn is_held(root: &Value) -> bool {
@@ -448,7 +477,8 @@ fn trouble(root: &Value) -> Option<String> {
     let name = text(&root["name"]);
     if is_held(root) {
         return Some(format!(
-            "{name} is held: `housekeeper plan --root {name}` shows what would go, `housekeeper accept {name}` lets it"
+            "{name} is held: `housekeeper plan --root {}` shows what would go (with the limits of `run`, where they were given there), `housekeeper accept {name}` lets it",
+            text(&root["path"])
         ));
     }
     let over = match root["still_over_bytes"].as_u64() {
@@ -496,10 +526,10 @@ fn stays(blocked: &Value) -> String {
         .flatten()
         .map(|one| {
             format!(
-                "{} {} ({} sessions)",
+                "{} {} ({})",
                 size(&one["bytes"]),
                 text(&one["reason"]),
-                text(&one["sessions"])
+                counted(&one["sessions"], "session")
             )
         })
         .collect();
