@@ -498,8 +498,9 @@ fn trouble(root: &Value) -> Option<String> {
             text(&root["path"]),
         )),
         None if root["unmet"] == true => Some(format!(
-            "{name} stays {over}: {}; `housekeeper scan --root {name}` names the sessions, so end, unpin or mend them, or raise the limit",
-            stays(&root["blocked"])
+            "{name} stays {over}: {}; `housekeeper scan --root {}` names the sessions, so end, unpin or mend them, or raise the limit",
+            stays(&root["blocked"]),
+            text(&root["path"])
         )),
         None => None,
     }
@@ -666,7 +667,7 @@ mod tests {
 tapes  3.0 KiB of 2.0 KiB  [####################] 150%
   ID      CREATED                  SIZE  RULE      BECAUSE
   tape-1  2026-02-10 12:00:00Z  2.0 KiB  max_size  the oldest
-  active: 1 sessions stay, 1.0 KiB
+  active: 1 session stays, 1.0 KiB
   still 512 B over the limit then
 "
         );
@@ -683,7 +684,7 @@ tapes  3.0 KiB of 2.0 KiB  [####################] 150%
         root["left_bytes"] = json!(1024);
         let text = prune_size(&root);
         assert!(
-            text.contains("  removed 1 sessions, 2.0 KiB freed, 1.0 KiB left\n"),
+            text.contains("  removed 1 session, 2.0 KiB freed, 1.0 KiB left\n"),
             "{text}"
         );
         root["removed"] = json!([]);
@@ -703,7 +704,7 @@ tapes  3.0 KiB of 2.0 KiB  [####################] 150%
             scan(&document),
             "\
 tapes  /srv/tapes  (directories)
-  3.0 KiB in 3 files, 1 sessions; unowned: 5 B in 1 entries; took 7 ms
+  3.0 KiB in 3 files, 1 session; unowned: 5 B in 1 entry; took 7 ms
   ID             CREATED  STATE  GROUP     SIZE  FILES  ANOMALIES
   a\\x1B[31m\\x0A  -        -      g      3.0 KiB      3  metadata_missing symlink
   ANOMALY  PATH  SIZE
@@ -782,13 +783,13 @@ tapes  /srv/tapes  (directories)
             (
                 json!({"unmet": true, "blocked": blocked}),
                 Some(
-                    "tapes stays 2.0 KiB over its limit: 4.0 KiB active (2 sessions), 1.0 KiB pinned (1 sessions) may not go; `housekeeper scan --root tapes` names the sessions, so end, unpin or mend them, or raise the limit",
+                    "tapes stays 2.0 KiB over its limit: 4.0 KiB active (2 sessions), 1.0 KiB pinned (1 session) may not go; `housekeeper scan --root /srv/tapes` names the sessions, so end, unpin or mend them, or raise the limit",
                 ),
             ),
             (
                 json!({"unmet": true, "still_over_bytes": 0}),
                 Some(
-                    "tapes stays over its limits: nothing more may go; `housekeeper scan --root tapes` names the sessions, so end, unpin or mend them, or raise the limit",
+                    "tapes stays over its limits: nothing more may go; `housekeeper scan --root /srv/tapes` names the sessions, so end, unpin or mend them, or raise the limit",
                 ),
             ),
         ] {

@@ -385,7 +385,8 @@ fn shortened(entry: &Entry, longest: usize) -> Entry {
         if text.len() <= longest {
             return text.to_owned();
         }
-        let end = text.floor_char_boundary(longest);
+        let mut ends = (0..=longest).rev();
+        let end = ends.find(|at| text.is_char_boundary(*at)).unwrap_or(0);
         format!("{}{CUT}", &text[..end])
     };
     Entry {
