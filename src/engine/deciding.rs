@@ -314,7 +314,7 @@ impl Engine {
             return;
         }
         if self.deciding.known {
-            self.finish_stranded(out);
+            self.finish_stranded(now, out);
         }
         if !self.is_over(now) {
             self.deciding.forget_unmet();
