@@ -89,7 +89,7 @@ pub fn bring_back(tree: &Tree, name: &AsideName, path: &RelPath) -> io::Result<(
     match tree.look(path) {
         Seen::There(stat) if Some(stat.id) == name.id() => Ok(()),
         Seen::There(_) => {
-            tree.set_aside(path, &aside)?;
+            tree.take(path, &aside)?;
             Err(Errno::STALE.into())
         }
         // Somebody else moved it on: it is his.

@@ -205,7 +205,11 @@ pub enum Effect {
     LetGo(Vec<AsideName>),
     /// Judge what a killed run left beside its place, under the lock, and remove it; where the
     /// lock cannot be had the next scan meets it again.
-    FinishAsides(Vec<Aside>),
+    FinishAsides {
+        asides: Vec<Aside>,
+        /// Others follow.
+        more: bool,
+    },
     /// Remove where it lies, metadata last.
     RemoveInPlace(Box<Victim>),
     /// Remove a directory that is empty now, and those above it that are empty then.
@@ -329,6 +333,8 @@ pub struct Engine {
     n_begun_names: usize,
     /// What a killed run left beside its place: at most [`stranded::MAX_STRANDED`].
     stranded: HashSet<Aside>,
+    /// When the next of them are due.
+    stranded_rest: Option<Tick>,
     n_losses: u64,
     stopped: bool,
 }
@@ -371,6 +377,7 @@ impl Engine {
             disagreeing: HashSet::new(),
             ended_early: HashSet::new(),
             stranded: HashSet::new(),
+            stranded_rest: None,
             begun: HashMap::new(),
             n_begun_names: 0,
             n_losses: 0,
@@ -455,6 +462,7 @@ impl Engine {
         self.finish_scan(now, out);
         self.live(now, out);
         self.mind_kept(now, out);
+        self.end_stranded_rest(now);
         self.decide(now, out);
         self.scanning.fresh_totals = false;
         self.note_walks(now);
@@ -522,6 +530,7 @@ impl Engine {
             self.pace.due(),
             self.pins_due(now),
             self.kept_due(now),
+            self.stranded_rest,
         ];
         due.into_iter().flatten().min()
     }

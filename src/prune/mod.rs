@@ -9,6 +9,7 @@ pub mod intent;
 pub mod lifecycle;
 pub mod lock;
 pub mod origin;
+pub mod rest;
 pub mod warrant;
 
 #[cfg(test)]
