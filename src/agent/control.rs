@@ -4,6 +4,8 @@
 //! `{"command":"audit","since":TIME?,"until":TIME?,"root":NAME?,"session":KEY?,"limit":N?}`,
 //! `{"command":"pin","root":NAME?,"session":KEY,"reason":TEXT,"owner":TEXT?,"until":TIME?}`,
 //! `{"command":"unpin","root":NAME?,"session":KEY}`, `{"command":"pins","root":NAME?}`,
+//! `{"command":"cleanup","do":"add"|"list"|"show"|"update"|"remove"|"run","id":ID?,"cleanup":{…}?,
+//! "dry_run":true?,"by":"command"|"api"?}` ([`registrations::parse`]),
 //! `{"command":"accept","root":NAME}`, `{"command":"anomalies","root":NAME?,"kinds":[KIND…]?}`. A rescan is answered when it has ended; with `wait` also
 //! when all that happened before it was asked for has been heard and looked at.
 //! The answer is the document, or `{"error": "…"}`. Who may connect is the socket's file mode.
@@ -12,12 +14,13 @@
 //! what the kernel queues wait there.
 
 use crate::agent::pins::{self, Change};
+use crate::agent::registrations::{self, Ask};
 use crate::agent::report::{self, AnomalyFilter};
 use crate::agent::service::Service;
 use crate::model::anomaly::AnomalyKind;
 use crate::model::time::Time;
 use crate::store::Store;
-use crate::store::audit::Wanted;
+use crate::store::audit::{Actor, Wanted};
 use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -57,6 +60,8 @@ pub enum Wish {
         filter: AnomalyFilter,
     },
     Audit(Wanted),
+    /// Of registered clean-ups.
+    Cleanup(Ask, Actor),
 }
 
 /// A wish with the way back.
@@ -93,6 +98,7 @@ fn parse(line: &[u8]) -> Result<Wish, String> {
             Ok(Wish::Pin { root, change })
         }
         Some("pins") => Ok(Wish::Pins { root }),
+        Some("cleanup") => registrations::parse(&value).map(|(ask, by)| Wish::Cleanup(ask, by)),
         Some("audit") => {
             let time = |key: &str| match &value[key] {
                 Value::Null => Ok(None),
@@ -115,7 +121,7 @@ fn parse(line: &[u8]) -> Result<Wish, String> {
             }))
         }
         _ => Err(
-            "`command` must be status, rescan, accept, anomalies, audit, pin, unpin or pins"
+            "`command` must be status, rescan, accept, anomalies, audit, pin, unpin, pins or cleanup"
                 .to_owned(),
         ),
     }
@@ -273,6 +279,7 @@ pub fn answer(service: &Service, request: Request) {
             ));
             return;
         }
+        Wish::Cleanup(ask, by) => return service.ask_registry(ask, by, answer),
         Wish::Status => service.status(),
         Wish::Rescan { root, .. } => done(service.rescan(root.as_deref())),
         Wish::Barrier { root } => match service.barrier(root.as_deref()) {

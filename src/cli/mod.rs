@@ -5,6 +5,8 @@ mod anomalies;
 pub mod args;
 pub mod ask;
 mod audit;
+mod cleanup;
+pub mod cleanup_args;
 pub mod demo;
 pub mod detect;
 pub mod one_shot;
@@ -76,6 +78,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Result<u8>
         Command::Audit(wanted) => audit::audit(&request, wanted),
         Command::Anomalies(wanted) => anomalies::anomalies(&args, request, wanted),
         Command::Pin(_) | Command::Unpin(_) | Command::Pins(_) => pins::pins(&args, request),
+        Command::Cleanup(wanted) => cleanup::cleanup(&request, wanted),
         Command::Presets(wanted) => detect::presets(wanted),
         Command::Detect(wanted) => detect::detect(&args, &request, wanted),
         Command::CheckConfig(wanted) => check_config(&request, wanted.json),
@@ -98,6 +101,7 @@ fn is_one_shot(command: &Command) -> bool {
         | Command::Pin(_)
         | Command::Unpin(_)
         | Command::Pins(_)
+        | Command::Cleanup(_)
         | Command::Presets(_)
         | Command::Detect(_)
         | Command::CheckConfig(_) => true,

@@ -147,6 +147,7 @@ impl Engine {
         let usage = self.usage();
         self.retires(now)
             || limits.is_over(usage.bytes)
+            || (limits.takes_all() && usage.n_sessions > 0)
             || limits.max_count.is_some_and(|max| usage.n_sessions > max)
             || self.left_of_age(now).is_some_and(|left| left.is_none())
     }

@@ -109,6 +109,11 @@ impl Limits {
         self.threshold().is_some_and(|threshold| bytes > threshold)
     }
 
+    /// A limit of zero bytes: none may stay, what is empty neither.
+    pub fn takes_all(&self) -> bool {
+        self.max_size == Some(Bytes::ZERO)
+    }
+
     pub fn are_none(&self) -> bool {
         self.max_size.is_none() && self.max_age.is_none() && self.max_count.is_none()
     }
@@ -147,6 +152,14 @@ impl Walk<'_> {
             if age > max_age {
                 return Wish::Take(Because::TooOld { age, max_age });
             }
+        }
+        if self.limits.takes_all() {
+            return Wish::Take(Because::TooBig {
+                usage: saturated(self.bytes),
+                max_size: Bytes::ZERO,
+                headroom: Bytes::ZERO,
+                goal: Bytes::ZERO,
+            });
         }
         let mut wish = Wish::Enough;
         if let Some(max_count) = self.limits.max_count
@@ -289,7 +302,11 @@ impl Draft {
         let goal = walk.limits.goal().filter(|_| walk.sizing);
         let over = goal.map_or(0, |goal| walk.bytes.saturating_sub(goal.0.into()));
         self.still_over = saturated(over);
-        let max_count = walk.limits.max_count.unwrap_or(u64::MAX);
+        let max_count = match walk.limits.max_count {
+            _ if walk.limits.takes_all() => 0,
+            Some(max_count) => max_count,
+            None => u64::MAX,
+        };
         self.still_too_many = walk.n_sessions.saturating_sub(max_count).max(n_too_old);
         if self.still_over == Bytes::ZERO && self.still_too_many == 0 {
             self.blocked.clear();
