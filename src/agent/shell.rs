@@ -341,7 +341,6 @@ impl Shell {
     }
 
     pub(super) fn take_lock(&mut self, now: Now) -> LockTry {
-        self.mind_pins(now);
         let failed = |operation, errno| LockTry::Failed { operation, errno };
         match self.executor.in_place() {
             Ok(true) => {}

@@ -31,14 +31,16 @@ pub fn choice(wanted: settings::Backend, tree: &Tree) -> Choice {
     }
 }
 
-/// Starts the first backend of the order that can be had. Polling always can.
+/// Starts the first backend of the order that can be had, on the thread that takes sessions out.
+/// Polling always can.
 pub fn start(choice: &Choice, tree: &Tree, wake: &Waker, attend: &Attend) -> Chosen {
     let mut why = choice.why.clone();
     let mut rest = choice.order;
     while let Some((backend, others)) = rest.split_first() {
         rest = others;
         match watch::open(*backend, tree.path(), tree.root(), wake, attend) {
-            Ok(source) => {
+            Ok(mut source) => {
+                source.hints.leave_out_this_thread();
                 return Chosen {
                     backend: *backend,
                     why,

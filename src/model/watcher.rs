@@ -123,6 +123,10 @@ pub trait Hints: Send {
         false
     }
 
+    /// The calling thread takes sessions out itself: a source that knows who did what leaves out
+    /// what that thread moved to where nobody looks.
+    fn leave_out_this_thread(&mut self) {}
+
     /// Takes hints that wait, a bounded batch at a time, without ever waiting for anybody.
     /// `known` says whether the engine knows a directory by this key: a source that hears of
     /// others, too, leaves them out.

@@ -8,8 +8,9 @@
 //!
 //! Everything on the file system is told, the agent's own writes as well. What lies in a
 //! directory that nobody announced is dropped here, at the cost of one hash; that is all of
-//! the agent's own: its state, its log, and what it empties in the trash. A directory of
-//! others that tells much is silenced in the kernel ([`others`]).
+//! the agent's own: its state, its log, and what it empties in the trash. So is what the engine's
+//! own thread moved into the trash: its index has it already. A directory of others that tells
+//! much is silenced in the kernel ([`others`]).
 //!
 //! Bounds: a drain takes [`BUFFER`] bytes of events; [`MAX_FOLLOWED`] inodes with names
 //! elsewhere are followed, further ones are left to the guard and the rescans.
@@ -57,6 +58,8 @@ pub struct FanotifyHints {
     announced: HashSet<DirKey>,
     followed: HashMap<DirKey, u64>,
     busiest: Busiest,
+    /// The thread whose removals are no news.
+    own: Option<i32>,
 }
 
 #[derive(Debug)]
@@ -114,6 +117,7 @@ pub fn start(
         announced: HashSet::new(),
         followed: HashMap::new(),
         busiest: Busiest::default(),
+        own: None,
     };
     Ok((FanotifyWatcher(shared), hints))
 }
@@ -271,6 +275,7 @@ struct Sieve<'a> {
     followed: &'a HashMap<DirKey, u64>,
     known: &'a dyn Fn(DirKey) -> bool,
     busiest: &'a mut Busiest,
+    own: Option<i32>,
     into: &'a mut Vec<Hint>,
     root_touched: bool,
 }
@@ -278,11 +283,37 @@ struct Sieve<'a> {
 impl Sieve<'_> {
     /// `false`: the event is in no form that is known.
     fn take(&mut self, event: Event<'_>) -> bool {
+        self.is_own_removal(&event) || self.hear(event)
+    }
+
+    /// Whether the engine's own thread moved something to where nobody looks.
+    fn is_own_removal(&self, event: &Event<'_>) -> bool {
+        let mut arrives_here = false;
+        event.mask & libc::FAN_RENAME != 0
+            && self.own == Some(event.thread)
+            && event
+                .records(|record| match record {
+                    Record::Entry { dir, has_left, .. } if !has_left => {
+                        arrives_here |= self.is_here(self.shared.key(dir));
+                    }
+                    Record::Entry { .. } | Record::Target(_) => {}
+                })
+                .is_ok()
+            && !arrives_here
+    }
+
+    fn is_here(&self, dir: DirKey) -> bool {
+        (self.known)(dir) || self.announced.contains(&dir)
+    }
+
+    fn hear(&mut self, event: Event<'_>) -> bool {
         let seen = event.records(|record| match record {
             Record::Entry { name: b".", .. } => {}
-            Record::Entry { dir: handle, name } => {
+            Record::Entry {
+                dir: handle, name, ..
+            } => {
                 let dir = self.shared.key(handle);
-                if (self.known)(dir) || self.announced.contains(&dir) {
+                if self.is_here(dir) {
                     self.into.push(Hint::Entry {
                         dir,
                         path: name.into(),
@@ -315,6 +346,10 @@ impl Hints for FanotifyHints {
         self.n_filled > 0
     }
 
+    fn leave_out_this_thread(&mut self) {
+        self.own = Some(rustix::thread::gettid().as_raw_nonzero().get());
+    }
+
     fn drain(&mut self, known: &dyn Fn(DirKey) -> bool, into: &mut Vec<Hint>) -> Drained {
         let mut drained = Drained::default();
         self.read(&mut drained);
@@ -335,6 +370,7 @@ impl Hints for FanotifyHints {
             followed: &self.followed,
             known,
             busiest: &mut self.busiest,
+            own: self.own,
             into,
             root_touched: false,
         };

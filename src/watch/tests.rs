@@ -334,3 +334,35 @@ fn nothing_is_silent_once_an_inode_is_followed() {
         w.hear_inode(ino);
     });
 }
+
+/// What the thread that listens has moved out itself is left out where the source can tell;
+/// everything else it does is told, and so is what others move out.
+#[test]
+fn the_listening_threads_removals_are_no_news() {
+    each(|watching| {
+        watching.make("in");
+        watching.make("out");
+        watching.watch("in");
+        for name in ["in/own", "in/others", "in/replaced", "out/back"] {
+            watching.write(name);
+        }
+        watching.hear("in/replaced");
+        watching.hints.leave_out_this_thread();
+        let root = watching.root.clone();
+        let moves = |from: &str, to: &str| {
+            std::fs::rename(root.join(from), root.join(to)).expect("it moves");
+        };
+        moves("in/own", "out/own");
+        std::thread::scope(|scope| {
+            scope.spawn(|| moves("in/others", "out/others"));
+        });
+        moves("in/replaced", "in/replaces");
+        moves("out/back", "in/back");
+        let heard = watching.hear("in/back");
+        let tells_who = watching.backend == Backend::Fanotify;
+        assert_eq!(heard.contains("in/own"), !tells_who, "{heard:?}");
+        for name in ["in/others", "in/replaced", "in/replaces"] {
+            assert!(heard.contains(name), "{:?}: {heard:?}", watching.backend);
+        }
+    });
+}

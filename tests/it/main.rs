@@ -34,6 +34,7 @@ mod odd_metadata;
 mod pins;
 mod presets;
 mod pruners;
+mod read_once;
 mod real_bugs;
 mod recording;
 mod rewriting;

@@ -27,14 +27,20 @@ const TYPE_NEW_DFID_NAME: u8 = 12;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Event<'a> {
     pub mask: u64,
+    /// Whose doing it was: the thread's number, in the reader's namespace.
+    pub thread: i32,
     records: &'a [u8],
 }
 
 /// What one record says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Record<'a> {
-    /// A name in a directory; `.` for the directory itself.
-    Entry { dir: Handle<'a>, name: &'a [u8] },
+    /// A name in a directory; `.` for the directory itself. `has_left`: it was moved from there.
+    Entry {
+        dir: Handle<'a>,
+        name: &'a [u8],
+        has_left: bool,
+    },
     /// The inode it happened to.
     Target(Handle<'a>),
 }
@@ -71,6 +77,7 @@ pub fn next<'a>(buffer: &mut &'a [u8]) -> Result<Option<Event<'a>>, Malformed> {
     mask.copy_from_slice(&metadata[8..16]);
     Ok(Some(Event {
         mask: u64::from_ne_bytes(mask),
+        thread: word(&metadata[20..]) as i32,
         records: &event[own..],
     }))
 }
@@ -98,6 +105,7 @@ impl<'a> Event<'a> {
                     visit(Record::Entry {
                         dir,
                         name: &name[..end],
+                        has_left: header[0] == TYPE_OLD_DFID_NAME,
                     });
                 }
                 _ => {}
@@ -161,14 +169,22 @@ mod tests {
         let bytes = event(TYPE_DFID_NAME, b"12345678", b"name");
         let mut buffer = &bytes[..];
         let event = next(&mut buffer).expect("well formed").expect("one");
-        assert_eq!(event.mask, 0x100);
+        assert_eq!((event.mask, event.thread), (0x100, 42));
         let mut records = Vec::new();
         event.records(|r| records.push(r)).expect("well formed");
         let dir = Handle {
             kind: 1,
             bytes: b"12345678",
         };
-        assert_eq!(records, [Record::Entry { dir, name: b"name" }]);
+        let (name, has_left) = (&b"name"[..], false);
+        assert_eq!(
+            records,
+            [Record::Entry {
+                dir,
+                name,
+                has_left
+            }]
+        );
         assert_eq!(next(&mut buffer), Ok(None));
     }
 

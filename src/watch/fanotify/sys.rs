@@ -15,7 +15,8 @@ const INIT: libc::c_uint = libc::FAN_CLASS_NOTIF
     | libc::FAN_NONBLOCK
     | libc::FAN_REPORT_FID
     | libc::FAN_REPORT_DFID_NAME
-    | libc::FAN_REPORT_TARGET_FID;
+    | libc::FAN_REPORT_TARGET_FID
+    | libc::FAN_REPORT_TID;
 /// What happens to a file without its names.
 pub(super) const OF_FILE: u64 = libc::FAN_MODIFY | libc::FAN_CLOSE_WRITE | libc::FAN_ATTRIB;
 const MASK: u64 =
