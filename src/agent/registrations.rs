@@ -199,14 +199,19 @@ impl Desk<'_> {
     fn add(&self, wanted: &Wanted) -> Result<Value, String> {
         let others = self.all()?;
         let id = Ulid::generate().to_string();
-        let Judged { cleanup, notes } =
-            register(wanted, id.clone(), self.now(), self.beside(&others))?;
+        let Judged {
+            mut cleanup,
+            mut notes,
+        } = register(wanted, id.clone(), self.now(), self.beside(&others))?;
         check_watch(&cleanup)?;
-        let is_known = |other: &Cleanup| {
-            (&other.owner, &other.directory, &other.pattern)
-                == (&cleanup.owner, &cleanup.directory, &cleanup.pattern)
-        };
-        if others.len() >= MAX_CLEANUPS && !others.iter().any(is_known) {
+        let key = |c: &Cleanup| (c.owner.clone(), c.directory.clone(), c.pattern.clone());
+        let known = others.iter().find(|other| key(other) == key(&cleanup));
+        // Somebody keeps it from removing anything: no restart of its program may end that.
+        if wanted.read_only.is_none() && known.is_some_and(|known| known.read_only) {
+            cleanup.read_only = true;
+            notes.push("it stays read-only, as it was; `cleanup update` can end that".to_owned());
+        }
+        if others.len() >= MAX_CLEANUPS && known.is_none() {
             return Err(format!(
                 "there are {MAX_CLEANUPS} clean-ups already, and no more may be; remove some"
             ));

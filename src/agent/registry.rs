@@ -19,6 +19,7 @@ use crate::config::settings::{Root, Settings};
 use crate::model::cleanup::Cleanup;
 use crate::model::notice::{Notice, Topic};
 use crate::model::time::{Clock, Now, rfc3339};
+use crate::model::zone::Zone;
 use crate::schedule::Schedule;
 use crate::schedule::dispatcher::{Cause, Dispatcher, Effect, Input, Job};
 use crate::store::Store;
@@ -31,7 +32,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 
 const MAX_ORDERS: usize = 256;
 /// Runs that somebody asked for, at once.
@@ -54,6 +55,9 @@ pub struct Wants {
     /// The audit is not to be shorter than this.
     pub longest: Duration,
 }
+
+/// What is wanted from now on, and whom to tell that it is so.
+pub type Wish = (Wants, oneshot::Sender<()>);
 
 enum Order {
     Ask(Ask, Actor, oneshot::Sender<Value>),
@@ -87,12 +91,13 @@ impl Registry {
         settings: Settings,
         store: Store,
         teller: Teller,
-    ) -> std::io::Result<(Self, watch::Receiver<Wants>)> {
+    ) -> std::io::Result<(Self, mpsc::Receiver<Wish>)> {
         let (orders, ordered) = bounded(MAX_ORDERS);
-        let (watched, wanted) = watch::channel(Wants::default());
+        let (wishes, wished) = mpsc::channel(1);
         let clock = Arc::new(SystemClock::start());
         let desk = Keeper {
             dispatcher: Dispatcher::new(settings.registry.limits, clock.now()),
+            zone: settings.registry.zone,
             means: Means {
                 store,
                 settings: Arc::new(settings),
@@ -104,7 +109,8 @@ impl Registry {
             runs: BTreeMap::new(),
             asked: Vec::new(),
             swept: None,
-            watched,
+            wishes,
+            wanted: (Vec::new(), Duration::ZERO),
             orders: orders.clone(),
             ending: Arc::default(),
         };
@@ -112,7 +118,7 @@ impl Registry {
             .name("registry".to_owned())
             .spawn(move || desk.run(ordered))?;
         let thread = Some(thread);
-        Ok((Self { orders, thread }, wanted))
+        Ok((Self { orders, thread }, wished))
     }
 
     /// Asks. Never waits: where too many wait already the answer says so.
@@ -128,18 +134,16 @@ impl Registry {
         }
     }
 
-    /// The configuration was read again.
-    pub fn settle(&self, settings: Settings) {
-        // Waits for room no longer than the thread takes for one question.
-        if self.orders.send(Order::Settle(Arc::new(settings))).is_err() {
-            tracing::debug!("the registry's thread is gone already");
-        }
+    /// The configuration was read again. `false`: too many wait.
+    pub fn settle(&self, settings: Settings) -> bool {
+        let settled = Order::Settle(Arc::new(settings));
+        self.orders.try_send(settled).is_ok()
     }
 
     /// Ends the thread and all runs, between two removals, at most until `deadline`.
     pub fn stop(&mut self, deadline: Instant) {
-        if self.orders.send(Order::Stop).is_err() {
-            tracing::debug!("the registry's thread is gone already");
+        if self.orders.send_deadline(Order::Stop, deadline).is_err() {
+            tracing::debug!("the registry's thread is gone already, or has too much to do");
         }
         let Some(thread) = self.thread.take() else {
             return;
@@ -167,13 +171,17 @@ struct Keeper {
     means: Means,
     teller: Teller,
     cleanups: Arc<[Cleanup]>,
+    /// In which schedules were read.
+    zone: Zone,
     /// The store has been read since it was last asked in vain.
     is_read: bool,
     /// By registration.
     runs: BTreeMap<String, Running>,
     asked: Vec<Running>,
     swept: Option<Now>,
-    watched: watch::Sender<Wants>,
+    wishes: mpsc::Sender<Wish>,
+    /// What the agent was told last.
+    wanted: (Vec<Cleanup>, Duration),
     orders: Sender<Order>,
     /// The agent ends: what is cut short is nobody's failure.
     ending: Arc<AtomicBool>,
@@ -276,17 +284,19 @@ impl Keeper {
                 self.turn(Input::Registered(cleanup.id.clone(), job));
             }
         }
+        self.zone = self.means.settings.registry.zone;
         self.want();
     }
 
     /// When a registration runs; `None`: as before.
     fn job(&self, cleanup: &Cleanup, before: Option<&Cleanup>) -> Option<Job> {
         let when = |cleanup: &Cleanup| (cleanup.schedule.clone(), cleanup.priority);
-        if before.is_some_and(|before| when(before) == when(cleanup)) {
+        let zone = self.means.settings.registry.zone;
+        let is_known = before.is_some_and(|before| when(before) == when(cleanup));
+        if is_known && self.zone == zone {
             return None;
         }
         let now = self.means.clock.now().wall;
-        let zone = self.means.settings.registry.zone;
         let text = cleanup.schedule.as_deref().unwrap_or("on write");
         let schedule = match Schedule::parse(text, zone) {
             Ok(schedule) => schedule,
@@ -309,14 +319,18 @@ impl Keeper {
         })
     }
 
-    /// Says which roots are to be watched.
-    fn want(&self) {
+    /// Has the agent watch what is to be watched, and nothing else, before anybody is answered.
+    fn want(&mut self) {
         let settings = &self.means.settings;
         let mut roots = Vec::new();
-        let watched = self.cleanups.iter().filter(|cleanup| cleanup.watch);
-        for cleanup in watched.filter(|cleanup| !is_dry(cleanup, settings)) {
+        let mut watched = Vec::new();
+        let all = self.cleanups.iter().filter(|cleanup| cleanup.watch);
+        for cleanup in all.filter(|cleanup| !is_dry(cleanup, settings)) {
             match root_now(cleanup, &self.cleanups, settings) {
-                Ok(root) => roots.push(root),
+                Ok(root) => {
+                    roots.push(root);
+                    watched.push(cleanup.clone());
+                }
                 Err(why) => {
                     tracing::warn!(event = "cleanup.unwatched", cleanup = %cleanup.id, "it is not watched: {why}");
                 }
@@ -324,10 +338,20 @@ impl Keeper {
         }
         let days = self.cleanups.iter().filter_map(|c| c.retention_days).max();
         let longest = DAY.saturating_mul(u32::try_from(days.unwrap_or(0)).unwrap_or(u32::MAX));
-        self.watched.send_replace(Wants {
+        let wanted = (watched, longest);
+        if self.wanted == wanted {
+            return;
+        }
+        self.wanted = wanted;
+        let wants = Wants {
             watched: roots,
             longest,
-        });
+        };
+        let (done, heard) = oneshot::channel();
+        let sent = self.wishes.blocking_send((wants, done));
+        if sent.is_err() || heard.blocking_recv().is_err() {
+            tracing::debug!("the agent ends, and watches nothing any more");
+        }
     }
 
     fn turn(&mut self, input: Input<String>) {

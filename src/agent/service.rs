@@ -337,8 +337,13 @@ impl Service {
         let before = std::mem::replace(&mut self.settings, settings);
         self.around.agent = self.settings.agent.clone();
         self.look_after_all(&before.agent);
-        if let Some(registry) = &self.registry {
-            registry.settle(self.settings.clone());
+        if let Some(registry) = &self.registry
+            && !registry.settle(self.settings.clone())
+        {
+            tracing::error!(
+                event = "config.refused",
+                "the registry is too busy to take its new rules: reload again"
+            );
         }
         self.keep_audit();
         let now = SystemClock::start().now().wall;
@@ -456,7 +461,7 @@ impl Service {
             self.around.teller.clone(),
         );
         let what = "start the registry's thread";
-        let (registry, mut wanted) =
+        let (registry, mut wishes) =
             started.map_err(|source| ServiceError::Start { what, source })?;
         self.registry = Some(registry);
         let (requests, mut requested) = tokio::sync::mpsc::channel(16);
@@ -470,11 +475,14 @@ impl Service {
                     }
                 },
                 Some(request) = requested.recv() => control::answer(self, request),
-                Ok(()) = wanted.changed() => {
-                    self.registered = wanted.borrow_and_update().clone();
+                Some((wants, done)) = wishes.recv() => {
+                    self.registered = wants;
                     let agent = self.settings.agent.clone();
                     self.look_after_all(&agent);
                     self.keep_audit();
+                    if done.send(()).is_err() {
+                        tracing::debug!("the registry's thread is gone already");
+                    }
                 }
                 caught = signals.next() => match caught {
                     Caught::Rescan => {
@@ -494,6 +502,8 @@ impl Service {
         let grace = Instant::now() + self.settings.agent.shutdown_grace;
         let roots = std::mem::take(&mut self.roots);
         let registry = self.registry.take();
+        // Nothing more is wanted: who waits for it goes on.
+        drop(wishes);
         let stopping = tokio::task::spawn_blocking(move || {
             if let Some(mut registry) = registry {
                 registry.stop(grace);

@@ -95,7 +95,7 @@ pub struct Rest {
     /// What it is for
     #[arg(long, value_name = "TEXT")]
     pub description: Option<String>,
-    /// When it runs: five cron fields such as '0 3 * * *', 'every 6h', or 'on write'
+    /// When it runs: five cron fields such as '0 3 * * *', 'every 6h', or 'on write'; `none`: only --watch
     #[arg(long, value_name = "WHEN")]
     pub schedule: Option<String>,
     /// The same as --schedule 'every TIME'
@@ -161,6 +161,8 @@ impl Rest {
     pub(super) fn wanted(&self) -> Wanted {
         let said = |limit: Option<Limit>| limit.map(|limit| limit.0);
         let every = self.every.as_ref().map(|every| format!("every {every}"));
+        let schedule = self.schedule.clone();
+        let schedule = schedule.map(|text| Some(text).filter(|text| text != "none"));
         Wanted {
             directory: None,
             pattern: None,
@@ -170,7 +172,7 @@ impl Rest {
             max_size_mb: said(self.max_size_mb),
             priority: self.priority,
             description: self.description.clone(),
-            schedule: self.schedule.clone().or(every).map(Some),
+            schedule: schedule.or(every.map(Some)),
             watch: self.watch.then_some(true),
             read_only: self.read_only.then_some(true),
             yes: self.yes,

@@ -2,14 +2,23 @@
 
 use crate::support::cleaning::{Desk, file};
 use crate::support::fixture::{names, picture};
+use crate::support::running::wait_for;
 use crate::support::texts;
+use housekeeper::agent::cleaning::{self, Means, Outcome, Task};
+use housekeeper::clock::SystemClock;
+use housekeeper::config;
+use housekeeper::config::request::Request;
 use housekeeper::model::report::LockTry;
 use housekeeper::model::time::Clock;
 use housekeeper::prune::lock::RootLock;
+use housekeeper::store::audit::Actor;
+use housekeeper::store::{Access, Place, Store};
 use serde_json::Value;
 use std::fs;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// The one report in a directory.
@@ -78,6 +87,12 @@ fn a_registration_is_added_once_changed_shown_and_removed() {
     assert_eq!(
         (&shown["owner"], &shown["runs"]),
         (&"ana".into(), &Value::Array(Vec::new()))
+    );
+    // Registering it once more does not end what keeps it from removing.
+    assert_eq!(desk.done(&add)["read_only"], true);
+    assert_eq!(
+        desk.done(&["update", id, "--no-read-only"])["read_only"],
+        false
     );
     let listed = desk.done(&["list"]);
     assert_eq!(texts(&listed["cleanups"], "id"), [id]);
@@ -295,7 +310,7 @@ fn a_busy_lock_is_2_and_a_directory_that_went_is_1() {
     let root = fs::File::open(desk.dir()).expect("opened");
     let beside = fs::File::open(desk.scratch.path("state")).expect("opened");
     let mut lock = RootLock::new(Duration::from_secs(3600), None);
-    let now = housekeeper::clock::SystemClock::start().now();
+    let now = SystemClock::start().now();
     let taken = lock.try_take(root.as_fd(), Ok(beside.as_fd()), now);
     assert_eq!(taken, LockTry::Taken);
     let busy = desk.run(&["run"]);
@@ -402,4 +417,67 @@ fn a_dry_run_of_all_leaves_50_000_files_as_they_are_and_says_what_a_run_does() {
         let dir = desk.dir().join(format!("d{n:02}"));
         assert!(dir.join("sub/kept.log").exists() && dir.join(".hidden.log").exists());
     }
+}
+
+/// As where `job_timeout` is over: what was not begun stays, and what was begun is done.
+#[test]
+fn a_run_that_is_told_to_stop_stops_between_two_removals() {
+    const FILES: usize = 20_000;
+    let desk = Desk::new("");
+    for n in 0..FILES {
+        desk.file(&format!("{n:05}.log"), 10, 40);
+    }
+    let id = desk.add("*.log", &["--max-files", "1"]);
+    let request = Request {
+        file: Some(desk.scratch.path("config.toml")),
+        ..Request::default()
+    };
+    let settings = config::load_registry(&request).expect("sound");
+    let clock = Arc::new(SystemClock::start());
+    let place = Place::new(
+        settings.agent.database.as_deref(),
+        &settings.agent.state_dir,
+        Access::Write,
+    );
+    let means = Means {
+        store: Store::start(place, clock.clone()).expect("a thread"),
+        settings: Arc::new(settings),
+        clock,
+    };
+    let cleanup = means.store.cleanup(id.clone()).wait().expect("read");
+    let stop = Arc::new(AtomicBool::new(false));
+    let task = Task {
+        cleanup: cleanup.expect("there"),
+        others: Arc::new([]),
+        dry_run: false,
+        actor: Actor::Schedule,
+        stop: stop.clone(),
+        lock_patience: Duration::ZERO,
+    };
+    let done = std::thread::scope(|scope| {
+        let run = scope.spawn(|| cleaning::run(&task, &means));
+        wait_for("a first removal", || {
+            if desk.dir().join("00000.log").exists() {
+                return Err("all there".to_owned());
+            }
+            Ok(())
+        });
+        stop.store(true, Ordering::Relaxed);
+        run.join().expect("no panic")
+    });
+    assert_eq!(done.outcome, Outcome::Stopped);
+    let left = names(&desk.dir());
+    let deleted = usize::try_from(done.detail.files_deleted).expect("some");
+    assert!(
+        deleted > 0 && left.len() > 1,
+        "{deleted}, {} left",
+        left.len()
+    );
+    assert_eq!(deleted + left.len(), FILES);
+    assert!(
+        left.iter().all(|name| name.ends_with(".log")),
+        "none is on its way"
+    );
+    let runs = means.store.runs(Some(id), 1).wait().expect("read");
+    assert_eq!(runs[0].outcome, "timeout");
 }

@@ -146,11 +146,15 @@ fn a_watch_is_added_changed_and_taken_away_while_the_agent_runs() {
         texts.iter().filter(|name| name.ends_with(".txt")).count(),
         5
     );
-    // Registered before its start, it is watched from the start.
-    let id = desk.add("*.log", &["--max-files", "1", "--watch"]);
+    // Registered before its start, it is watched from the start. The dry runs wait until what was
+    // written just now may go.
+    let id = desk.add("*.log", &["--max-files", "1"]);
+    assert_eq!(desk.done(&["run", "--dry-run"])["total_files_deleted"], 1);
+    desk.done(&["update", &id, "--watch"]);
     agent.until("the older gone", |_| logs() == ["4.log"]);
     drop(agent);
     desk.file("0.log", 10, 40);
+    assert_eq!(desk.done(&["run", "--dry-run"])["total_files_deleted"], 1);
     let agent = self::agent(&desk, "");
     agent.until("the older gone again", |_| logs() == ["4.log"]);
     assert_eq!(texts_of(&agent), [format!("cleanup-{id}")]);
@@ -161,29 +165,32 @@ fn texts_of(agent: &Agent) -> Vec<String> {
 }
 
 #[test]
-fn a_run_that_fails_is_told_and_one_that_takes_too_long_stops_between_two_removals() {
+fn runs_that_fail_or_take_too_long_are_told() {
     let desk = Desk::new("");
     let mut receiver = Receiver::new(Manner::Take);
     let hook = format!(
         "[[notify.webhook]]\nname = \"hook\"\nurl = {:?}\nevents = [\"failure\"]\n",
         receiver.url("/hook"),
     );
-    let big = desk.scratch.path("big");
-    fs::create_dir(&big).expect("made");
-    for n in 0..40_000 {
-        fs::hard_link(&seed(&desk, n / 20_000), big.join(format!("{n:05}.log"))).expect("linked");
-    }
-    let agent = agent(&desk, &format!("job_timeout = \"300ms\"\n{hook}"));
-    let late = desk.add_in(&big, "*.log", &["--max-files", "1", "--every", "1s"]);
+    let busy = desk.scratch.path("busy");
+    fs::create_dir(&busy).expect("made");
+    let agent = agent(&desk, &format!("job_timeout = \"100ms\"\n{hook}"));
+    // What is written to all the while is waited for, and that takes too long.
+    let write = || file(&busy.join("a.log"), 10, 40);
+    write();
+    let late = desk.add_in(&busy, "*.log", &["--every", "1s"]);
     let id = desk.add("*.log", &["--every", "1s"]);
     fs::remove_dir(desk.dir()).expect("removed");
-    until(&desk, &id, "a run that failed", |shown| {
-        shown["runs"][0]["outcome"] == "failed"
-    });
-    until(&desk, &late, "a run over time", |shown| {
-        let runs = shown["runs"].as_array().expect("a list");
-        runs.iter().any(|run| run["outcome"] == "timeout")
-    });
+    let has_run = |id: &str, outcome: &str| {
+        write();
+        until(&desk, id, outcome, |shown| {
+            write();
+            let runs = shown["runs"].as_array().expect("a list");
+            runs.iter().any(|run| run["outcome"] == outcome)
+        });
+    };
+    has_run(&late, "timeout");
+    has_run(&id, "failed");
     wait_for("a notice of each", || {
         let said: Vec<String> = receiver
             .taken()
@@ -199,15 +206,6 @@ fn a_run_that_fails_is_told_and_one_that_takes_too_long_stops_between_two_remova
     });
     drop(agent);
     receiver.leave();
-}
-
-/// A file with up to 20 000 names.
-fn seed(desk: &Desk, n: u32) -> std::path::PathBuf {
-    let path = desk.scratch.path(&format!("seed-{n}"));
-    if !path.exists() {
-        file(&path, 10, 400);
-    }
-    path
 }
 
 #[test]
@@ -267,9 +265,8 @@ fn a_root_is_looked_after_while_a_clean_up_is_under_way() {
     let desk = Desk::new("");
     let root = desk.scratch.path("recordings");
     fs::create_dir(&root).expect("made");
-    for n in 0..20_000 {
-        let name = format!("{n:05}.log");
-        fs::hard_link(seed(&desk, 0), desk.dir().join(name)).expect("linked");
+    for n in 0..8_000 {
+        desk.file(&format!("{n:05}.log"), 10, 40);
     }
     let agent = agent(
         &desk,
