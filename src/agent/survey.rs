@@ -15,7 +15,7 @@ use crate::engine::{Command, Engine, Input, Rules};
 use crate::layout::spec::Kind;
 use crate::model::bytes::Bytes;
 use crate::model::fact::Fact;
-use crate::model::plan::{Blocker, Plan};
+use crate::model::plan::Plan;
 use crate::model::time::{Clock, Now};
 use crate::prune::lock::RootLock;
 use crate::store::pin_file::PinFile;
@@ -241,7 +241,8 @@ impl Survey {
         }
     }
 
-    /// Waits until what was written to just now has been left alone for long enough.
+    /// Waits until what was written to just now has been left alone for long enough: else newer
+    /// sessions would go in its place.
     fn wait_for_quiet(&mut self, patience: Duration) -> Result<(), SurveyError> {
         let end = self.now().tick.after(patience);
         loop {
@@ -250,9 +251,7 @@ impl Survey {
             if is_over {
                 return Ok(());
             }
-            let plan = self.engine().plan(now);
-            let is_quiet = plan.blocked.iter().any(|(by, _)| *by == Blocker::Quiet);
-            let Some(until) = plan.retry.filter(|_| is_quiet) else {
+            let Some(until) = self.engine().plan(now).quiet_until else {
                 return Ok(());
             };
             let until = until.max(now.tick.after(MOMENT)).min(end);

@@ -252,6 +252,7 @@ impl Engine {
             still_over: draft.still_over,
             still_too_many: draft.still_too_many,
             retry: draft.retry,
+            quiet_until: draft.quiet_until,
         }
     }
 

@@ -65,6 +65,9 @@ pub struct Draft {
     pub still_over: Bytes,
     pub still_too_many: u64,
     pub retry: Option<Tick>,
+    /// When the last of the sessions that were passed over because somebody wrote to them just now
+    /// has been left alone for long enough: newer ones go in their place.
+    pub quiet_until: Option<Tick>,
     /// More would go if `max_picks` allowed.
     pub more: bool,
     /// Pruning by size had begun.
@@ -248,6 +251,9 @@ pub fn draft(
             walk.keep(hold, candidate.bytes);
             n_too_old += u64::from(matches!(wish, Wish::Take(Because::TooOld { .. })));
             draft.retry = [draft.retry, hold.until].into_iter().flatten().min();
+            if hold.by == Blocker::Quiet {
+                draft.quiet_until = draft.quiet_until.max(hold.until);
+            }
             continue;
         }
         let Wish::Take(because) = wish else {

@@ -481,3 +481,18 @@ fn a_run_that_is_told_to_stop_stops_between_two_removals() {
     let runs = means.store.runs(Some(id), 1).wait().expect("read");
     assert_eq!(runs[0].outcome, "timeout");
 }
+
+/// What was renamed or copied just now is old still: nothing newer goes in its place.
+#[test]
+fn an_old_file_that_came_just_now_is_waited_for() {
+    let desk = Desk::new("");
+    desk.file("new.log", 10, 1);
+    desk.add("*.log", &["--max-files", "1"]);
+    assert_eq!(desk.done(&["run"])["total_files_deleted"], 0);
+    desk.file("old.log", 10, 9);
+    let would = desk.done(&["run", "--dry-run"]);
+    assert_eq!(texts(&would["details"][0]["files"], "path"), ["old.log"]);
+    file(&desk.dir().join("older.log"), 10, 10);
+    desk.done(&["run"]);
+    assert_eq!(names(&desk.dir()), ["new.log"]);
+}
