@@ -91,9 +91,10 @@ struct Cookie {
 #[derive(Debug)]
 pub(super) struct Barrier {
     phase: Phase,
-    n_cookies: u64,
-    /// Distinguishes this run's cookies.
-    run: String,
+    /// The cookie that is out, or was last.
+    cookie: String,
+    /// Makes names that nobody can guess, each once.
+    fresh_name: fn(&str) -> String,
     at: CookieAt,
     /// The source was heard once; or nobody can say.
     proven: bool,
@@ -109,11 +110,11 @@ pub(super) struct Barrier {
 }
 
 impl Barrier {
-    pub(super) fn new(wanted: u64, run: String, at: CookieAt) -> Self {
+    pub(super) fn new(wanted: u64, fresh_name: fn(&str) -> String, at: CookieAt) -> Self {
         Self {
             phase: Phase::Idle,
-            n_cookies: 0,
-            run,
+            cookie: String::new(),
+            fresh_name,
             at,
             proven: false,
             wanted,
@@ -149,14 +150,6 @@ impl Barrier {
         }
     }
 
-    fn name(&self) -> String {
-        let hidden = match self.at {
-            CookieAt::Control => "",
-            CookieAt::Root => BESIDE,
-        };
-        format!("{hidden}cookie-{}-{}", self.run, self.n_cookies)
-    }
-
     pub(super) fn at(&self) -> CookieAt {
         self.at
     }
@@ -164,7 +157,7 @@ impl Barrier {
     /// A name in the cookies' directory was heard; `true`: it is nobody else's business. Of what
     /// lies in the root itself the engine hears everything: it may have met a cookie in a walk.
     pub(super) fn hear(&mut self, name: &[u8]) -> bool {
-        let is_it = name == self.name().as_bytes();
+        let is_it = name == self.cookie.as_bytes();
         if let Phase::Laid(cookie) = &mut self.phase {
             cookie.heard |= is_it;
         }
@@ -236,7 +229,11 @@ impl Barrier {
     }
 
     fn lay(&mut self, watch: Watch) -> Step {
-        self.n_cookies += 1;
+        let hidden = match self.at {
+            CookieAt::Control => "",
+            CookieAt::Root => BESIDE,
+        };
+        self.cookie = (self.fresh_name)(hidden);
         self.covered = self.wanted;
         self.phase = Phase::Laid(Cookie {
             watch,
@@ -246,7 +243,7 @@ impl Barrier {
             heard: false,
             lost: false,
         });
-        Step::Lay(self.name())
+        Step::Lay(self.cookie.clone())
     }
 
     fn await_cookie(&mut self, mut cookie: Cookie, now: Tick, ground: Ground) -> Step {
@@ -306,6 +303,7 @@ impl Barrier {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::cookie::fresh_name;
 
     const GROUND: Ground = Ground {
         cookies: true,
@@ -325,7 +323,7 @@ mod tests {
 
     /// A barrier whose cookie was just laid, and the cookie's name.
     fn laid(wanted: u64) -> (Barrier, String) {
-        let mut barrier = Barrier::new(wanted, "run".to_owned(), CookieAt::Control);
+        let mut barrier = Barrier::new(wanted, fresh_name, CookieAt::Control);
         assert_eq!(barrier.step(tick(0), GROUND), Step::Watch);
         assert_eq!(barrier.step(tick(0), GROUND), Step::Nothing);
         barrier.answered(Answer::Watched(WATCH));
@@ -409,7 +407,7 @@ mod tests {
 
     #[test]
     fn without_cookies_a_scan_that_begins_afterwards_is_the_barrier() {
-        let mut barrier = Barrier::new(0, "run".to_owned(), CookieAt::Control);
+        let mut barrier = Barrier::new(0, fresh_name, CookieAt::Control);
         let mut ground = Ground {
             cookies: false,
             ..GROUND
@@ -430,7 +428,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_laid_proves_nothing_and_blocks_nothing() {
-        let mut barrier = Barrier::new(1, "run".to_owned(), CookieAt::Control);
+        let mut barrier = Barrier::new(1, fresh_name, CookieAt::Control);
         assert_eq!(barrier.step(tick(0), GROUND), Step::Watch);
         barrier.answered(Answer::Unable);
         assert_eq!(barrier.step(tick(0), GROUND), Step::Scan);
@@ -439,7 +437,7 @@ mod tests {
 
     #[test]
     fn where_order_is_not_proven_a_cookie_proves_only_that_it_hears() {
-        let mut barrier = Barrier::new(1, "run".to_owned(), CookieAt::Control);
+        let mut barrier = Barrier::new(1, fresh_name, CookieAt::Control);
         let ground = Ground {
             ordered: false,
             ..GROUND

@@ -18,9 +18,11 @@ use crate::agent::registrations::{self, Ask};
 use crate::agent::report::{self, AnomalyFilter};
 use crate::agent::service::Service;
 use crate::model::anomaly::AnomalyKind;
+use crate::model::count::Count;
 use crate::model::time::Time;
 use crate::store::Store;
 use crate::store::audit::{Actor, Wanted};
+use crate::store::error::StoreError;
 use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -255,11 +257,24 @@ async fn audit(store: Store, wanted: Wanted, answer: oneshot::Sender<Value>) {
         tracing::debug!(error = %error, "the audit is behind");
     }
     let value = match store.entries(wanted).await {
-        Ok(entries) => report::audit(&entries),
-        Err(error) => json!({ "error": error.to_string() }),
+        Ok(entries) => {
+            let condition = store.condition();
+            let mut document = report::audit(&entries);
+            document["waiting"] = report::waiting(condition.backlog, condition.message.as_deref());
+            document
+        }
+        Err(error) => json!({ "error": behind(&error, store.condition().backlog) }),
     };
     if answer.send(value).is_err() {
         tracing::debug!("a client did not wait for its answer");
+    }
+}
+
+/// Why the audit cannot be read, and how many rows wait for its end.
+fn behind(error: &StoreError, backlog: u64) -> String {
+    match backlog {
+        0 => error.to_string(),
+        n => format!("{error}; to be written then: {}", Count(n, "row")),
     }
 }
 

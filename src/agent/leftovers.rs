@@ -4,22 +4,26 @@
 use crate::agent::jobs::finish_in_place;
 use crate::config::settings::Root;
 use crate::disk::catalogue_edit;
+use crate::disk::cookie;
 use crate::disk::document::{self, MAX_CATALOGUE};
 use crate::disk::records::RecordDir;
 use crate::disk::remove;
 use crate::disk::rewrite;
 use crate::disk::tree::Tree;
 use crate::layout::CatalogSeen;
-use crate::model::disk::Records;
+use crate::layout::spec::Kind;
+use crate::model::disk::{Disk, Moved, Records};
 use crate::model::fact::Fact;
 use crate::model::path::RelPath;
 use crate::model::pin::Pins;
-use crate::model::report::Aside;
+use crate::model::report::{Aside, AsideName, BESIDE, Skip};
+use crate::model::seen::Seen;
 use crate::model::session::{Content, Key};
 use crate::model::time::Now;
-use crate::prune::executor::finish_blobs;
 use crate::prune::intent::{Intent, Work, unfinished};
-use crate::prune::warrant::{Law, Warrant};
+use crate::prune::rest::{finish_blobs, hold};
+use crate::prune::warrant::{Against, Law};
+use rustix::fd::OwnedFd;
 use std::sync::Arc;
 
 /// What is left to do beside the engine.
@@ -52,6 +56,7 @@ pub fn finish(
             "an unfinished catalogue edit is left as it is"
         );
     }
+    sweep_cookies(tree, root);
     match rewrite::sweep(tree) {
         Ok(kept) if kept.is_empty() => {}
         Ok(kept) => tracing::warn!(
@@ -101,25 +106,87 @@ pub fn finish(
     leftovers
 }
 
-/// What a killed run set aside and may still be removed. The rest stays; a line says why.
-pub(super) fn lawful(tree: &Tree, law: &Law<'_>, asides: Vec<Aside>) -> Vec<Aside> {
-    let (mut granted, mut kept) = (Vec::new(), Vec::new());
-    for aside in asides {
-        match law.judge_aside(tree, &aside) {
-            Warrant::Granted => granted.push(aside),
-            Warrant::Refused(why) | Warrant::Later(why) => kept.push((aside.file_name(), why)),
+/// Removes the cookies of killed agents: in `.housekeeper/`, and in a root that gets no
+/// directory.
+fn sweep_cookies(tree: &Tree, root: &Root) {
+    let control = tree.existing_control().ok().flatten();
+    let in_control = control.map(|control| cookie::sweep(control.dir(), ""));
+    let is_apart = root.layout.kind() == Kind::Files;
+    let in_root = is_apart.then(|| cookie::sweep(tree.root(), BESIDE));
+    for swept in [in_control, in_root].into_iter().flatten() {
+        if let Err(errno) = swept {
+            tracing::debug!(%errno, "cookies of killed agents stay: they are empty");
         }
     }
-    if let Some((first, why)) = kept.first() {
-        tracing::warn!(
-            event = "trash.left",
-            entries = kept.len(),
-            first,
-            reason = why,
-            "what was set aside beside its place stays: look at it and move it where it belongs"
-        );
+}
+
+/// Leftovers beside their place that stay: how many, the first one and why. Told in one line.
+#[derive(Debug, Default)]
+pub(super) struct Stranded {
+    n_kept: usize,
+    first: Option<(String, &'static str)>,
+}
+
+impl Stranded {
+    fn keep(&mut self, aside: &Aside, why: &'static str) {
+        self.n_kept += 1;
+        self.first.get_or_insert_with(|| (aside.file_name(), why));
+    }
+
+    pub(super) fn tell(self) {
+        if let Some((first, why)) = self.first {
+            tracing::warn!(
+                event = "trash.left",
+                entries = self.n_kept,
+                first,
+                reason = why,
+                "what was set aside beside its place stays: look at it and move it where it belongs"
+            );
+        }
+    }
+}
+
+/// What a killed run set aside and may still be removed.
+pub(super) fn lawful(
+    tree: &Tree,
+    law: &Law<'_>,
+    asides: Vec<Aside>,
+    now: Now,
+    kept: &mut Stranded,
+) -> Vec<Aside> {
+    let mut granted = Vec::new();
+    for aside in asides {
+        match law.judge_aside(tree, &aside, now) {
+            Ok(()) => match named_anew(tree, aside) {
+                Ok(aside) => granted.push(aside),
+                Err(aside) => kept.keep(&aside, "it cannot be given its new name"),
+            },
+            Err(Against::Refused(why) | Against::Later(why)) => kept.keep(&aside, why),
+        }
     }
     granted
+}
+
+/// Its name with the inode it has now: a restart may give a file system another device number.
+/// `Err`: it keeps its old one.
+fn named_anew(tree: &Tree, aside: Aside) -> Result<Aside, Aside> {
+    let Aside::Beside(dir, name) = &aside else {
+        return Ok(aside);
+    };
+    let Some(path) = aside.beside() else {
+        return Ok(aside);
+    };
+    let Seen::There(stat) = tree.look(&path) else {
+        return Ok(aside);
+    };
+    if name.id() == Some(stat.id) {
+        return Ok(aside);
+    }
+    let anew = Aside::Beside(dir.clone(), AsideName::new(name.ulid(), stat.id));
+    match tree.set_aside(&path, &anew) {
+        Ok(Moved::Aside) => Ok(anew),
+        Ok(Moved::Back | Moved::Kept) | Err(_) => Err(aside),
+    }
 }
 
 /// Judges records and carries out those that are lawful.
@@ -166,9 +233,10 @@ impl<'a> Court<'a> {
             pins: self.pins,
             catalogue: self.catalogue.as_ref().map(|seen| &seen.entries[..]),
         };
-        match law.judge(self.tree, intent) {
-            Warrant::Granted => {}
-            Warrant::Refused(why) => {
+        // Held until it is done.
+        let _held = match self.allowed(&law, name, intent) {
+            Ok(held) => held,
+            Err(Against::Refused(why)) => {
                 leftovers.told.push(Fact::IntentRefused {
                     record: name.to_owned(),
                     path: Some(intent.path.clone()),
@@ -176,7 +244,7 @@ impl<'a> Court<'a> {
                 });
                 return self.discard(name);
             }
-            Warrant::Later(why) => {
+            Err(Against::Later(why)) => {
                 tracing::warn!(
                     event = "start.leftover",
                     record = name,
@@ -185,7 +253,7 @@ impl<'a> Court<'a> {
                 );
                 return;
             }
-        }
+        };
         let left = match &intent.work {
             // One name goes in one step where it lies, too.
             Work::Blobs(blobs) if blobs.len() == 1 && self.root.layout.is_of_files() => {
@@ -209,6 +277,18 @@ impl<'a> Court<'a> {
         } else {
             self.discard(name);
         }
+    }
+
+    /// The locks of what may be finished. Writes are asked for under them: nobody who holds
+    /// one writes unseen.
+    fn allowed(&self, law: &Law<'_>, name: &str, intent: &Intent) -> Result<Vec<OwnedFd>, Against> {
+        law.judge(self.tree, intent)?;
+        let held = hold(self.tree, law.layout, intent, self.now).map_err(|why| match why {
+            Skip::Locked => Against::Later("somebody holds a lock on it"),
+            _ => Against::Later("its locks cannot be taken"),
+        })?;
+        law.judge_writes(&**self.tree, intent, name, self.now)?;
+        Ok(held)
     }
 
     fn discard(&self, name: &str) {

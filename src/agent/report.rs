@@ -283,6 +283,11 @@ pub fn audit_entry(entry: &Entry) -> Value {
     })
 }
 
+/// Rows of the audit that wait to be written, and why.
+pub fn waiting(n_rows: u64, why: Option<&str>) -> Value {
+    json!({ "rows": n_rows, "why": why.filter(|_| n_rows > 0) })
+}
+
 /// The document of `audit`: rows in the order in which they happened.
 pub fn audit(entries: &[Entry]) -> Value {
     json!({ "entries": entries.iter().map(audit_entry).collect::<Vec<_>>() })

@@ -18,6 +18,7 @@ use crate::agent::teller::Teller;
 use crate::agent::watching::{self, Chosen};
 use crate::clock::SystemClock;
 use crate::config::settings::{self, Agent, Mode, Root, Scheduling};
+use crate::disk::cookie;
 use crate::disk::records::RecordDir;
 use crate::disk::removed::RemovedIds;
 use crate::disk::tree::Tree;
@@ -332,11 +333,7 @@ impl Keeper {
                 .finish_leftovers(|now| leftovers::finish(&tree, &records, &self.root, &pins, now));
         }
         let governor = Governor::idle(self.class, sched::ENGINE, home);
-        let barrier = Barrier::new(
-            self.barrier,
-            ulid::Ulid::generate().to_string(),
-            shell.cookies(),
-        );
+        let barrier = Barrier::new(self.barrier, cookie::fresh_name, shell.cookies());
         let mut round = Round {
             keeper: self,
             barrier,

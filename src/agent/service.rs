@@ -17,7 +17,7 @@ use crate::config::settings::{Agent, Mode, Origin, Problem, Root, Settings};
 use crate::engine::Command;
 use crate::model::time::{Clock, Time};
 use crate::store::Store;
-use crate::store::audit::{Actor, Wanted};
+use crate::store::audit::{Actor, Keeping, Wanted};
 use crate::store::state::{StateDir, StateError, bind_socket, make_dir, remove_socket};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -127,10 +127,14 @@ impl Service {
     fn keep_audit(&self) {
         let roots = self.settings.roots.iter();
         let limits = roots.flat_map(|r| [r.limits.max_age, r.lifecycle.failed_retention]);
-        let keep = limits
-            .flatten()
-            .fold(self.settings.agent.audit_keep, Duration::max)
-            .max(self.registered.longest);
+        let keep = self.settings.agent.audit_keep;
+        let keep = Keeping {
+            age: limits
+                .flatten()
+                .fold(keep.age, Duration::max)
+                .max(self.registered.longest),
+            max_rows: keep.max_rows,
+        };
         // Nothing waits for it: while the store takes no orders, nothing is removed from it.
         drop(self.store.keep_audit(keep));
     }

@@ -6,7 +6,7 @@
 
 use crate::agent::apart::CookieAt;
 use crate::agent::jobs::Jobs;
-use crate::agent::leftovers::{self, Leftovers};
+use crate::agent::leftovers::{self, Leftovers, Stranded};
 use crate::agent::teller::Teller;
 use crate::disk::foreign_lock::{self, ForeignLock};
 use crate::disk::looker::Looker;
@@ -84,6 +84,8 @@ pub struct Shell {
     pub hears: bool,
     /// Since when the engine waits for [`Input::Confirmed`].
     pub confirm_since: Option<Instant>,
+    /// Leftovers that stay and were not told of yet.
+    stranded: Stranded,
     /// Somebody wants the thread to end: nothing more is removed.
     pub stop: Arc<AtomicBool>,
 }
@@ -135,7 +137,8 @@ impl Shell {
             records,
             removed,
             state,
-            lock,
+            // Whoever has another state directory is not met in it.
+            lock: if corner.is_some() { lock.apart() } else { lock },
             pins,
             corner,
             foreign: None,
@@ -149,6 +152,7 @@ impl Shell {
             moved: false,
             hears: false,
             confirm_since: None,
+            stranded: Stranded::default(),
             stop: Arc::default(),
         }
     }
@@ -238,7 +242,7 @@ impl Shell {
                 self.jobs.reap(aside, watches);
                 self.mind_trash();
             }
-            Effect::FinishAsides(asides) => self.finish_asides(now, asides),
+            Effect::FinishAsides { asides, more } => self.finish_asides(now, asides, more),
             Effect::RemoveInPlace(victim) => {
                 if let Some((_, intent)) = self.intents.get(&victim.key) {
                     self.jobs.remove_in_place(intent.clone());
@@ -512,7 +516,7 @@ impl Shell {
     }
 
     /// Removes what a killed run left beside its place, as far as that is lawful.
-    fn finish_asides(&mut self, now: Now, asides: Vec<Aside>) {
+    fn finish_asides(&mut self, now: Now, asides: Vec<Aside>, more: bool) {
         let is_held = self.lock_kept || self.lock.is_held();
         if !is_held && !matches!(self.take_lock(now), LockTry::Taken | LockTry::TakenStale(_)) {
             return;
@@ -525,7 +529,10 @@ impl Shell {
             pins: &pins,
             catalogue: None,
         };
-        let granted = leftovers::lawful(&self.tree, &law, asides);
+        let granted = leftovers::lawful(&self.tree, &law, asides, now, &mut self.stranded);
+        if !more {
+            std::mem::take(&mut self.stranded).tell();
+        }
         if !is_held {
             self.release_lock();
         }

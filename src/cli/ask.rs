@@ -5,6 +5,7 @@ use super::{DONE, FAILED, WRONG_CONFIG, complain, print_document, render};
 use crate::client::{Client, ClientError};
 use crate::config;
 use crate::config::request::Request;
+use crate::disk::tree::Tree;
 use crate::model::path::printable;
 use crate::store::state::StateDir;
 use anyhow::{Context, bail};
@@ -87,6 +88,9 @@ fn accept_root(request: &Request, socket: &Path, root: &str, json: bool) -> anyh
     let Some(root) = settings.roots.first() else {
         return Ok(FAILED);
     };
+    // Whatever comes to lie there later was not seen by whoever accepts.
+    Tree::open(&root.real)
+        .with_context(|| format!("there is no root {} to accept", printable(&root.name)))?;
     StateDir::open(&settings.agent.state_dir)?
         .root(&root.path)?
         .remember()?;

@@ -7,12 +7,13 @@ use crate::agent::report;
 use crate::clock::SystemClock;
 use crate::config;
 use crate::config::request::Request;
+use crate::config::settings::Agent;
 use crate::model::time::{Clock, Time, rfc3339};
-use crate::store::Access;
 use crate::store::audit::Wanted;
-use anyhow::bail;
+use crate::store::{Access, Place, Store};
+use anyhow::{Context, bail};
 use chrono::TimeDelta;
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Asks, or reads, and prints the answer.
 pub(super) fn audit(request: &Request, asked: &Audit) -> anyhow::Result<u8> {
@@ -41,16 +42,52 @@ pub(super) fn audit(request: &Request, asked: &Audit) -> anyhow::Result<u8> {
     });
     let document = match ask::send(&agent.socket, &question)? {
         Some(answer) => answer,
-        None => {
-            let store = open_store(&agent, Access::Read)?;
-            report::audit(&store.entries(wanted).wait()?)
-        }
+        None => read(&agent, request, wanted)?,
     };
     if let Some(error) = document["error"].as_str() {
         bail!("{error}");
     }
     print_document(&document, asked.ask.json, render::audit)?;
     Ok(DONE)
+}
+
+/// Reads the store, where no agent runs.
+fn read(agent: &Agent, request: &Request, wanted: Wanted) -> anyhow::Result<Value> {
+    let place = Place::new(agent.database.as_deref(), &agent.state_dir, Access::Read);
+    let wanted = Wanted {
+        root: wanted.root.map(|root| named(request, root)),
+        ..wanted
+    };
+    let mut document = match place.has_begun() {
+        true => match open_store(agent, Access::Read)?.entries(wanted).wait() {
+            Err(error) if error.is_unbegun() => unbegun(),
+            entries => report::audit(&entries?),
+        },
+        false => unbegun(),
+    };
+    let n_rows = Store::waiting(&place).context("cannot read the rows that wait")?;
+    let why = "no agent runs, the next one writes them";
+    document["waiting"] = report::waiting(n_rows, Some(why));
+    Ok(document)
+}
+
+/// Nobody has written to the store yet: that is no failure.
+fn unbegun() -> Value {
+    let mut document = report::audit(&[]);
+    document["begun"] = json!(false);
+    document
+}
+
+/// What the rows call a root, where it is a configured one's path.
+fn named(request: &Request, root: String) -> String {
+    let request = Request {
+        roots: vec![root.clone().into()],
+        ..request.clone()
+    };
+    // Where the roots cannot be read the word is a name.
+    let settings = config::load(&request).ok();
+    let found = settings.and_then(|settings| settings.roots.into_iter().next());
+    found.map_or(root, |found| found.name)
 }
 
 /// Longer ago than any calendar goes is its beginning.

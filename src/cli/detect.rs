@@ -80,6 +80,8 @@ pub fn detect(args: &Args, request: &Request, wanted: &Detect) -> anyhow::Result
 /// What a preset makes of a directory.
 struct Fit {
     fits: bool,
+    /// A preset that reads a state has found one: without any it says no more than a general one.
+    is_sure: bool,
     name: &'static str,
     n_good: usize,
     n_unowned: u64,
@@ -89,7 +91,7 @@ struct Fit {
 impl Fit {
     /// The best first: those that fit, that mean something, that leave least over.
     fn order(&self) -> (bool, bool, u64, Reverse<usize>, &'static str) {
-        let is_general = GENERAL.contains(&self.name);
+        let is_general = GENERAL.contains(&self.name) || !self.is_sure;
         (
             !self.fits,
             is_general,
@@ -109,6 +111,8 @@ fn through(name: &'static str, root: &Root, state_dir: &Path) -> anyhow::Result<
         |row: &&crate::engine::SessionRow| row.created.is_some() && row.anomalies.is_empty();
     let n_good = sessions.iter().filter(is_good).count();
     survey.end();
+    let has_states = root.layout.spec().state.is_some();
+    let is_sure = !has_states || sessions.iter().any(|row| row.state.is_some());
     let fits = n_good > 0 && n_good * 2 >= sessions.len();
     let named = scan["sessions"].as_array().into_iter().flatten();
     let named = named.take(MAX_NAMED).map(|session| {
@@ -128,6 +132,7 @@ fn through(name: &'static str, root: &Root, state_dir: &Path) -> anyhow::Result<
     let n_unowned = scan["unowned"]["entries"].as_u64().unwrap_or(0);
     Ok(Fit {
         fits,
+        is_sure,
         name,
         n_good,
         n_unowned,

@@ -7,7 +7,9 @@ use crate::agent::report;
 use crate::agent::survey::{Manner, Survey, survey};
 use crate::config::request::Request;
 use crate::config::settings::{Mode, Root, Settings};
+use crate::model::anomaly::AnomalyKind;
 use crate::model::bytes::Bytes;
+use crate::model::fact::Fact;
 use crate::policy::lifecycle::Lifecycle;
 use crate::policy::limits::Limits;
 use crate::store::audit::Actor;
@@ -17,6 +19,8 @@ use crate::store::{Access, Store};
 use crate::telemetry::tell::tell;
 use anyhow::Context;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 /// Looks at each root and spells it out. A root that cannot be looked at is said on standard
@@ -114,21 +118,15 @@ pub fn prune_size(args: &Args, request: Request, wanted: &PruneSize) -> anyhow::
         let survey = survey(&root, manner)
             .with_context(|| format!("the root {} cannot be pruned", root.name))?;
         let code = exit_code(&survey, enforce);
-        survey
-            .facts()
-            .iter()
-            .for_each(|fact| tell(&root.name, fact));
+        tell_all(&root, &survey);
         audit(&mut clerk, &store, &root, &survey);
         codes.push(code);
         let value = report::pruned(&root, &survey, code);
         survey.end();
         Ok(value)
     })?;
-    if enforce
-        && let Err(error) = store.close().wait_for(LAST_WORDS)
-        && !matches!(error, StoreError::Off)
-    {
-        tracing::warn!(event = "store.unwritten", error = %error, "what was removed is not in the audit yet: its rows wait for the agent's next start");
+    if enforce {
+        close(store);
     }
     print_document(&document, wanted.json, render::prune_size)?;
     Ok(match () {
@@ -136,6 +134,57 @@ pub fn prune_size(args: &Args, request: Request, wanted: &PruneSize) -> anyhow::
         () if codes.contains(&BUSY) => BUSY,
         () => DONE,
     })
+}
+
+/// Writes what waits, or says what becomes of it.
+fn close(store: Store) {
+    let watched = store.clone();
+    let Err(error) = store.close().wait_for(LAST_WORDS) else {
+        return;
+    };
+    let condition = watched.condition();
+    if matches!(error, StoreError::Off) {
+    } else if condition.unkept > 0 {
+        tracing::warn!(
+            event = "store.unwritten",
+            error = %error,
+            rows = condition.unkept,
+            "what was removed is not in the audit and will not be: the database cannot be written, and a running agent has the file where rows wait; keep this command's output"
+        );
+    } else {
+        tracing::warn!(event = "store.unwritten", error = %error, "what was removed is not in the audit yet: its rows wait for the agent's next start");
+    }
+}
+
+/// Logs what happened: of each kind of anomaly one, and how many more there are.
+fn tell_all(root: &Root, survey: &Survey) {
+    let mut more: BTreeMap<AnomalyKind, u64> = BTreeMap::new();
+    for fact in survey.facts() {
+        match fact {
+            Fact::AnomalyFound { kind, path, .. } => match more.entry(*kind) {
+                Entry::Vacant(first) => {
+                    first.insert(0);
+                    tell(&root.name, fact);
+                }
+                Entry::Occupied(mut others) => {
+                    *others.get_mut() += 1;
+                    tracing::debug!(root = %root.name, kind = kind.name(), path = %path, "another anomaly");
+                }
+            },
+            _ => tell(&root.name, fact),
+        }
+    }
+    for (kind, found) in more.into_iter().filter(|(_, found)| *found > 0) {
+        let cleared = 0;
+        tell(
+            &root.name,
+            &Fact::AnomaliesMore {
+                kind,
+                found,
+                cleared,
+            },
+        );
+    }
 }
 
 /// Writes down what a command did to a root.

@@ -5,6 +5,7 @@
 
 use crate::config::check::Check;
 use crate::model::bytes::Bytes;
+use crate::model::count::Count;
 use crate::model::path::printable;
 use chrono::{DateTime, Utc};
 use comfy_table::presets::NOTHING;
@@ -32,12 +33,12 @@ pub fn scan(document: &Value) -> String {
         line(
             out,
             &format!(
-                "  {} in {} files, {} sessions; unowned: {} in {} entries; took {} ms",
+                "  {} in {}, {}; unowned: {} in {}; took {} ms",
                 size(&root["bytes"]),
-                text(&root["files"]),
-                text(&root["session_count"]),
+                counted(&root["files"], "file"),
+                counted(&root["session_count"], "session"),
                 size(&root["unowned"]["bytes"]),
-                text(&root["unowned"]["entries"]),
+                many(&root["unowned"]["entries"], "entry", "entries"),
                 text(&root["duration_ms"]),
             ),
         );
@@ -157,8 +158,8 @@ pub fn prune_size(document: &Value) -> String {
             line(
                 out,
                 &format!(
-                    "  removed {} sessions, {} freed, {} left",
-                    count(removed),
+                    "  removed {}, {} freed, {} left",
+                    Count(removed.as_array().map_or(0, Vec::len) as u64, "session"),
                     size(&root["freed_bytes"]),
                     size(&root["left_bytes"])
                 ),
@@ -293,7 +294,8 @@ pub fn detect(document: &Value) -> String {
     let best = &document["presets"][0];
     if best["fits"] == true {
         let words = format!(
-            "  try: housekeeper scan --root DIR --preset {}",
+            "  try: housekeeper scan --root {} --preset {}",
+            text(&document["path"]),
             text(&best["preset"])
         );
         line(&mut out, &words);
@@ -371,9 +373,9 @@ fn held_back(root: &Value, out: &mut String) {
         line(
             out,
             &format!(
-                "  {}: {} sessions stay, {}",
+                "  {}: {}, {}",
                 text(&blocked["reason"]),
-                text(&blocked["sessions"]),
+                many(&blocked["sessions"], "session stays", "sessions stay"),
                 size(&blocked["bytes"])
             ),
         );
@@ -433,10 +435,37 @@ pub fn audit(document: &Value) -> String {
             text(&row["because"]),
         ]
     });
-    if is_empty(&document["entries"]) {
+    if document["begun"] == false {
+        line(
+            &mut out,
+            "there is no audit yet: no agent or command has written to the store",
+        );
+    } else if is_empty(&document["entries"]) {
         line(&mut out, "nothing of that is in the audit");
     }
+    let waiting = &document["waiting"];
+    if waiting["rows"].as_u64().is_some_and(|n_rows| n_rows > 0) {
+        let rows = many(&waiting["rows"], "row waits", "rows wait");
+        let words = format!(
+            "{rows} to be written, not shown here: {}",
+            text(&waiting["why"])
+        );
+        line(&mut out, &words);
+    }
     out
+}
+
+/// A number with what is counted.
+fn counted(number: &Value, one: &'static str) -> String {
+    Count(number.as_u64().unwrap_or(0), one).to_string()
+}
+
+/// The same, where more than one are called so.
+fn many(number: &Value, one: &str, more: &str) -> String {
+    match number.as_u64().unwrap_or(0) {
+        1 => format!("1 {one}"),
+        n => format!("{n} {more}"),
+    }
 }
 
 fn is_held(root: &Value) -> bool {
@@ -448,7 +477,8 @@ fn trouble(root: &Value) -> Option<String> {
     let name = text(&root["name"]);
     if is_held(root) {
         return Some(format!(
-            "{name} is held: `housekeeper plan --root {name}` shows what would go, `housekeeper accept {name}` lets it"
+            "{name} is held: `housekeeper plan --root {}` shows what would go (with the limits of `run`, where they were given there), `housekeeper accept {name}` lets it",
+            text(&root["path"])
         ));
     }
     let over = match root["still_over_bytes"].as_u64() {
@@ -468,8 +498,9 @@ fn trouble(root: &Value) -> Option<String> {
             text(&root["path"]),
         )),
         None if root["unmet"] == true => Some(format!(
-            "{name} stays {over}: {}; `housekeeper scan --root {name}` names the sessions, so end, unpin or mend them, or raise the limit",
-            stays(&root["blocked"])
+            "{name} stays {over}: {}; `housekeeper scan --root {}` names the sessions, so end, unpin or mend them, or raise the limit",
+            stays(&root["blocked"]),
+            text(&root["path"])
         )),
         None => None,
     }
@@ -496,10 +527,10 @@ fn stays(blocked: &Value) -> String {
         .flatten()
         .map(|one| {
             format!(
-                "{} {} ({} sessions)",
+                "{} {} ({})",
                 size(&one["bytes"]),
                 text(&one["reason"]),
-                text(&one["sessions"])
+                counted(&one["sessions"], "session")
             )
         })
         .collect();
@@ -636,7 +667,7 @@ mod tests {
 tapes  3.0 KiB of 2.0 KiB  [####################] 150%
   ID      CREATED                  SIZE  RULE      BECAUSE
   tape-1  2026-02-10 12:00:00Z  2.0 KiB  max_size  the oldest
-  active: 1 sessions stay, 1.0 KiB
+  active: 1 session stays, 1.0 KiB
   still 512 B over the limit then
 "
         );
@@ -653,7 +684,7 @@ tapes  3.0 KiB of 2.0 KiB  [####################] 150%
         root["left_bytes"] = json!(1024);
         let text = prune_size(&root);
         assert!(
-            text.contains("  removed 1 sessions, 2.0 KiB freed, 1.0 KiB left\n"),
+            text.contains("  removed 1 session, 2.0 KiB freed, 1.0 KiB left\n"),
             "{text}"
         );
         root["removed"] = json!([]);
@@ -673,7 +704,7 @@ tapes  3.0 KiB of 2.0 KiB  [####################] 150%
             scan(&document),
             "\
 tapes  /srv/tapes  (directories)
-  3.0 KiB in 3 files, 1 sessions; unowned: 5 B in 1 entries; took 7 ms
+  3.0 KiB in 3 files, 1 session; unowned: 5 B in 1 entry; took 7 ms
   ID             CREATED  STATE  GROUP     SIZE  FILES  ANOMALIES
   a\\x1B[31m\\x0A  -        -      g      3.0 KiB      3  metadata_missing symlink
   ANOMALY  PATH  SIZE
@@ -752,13 +783,13 @@ tapes  /srv/tapes  (directories)
             (
                 json!({"unmet": true, "blocked": blocked}),
                 Some(
-                    "tapes stays 2.0 KiB over its limit: 4.0 KiB active (2 sessions), 1.0 KiB pinned (1 sessions) may not go; `housekeeper scan --root tapes` names the sessions, so end, unpin or mend them, or raise the limit",
+                    "tapes stays 2.0 KiB over its limit: 4.0 KiB active (2 sessions), 1.0 KiB pinned (1 session) may not go; `housekeeper scan --root /srv/tapes` names the sessions, so end, unpin or mend them, or raise the limit",
                 ),
             ),
             (
                 json!({"unmet": true, "still_over_bytes": 0}),
                 Some(
-                    "tapes stays over its limits: nothing more may go; `housekeeper scan --root tapes` names the sessions, so end, unpin or mend them, or raise the limit",
+                    "tapes stays over its limits: nothing more may go; `housekeeper scan --root /srv/tapes` names the sessions, so end, unpin or mend them, or raise the limit",
                 ),
             ),
         ] {

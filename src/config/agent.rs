@@ -5,7 +5,7 @@
 
 use crate::config::reader::Reader;
 use crate::config::request::Request;
-use crate::config::settings::{Agent, Log, LogFormat, Mode, Problem};
+use crate::config::settings::{Agent, AuditKeep, Log, LogFormat, Mode, Problem};
 use crate::config::{duration, word};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,12 @@ const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
 const HTTP: &str = "127.0.0.1:9470";
 /// The database, in the state directory.
 const DATABASE: &str = "housekeeper.db";
-const AUDIT_KEEP: Duration = Duration::from_secs(90 * 24 * 3600);
+const AUDIT_KEEP: AuditKeep = AuditKeep {
+    age: Duration::from_secs(90 * 24 * 3600),
+    // About 300 bytes each.
+    max_rows: 1_000_000,
+};
+const AUDIT_ROWS: Range<u64> = 10_000..1_000_000_001;
 const LOG_LEVEL: &str = "info";
 /// What fits into a `sockaddr_un` with its final NUL.
 const MAX_SOCKET_PATH: usize = 107;
@@ -107,10 +112,15 @@ pub(super) fn read_store(
 }
 
 /// Reads `[audit]`.
-pub(super) fn read_audit(table: Reader<'_>, request: &Request) -> (Duration, Vec<Problem>) {
+pub(super) fn read_audit(table: Reader<'_>, request: &Request) -> (AuditKeep, Vec<Problem>) {
     let mut section = Section::new("audit", table, request);
-    let keep = section.said("keep", duration::parse_above_zero).value;
-    (keep.unwrap_or(AUDIT_KEEP), section.finish())
+    let age = section.said("keep", duration::parse_above_zero).value;
+    let max_rows = section.number("max_rows", AUDIT_ROWS);
+    let keep = AuditKeep {
+        age: age.unwrap_or(AUDIT_KEEP.age),
+        max_rows: max_rows.unwrap_or(AUDIT_KEEP.max_rows),
+    };
+    (keep, section.finish())
 }
 
 /// Reads `[log]`.

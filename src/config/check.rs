@@ -89,7 +89,7 @@ pub fn summary(settings: &Settings) -> Value {
             "scheduling": agent.scheduling.word(),
         },
         "store": { "database": agent.database.as_deref().map(show) },
-        "audit": { "keep": time(agent.audit_keep) },
+        "audit": { "keep": time(agent.audit_keep.age), "max_rows": agent.audit_keep.max_rows },
         "log": {
             "format": settings.log.format.word(),
             "level": settings.log.level,

@@ -44,8 +44,15 @@ pub struct Agent {
     pub scheduling: Scheduling,
     /// `[store] url`: the file of the database. `None`: the store is off.
     pub database: Option<PathBuf>,
-    /// `[audit] keep`.
-    pub audit_keep: Duration,
+    /// `[audit]`.
+    pub audit_keep: AuditKeep,
+}
+
+/// `[audit]`: which rows are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AuditKeep {
+    pub age: Duration,
+    pub max_rows: u64,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -1,19 +1,118 @@
 //! A file that is made and removed at once: whoever watches its directory hears of it.
+//!
+//! Its name holds 80 random bits, drawn when it is laid: nobody can have put something there
+//! before, and whoever tells of the name tells of this file.
 
-use rustix::fd::BorrowedFd;
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fd::{AsFd, BorrowedFd};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
+
+/// What the names of cookies begin with, behind what hides them.
+const BEGIN: &str = "cookie-";
+/// Names of one directory that are gone through for old cookies; those behind them stay.
+const MAX_NAMES: usize = 1 << 20;
+
+/// A fresh name, hidden by what it begins with.
+pub fn fresh_name(hidden: &str) -> String {
+    format!("{hidden}{BEGIN}{}", ulid::Ulid::generate())
+}
 
 /// Lays a cookie into a directory.
 ///
 /// # Errors
-/// It cannot be made or removed: no space, read-only, not permitted.
+/// It cannot be made or removed: no space, read-only, not permitted; something has its name.
 pub fn lay(dir: BorrowedFd<'_>, name: &str) -> rustix::io::Result<()> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    match rustix::fs::openat(dir, name, flags, Mode::RUSR | Mode::WUSR) {
-        // Left by a crash: its removal is heard as well.
-        Ok(_) | Err(Errno::EXIST) => {}
-        Err(errno) => return Err(errno),
+    let made = rustix::fs::openat(dir, name, flags, Mode::RUSR | Mode::WUSR)?;
+    let own = rustix::fs::fstat(&made)?;
+    match rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(there) if (there.st_dev, there.st_ino) == (own.st_dev, own.st_ino) => {
+            match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
+                Err(Errno::NOENT) => Ok(()),
+                removed => removed,
+            }
+        }
+        // Somebody took it away at once. That was heard, too.
+        Ok(_) | Err(Errno::NOENT) => Ok(()),
+        Err(errno) => Err(errno),
     }
-    rustix::fs::unlinkat(dir, name, AtFlags::empty())
+}
+
+/// Removes old cookies: empty files of this user's, of one name, with a cookie's. Under the
+/// root's lock. Answers how many went.
+///
+/// # Errors
+/// The directory cannot be read.
+pub fn sweep(dir: BorrowedFd<'_>, hidden: &str) -> rustix::io::Result<usize> {
+    let mut found = Vec::new();
+    for entry in Dir::read_from(dir.as_fd())?.take(MAX_NAMES) {
+        let entry = entry?;
+        if is_cookie(entry.file_name().to_bytes(), hidden) {
+            found.push(entry.file_name().to_owned());
+        }
+    }
+    let user = rustix::process::geteuid().as_raw();
+    let is_old = |name| {
+        rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|stat| {
+            let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+            is_file && stat.st_size == 0 && stat.st_uid == user && stat.st_nlink == 1
+        })
+    };
+    let removed = found.iter().filter(|name| {
+        is_old(name.as_c_str())
+            && rustix::fs::unlinkat(dir, name.as_c_str(), AtFlags::empty()).is_ok()
+    });
+    Ok(removed.count())
+}
+
+/// `cookie-<ulid>`, or with a number behind it, as earlier versions wrote.
+fn is_cookie(name: &[u8], hidden: &str) -> bool {
+    let rest = name.strip_prefix(hidden.as_bytes());
+    let rest = rest.and_then(|rest| rest.strip_prefix(BEGIN.as_bytes()));
+    let Some((id, number)) = rest.and_then(|rest| rest.split_at_checked(26)) else {
+        return false;
+    };
+    let is_number = |rest: &[u8]| !rest.is_empty() && rest.iter().all(u8::is_ascii_digit);
+    id.iter().all(u8::is_ascii_alphanumeric)
+        && (number.is_empty() || number.strip_prefix(b"-").is_some_and(is_number))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{self, File};
+
+    #[test]
+    fn old_cookies_go_and_nothing_else_does() {
+        let hold = tempfile::tempdir().expect("a directory");
+        let lay_file = |name: &str, text: &str| fs::write(hold.path().join(name), text);
+        let (old, older) = (fresh_name(".hk-"), format!("{}-17", fresh_name(".hk-")));
+        let (full, dir, plain) = (fresh_name(".hk-"), fresh_name(".hk-"), fresh_name(""));
+        for name in [&old, &older, &plain] {
+            lay_file(name, "").expect("space");
+        }
+        lay_file(&full, "text").expect("space");
+        lay_file(".hk-cookie-1-1", "").expect("space");
+        fs::create_dir(hold.path().join(&dir)).expect("space");
+        let open = File::open(hold.path()).expect("a directory");
+        assert_eq!(sweep(open.as_fd(), ".hk-"), Ok(2));
+        let left = |name: &str| hold.path().join(name).exists();
+        assert!(!left(&old) && !left(&older));
+        assert!(left(&full) && left(&dir) && left(&plain) && left(".hk-cookie-1-1"));
+    }
+
+    #[test]
+    fn what_has_its_name_is_no_cookie() {
+        let hold = tempfile::tempdir().expect("a directory");
+        let open = File::open(hold.path()).expect("a directory");
+        fs::create_dir(hold.path().join("d")).expect("space");
+        fs::write(hold.path().join("f"), "precious").expect("space");
+        for name in ["d", "f"] {
+            assert_eq!(lay(open.as_fd(), name), Err(Errno::EXIST));
+            assert!(hold.path().join(name).exists());
+        }
+        let (one, other) = (fresh_name(""), fresh_name(""));
+        assert_eq!(lay(open.as_fd(), &one), Ok(()));
+        assert!(one != other && !hold.path().join(&one).exists());
+    }
 }

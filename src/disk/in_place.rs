@@ -12,8 +12,9 @@
 //! then is in it is left. Left-overs are named up to [`remove::MAX_LEFT`].
 
 use crate::disk::remove::{self, MAX_LEFT, open_up};
-use crate::disk::tree::{Control, MAX_PATH, Tree, Unable, c_name, fd_stat, rename_new, stat_name};
-use crate::model::disk::Disk;
+use crate::disk::tree::{
+    Control, MAX_PATH, Tree, Unable, c_name, fd_stat, keep, rename_new, stat_name,
+};
 use crate::model::path::{RelPath, escape, is_name};
 use crate::model::report::{Aside, AsideName};
 use crate::model::seen::{FileId, FileKind, Inode};
@@ -249,10 +250,7 @@ impl<'a> Emptier<'a> {
         match rename_new(trash, aside_name, place.as_fd(), name, Unable::Refuse) {
             Ok(()) => Ok(()),
             // Its place is taken: it stays, unremoved, and the next start reports it.
-            Err(_) => self
-                .tree
-                .keep_aside(&Aside::Trash(aside))
-                .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO)),
+            Err(_) => keep(trash, "", &Aside::Trash(aside)),
         }
     }
 

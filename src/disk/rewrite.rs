@@ -9,15 +9,17 @@
 //!
 //! Where a file system cannot exchange two names, nothing is rewritten.
 //!
-//! A crash leaves at most one file in `.housekeeper/`, whose name tells both inodes: [`sweep`]
-//! removes it at the next start if it is one of the two.
+//! A crash leaves at most one file in `.housekeeper/`, whose name tells both inodes, and size and
+//! mtime of the old one: [`sweep`] removes it at the next start if it is the new one, or the old one
+//! as it was read and open nowhere. What its owner wrote into the old one, through a descriptor kept
+//! past the exchange, stays.
 
 use crate::disk::lease::WriteLease;
 use crate::disk::records::write_all;
-use crate::disk::tree::{Control, KEPT, Tree, Unable, fd_stat, rename_new, stat_name};
+use crate::disk::tree::{Control, KEPT, Tree, Unable, fd_stat, open_name, rename_new, stat_name};
 use crate::model::disk::Place;
 use crate::model::path::is_name;
-use crate::model::seen::{FileId, FileKind, Signature};
+use crate::model::seen::{FileId, FileKind, Signature, Stat};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, Dir, Gid, Mode, OFlags, RenameFlags, Uid, XattrFlags};
 use rustix::io::Errno;
@@ -47,7 +49,7 @@ pub fn rewrite(
     let control = tree
         .control()
         .map_err(|error| Errno::from_raw_os_error(error.errno()))?;
-    let spare = Spare::write(&control, file, old.id, text)?;
+    let spare = Spare::write(&control, file, old, text)?;
     let swapped = swap_in(tree, place, file, old, &spare);
     // Only what is known to be of no use to anybody: the text that was read, or the new one.
     let removed = match swapped {
@@ -70,7 +72,7 @@ impl<'a> Spare<'a> {
     fn write(
         control: &'a Control,
         model: &OwnedFd,
-        old: FileId,
+        old: Signature,
         text: &[u8],
     ) -> rustix::io::Result<Self> {
         let ulid = Ulid::generate().to_string();
@@ -85,7 +87,7 @@ impl<'a> Spare<'a> {
         };
         let written = fill(&file, model, text).and_then(|()| {
             spare.new = fd_stat(file.as_fd())?.id;
-            let named = format!("{PREFIX}{ulid}-{}-{}", id_text(spare.new), id_text(old));
+            let named = spare_name(&ulid, spare.new, old);
             rename_new(
                 control.dir(),
                 spare.name.as_bytes(),
@@ -254,16 +256,53 @@ pub fn sweep(tree: &Tree) -> rustix::io::Result<Vec<String>> {
             Err(Errno::NOENT) => continue,
             looked => looked?,
         };
-        let ids: Vec<&str> = name.split('-').skip(2).collect();
-        // Without inodes in its name it was never in the session.
-        let is_ours = ids.is_empty() || ids.contains(&&*id_text(stat.id));
-        if is_ours && stat.kind == FileKind::File {
+        if stat.kind == FileKind::File && is_of_no_use(&control, &name, &stat) {
             unlink(control.dir(), &name)?;
         } else {
             kept.push(name);
         }
     }
     Ok(kept)
+}
+
+/// Whether what a crash left holds nothing that is not in the session, or never was.
+fn is_of_no_use(control: &Control, name: &str, stat: &Stat) -> bool {
+    let told: Vec<&str> = name.split('-').skip(2).collect();
+    match told[..] {
+        // Without inodes in its name it was never in the session.
+        [] => true,
+        [new, ..] if new == id_text(stat.id) => true,
+        [_, old, size, mtime] if old == id_text(stat.id) => {
+            let is_as_read =
+                size == stat.apparent.to_string() && mtime == format!("{:x}", stat.mtime.0);
+            is_as_read && !is_open(control, name)
+        }
+        _ => false,
+    }
+}
+
+/// Whether somebody has it open and may write to it yet. Where no lease can be had, as on another
+/// user's file without the right to it, nobody can say.
+fn is_open(control: &Control, name: &str) -> bool {
+    let file = open_name(
+        control.dir(),
+        name.as_bytes(),
+        OFlags::RDONLY | OFlags::NONBLOCK,
+    );
+    match file.and_then(WriteLease::take) {
+        Ok(_) => false,
+        Err(errno) => errno == Errno::AGAIN,
+    }
+}
+
+/// What a file of this module is called once it is whole.
+fn spare_name(ulid: &str, new: FileId, old: Signature) -> String {
+    let (size, mtime) = (old.size, old.mtime.0);
+    format!(
+        "{PREFIX}{ulid}-{}-{}-{size}-{mtime:x}",
+        id_text(new),
+        id_text(old.id)
+    )
 }
 
 fn id_text(id: FileId) -> String {

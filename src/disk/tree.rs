@@ -5,7 +5,7 @@
 //! leaves nothing behind.
 
 use crate::disk::DiskError;
-use crate::model::disk::Disk;
+use crate::model::disk::{Disk, Moved};
 use crate::model::path::{RelPath, is_name};
 use crate::model::report::{Aside, BESIDE};
 use crate::model::seen::{FileId, FileKind, Identity, Seen, Stat};
@@ -388,59 +388,86 @@ impl Disk for Tree {
         }
     }
 
-    fn set_aside(&self, path: &RelPath, aside: &Aside) -> io::Result<Stat> {
+    fn set_aside(&self, path: &RelPath, aside: &Aside) -> io::Result<Moved> {
+        let taken = self.take(path, aside)?;
+        if Some(taken.stat.id) == aside.name().id() {
+            return Ok(Moved::Aside);
+        }
+        Ok(taken.give_back())
+    }
+}
+
+/// Something that was renamed out of its place, with both directories as they were open then.
+pub(super) struct Taken<'a> {
+    from: Parent<'a>,
+    name: &'a [u8],
+    /// `None`: it stayed in its directory.
+    trash: Option<Arc<Control>>,
+    aside: &'a Aside,
+    stat: Stat,
+}
+
+impl Taken<'_> {
+    fn to(&self) -> BorrowedFd<'_> {
+        let trash = self.trash.as_ref();
+        trash.map_or(self.from.as_fd(), |control| control.trash())
+    }
+
+    /// It is somebody else's: back onto its own name where that is free, else marked.
+    pub(super) fn give_back(&self) -> Moved {
+        let (from, aside_name) = (self.from.as_fd(), self.aside.file_name());
+        let aside_name = aside_name.as_bytes();
+        if rename_new(self.to(), aside_name, from, self.name, Unable::Refuse).is_ok() {
+            return Moved::Back;
+        }
+        let begin = if self.trash.is_some() { "" } else { BESIDE };
+        match keep(self.to(), begin, self.aside) {
+            // Also without its new name the next start sees that its inode is another one.
+            Ok(()) | Err(_) => Moved::Kept,
+        }
+    }
+}
+
+impl Tree {
+    /// Renames out of its place; what is under the new name then.
+    pub(super) fn take<'a>(&'a self, path: &'a RelPath, aside: &'a Aside) -> io::Result<Taken<'a>> {
         let trash = self.trash_of(aside)?;
-        let (dir, name) = self.parent(path)?;
+        let (from, name) = self.parent(path)?;
+        let mut taken = Taken {
+            from,
+            name,
+            trash,
+            aside,
+            stat: NO_STAT,
+        };
         // Beside: the same open directory, whatever has its path by now.
-        let to = trash
-            .as_ref()
-            .map_or(dir.as_fd(), |control| control.trash());
-        let aside_name = aside.file_name();
+        let (to, aside_name) = (taken.to(), aside.file_name());
+        let aside_name = aside_name.as_bytes();
         rename_new(
-            dir.as_fd(),
+            taken.from.as_fd(),
             name,
             to,
-            aside_name.as_bytes(),
+            aside_name,
             Unable::OverwriteFresh,
         )?;
         // The rename is done: an error now must not look like a refusal. A stat that equals
         // nothing is treated like a stranger's, which is never removed.
-        Ok(stat_name(to, aside_name.as_bytes()).unwrap_or(NO_STAT))
+        taken.stat = stat_name(to, aside_name).unwrap_or(NO_STAT);
+        Ok(taken)
     }
+}
 
-    fn put_back(&self, aside: &Aside, path: &RelPath) -> io::Result<()> {
-        let trash = self.trash_of(aside)?;
-        let (dir, name) = self.parent(path)?;
-        let from = trash
-            .as_ref()
-            .map_or(dir.as_fd(), |control| control.trash());
-        rename_new(
-            from,
-            aside.file_name().as_bytes(),
-            dir.as_fd(),
-            name,
-            Unable::Refuse,
-        )?;
-        Ok(())
-    }
-
-    fn keep_aside(&self, aside: &Aside) -> io::Result<()> {
-        let keep = |dir: BorrowedFd<'_>, begin: &str| {
-            let kept = format!("{begin}{KEPT}{}", aside.name().0);
-            rename_new(
-                dir,
-                aside.file_name().as_bytes(),
-                dir,
-                kept.as_bytes(),
-                Unable::OverwriteFresh,
-            )
-        };
-        match aside {
-            Aside::Trash(_) => keep(self.control()?.trash(), ""),
-            Aside::Beside(dir, _) => keep(self.open_place(dir)?.as_fd(), BESIDE),
-        }?;
-        Ok(())
-    }
+/// Marks something set aside as not ours: no start removes it.
+pub(super) fn keep(dir: BorrowedFd<'_>, begin: &str, aside: &Aside) -> rustix::io::Result<()> {
+    let kept = format!("{begin}{KEPT}{}", aside.name().0);
+    let name = aside.file_name();
+    rename_new(
+        dir,
+        name.as_bytes(),
+        dir,
+        kept.as_bytes(),
+        Unable::OverwriteFresh,
+    )
 }
 
 /// Equal to nothing that exists.

@@ -45,11 +45,21 @@ impl Engine {
         let Some(key) = layout.part_of(path.as_bytes()) else {
             return;
         };
-        let known = self.index.files_by_key(&key);
-        let session = known.unwrap_or_else(|| self.index.begin_files(dir, key.as_ref().into()));
+        // Where a session is one file its key is its path, and nobody has to look for it by that.
+        let is_one_file = layout.kind() == Kind::Files;
+        let known = match is_one_file {
+            true => self.index.file_session(dir, name),
+            false => self.index.files_by_key(&key),
+        };
+        let session = known.unwrap_or_else(|| match is_one_file {
+            true => self.index.begin_file(dir, name),
+            false => self.index.begin_files(dir, key.as_ref().into()),
+        });
         let is_document = layout.is_document(&key, name);
         let is_sidecar = is_document && layout.kind() == Kind::Sidecar;
-        self.index.add_file(session, name, is_sidecar);
+        if !is_one_file {
+            self.index.add_file(session, name, is_sidecar);
+        }
         self.index.put_file(dir, name, stat);
         self.note_write(session, stat, now, why);
         self.file_seen(session, dir, name, stat, now, why, out);

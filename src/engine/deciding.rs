@@ -257,7 +257,6 @@ impl Engine {
     }
 
     pub(super) fn victim(&self, pick: &Pick) -> Option<Victim> {
-        let session = self.index.session(pick.session)?;
         let root = self.root?;
         let dir = self.index.session_dir(pick.session)?;
         let body = match self.rules.layout.kind() {
@@ -266,11 +265,11 @@ impl Engine {
                     dev: root.id.dev,
                     ino: self.index.dir_ino(dir)?,
                 },
-                proofs: self.index.proofs(session),
+                proofs: self.index.proofs(pick.session),
             },
             Kind::Files | Kind::Sidecar => Body::Files {
                 names: self.index.present_blobs(pick.session, root.id.dev),
-                proofs: self.index.proofs(session),
+                proofs: self.index.proofs(pick.session),
             },
             Kind::Catalog => Body::Blobs {
                 blobs: self.index.present_blobs(pick.session, root.id.dev),
@@ -317,7 +316,7 @@ impl Engine {
             return;
         }
         if self.deciding.known {
-            self.finish_stranded(out);
+            self.finish_stranded(now, out);
         }
         if !self.is_over(now) {
             self.deciding.forget_unmet();

@@ -90,7 +90,7 @@ impl Engine {
         layout.kind() == Kind::Catalog
             || session.anomalies.contains(AnomalyKind::MetadataUnreadable)
             || session.anomalies.contains(AnomalyKind::MetadataCorrupt)
-            || !self.index.proofs(session).iter().any(is_absent)
+            || !self.index.proofs(id).iter().any(is_absent)
     }
 
     /// Looks ahead to a session's next step, after something about it changed.
@@ -319,7 +319,7 @@ impl Engine {
         let since = TimeDelta::from_std(transition.limit).ok()?;
         Some(LifeOrder {
             extent,
-            proofs: self.index.proofs(self.index.session(id)?),
+            proofs: self.index.proofs(id),
             unwritten_since: now.wall.checked_sub_signed(since)?.into(),
             at: now.wall,
             transition,

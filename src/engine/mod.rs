@@ -194,7 +194,11 @@ pub enum Effect {
     },
     /// Judge what a killed run left beside its place, under the lock, and remove it; where the
     /// lock cannot be had the next scan meets it again.
-    FinishAsides(Vec<Aside>),
+    FinishAsides {
+        asides: Vec<Aside>,
+        /// Others follow.
+        more: bool,
+    },
     /// Remove where it lies, metadata last.
     RemoveInPlace(Box<Victim>),
     /// Remove a directory that is empty now, and those above it that are empty then.
@@ -314,6 +318,8 @@ pub struct Engine {
     n_begun_names: usize,
     /// What a killed run left beside its place: at most [`stranded::MAX_STRANDED`].
     stranded: HashSet<Aside>,
+    /// When the next of them are due.
+    stranded_rest: Option<Tick>,
     n_losses: u64,
     stopped: bool,
 }
@@ -355,6 +361,7 @@ impl Engine {
             disagreeing: HashSet::new(),
             ended_early: HashSet::new(),
             stranded: HashSet::new(),
+            stranded_rest: None,
             begun: HashMap::new(),
             n_begun_names: 0,
             n_losses: 0,
@@ -432,6 +439,7 @@ impl Engine {
         self.reread_doubtful(now, out);
         self.finish_scan(now, out);
         self.live(now, out);
+        self.end_stranded_rest(now);
         self.decide(now, out);
         self.scanning.fresh_totals = false;
         self.note_walks(now);
@@ -497,6 +505,7 @@ impl Engine {
             self.guard_due(),
             self.pace.due(),
             self.pins_due(now),
+            self.stranded_rest,
         ];
         due.into_iter().flatten().min()
     }

@@ -4,7 +4,7 @@
 //! before it is called corrupt, and meanwhile the last good facts stand and the session stays.
 
 use super::{CatalogTrouble, Effect, Engine, ReadOf, ReadOrder};
-use crate::index::{Known, Session};
+use crate::index::Known;
 use crate::layout::CatalogSeen;
 use crate::layout::spec::Kind;
 use crate::model::anomaly::AnomalyKind;
@@ -180,7 +180,7 @@ impl Engine {
         // What was half written may be whole now.
         let in_doubt = self.reading.doubts.contains_key(&Some(session));
         let wanted = known.known || in_doubt;
-        if wanted && !self.index.is_read_as_seen(known, name, stat) {
+        if wanted && !self.index.is_read_as_seen(session, name, stat) {
             self.read_session(session, out);
         } else if why != Why::Again && self.reading.pending.contains_key(&Some(session)) {
             // A read asks for a look of the engine's own: it must not ask for a read in turn.
@@ -354,8 +354,7 @@ impl Engine {
             self.reading.doubts.remove(&Some(id));
         }
         // Read again and found the same: what kept it from going has not changed either.
-        let is_same = |s: &Session| self.index.was_read_from(s, &proofs);
-        let is_news = !self.index.session(id).is_some_and(is_same);
+        let is_news = !self.index.was_read_from(id, &proofs);
         self.set_facts(id, facts, &proofs, out);
         if is_news {
             self.deciding.forget_back_off();

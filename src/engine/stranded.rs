@@ -9,10 +9,16 @@ use crate::index::DirOwner;
 use crate::model::place::{DirId, Look, Why};
 use crate::model::report::{Aside, BESIDE, beside_name};
 use crate::model::seen::{FileKind, Stat};
+use crate::model::time::Now;
+use std::time::Duration;
 
 /// Leftovers handed over at once. What is more waits for the next full scan, which meets it
 /// again.
 pub(super) const MAX_STRANDED: usize = 4096;
+/// Of these so many are judged at a time, and the next ones after a pause: each costs a look, on
+/// the thread that answers writes.
+const A_TURN: usize = 128;
+const PAUSE: Duration = Duration::from_millis(10);
 
 impl Engine {
     /// Victims that lie beside their place now; `true`: these do. Their names count as looked
@@ -49,7 +55,9 @@ impl Engine {
         {
             return;
         }
-        let Some(aside) = beside_name(name).filter(|aside| aside.id() == Some(stat.id)) else {
+        let Some(aside) =
+            beside_name(name).filter(|aside| aside.id().is_some_and(|id| id.ino == stat.id.ino))
+        else {
             return;
         };
         if let Some(path) = self.index.path(dir)
@@ -79,10 +87,24 @@ impl Engine {
     }
 
     /// What was left, to be finished now that something may be removed here.
-    pub(super) fn finish_stranded(&mut self, out: &mut Vec<Effect>) {
-        if !self.stranded.is_empty() && self.rules.enforce {
-            let asides = std::mem::take(&mut self.stranded);
-            out.push(Effect::FinishAsides(asides.into_iter().collect()));
+    pub(super) fn finish_stranded(&mut self, now: Now, out: &mut Vec<Effect>) {
+        if self.stranded_rest.is_some_and(|until| until > now.tick)
+            || self.stranded.is_empty()
+            || !self.rules.enforce
+        {
+            return;
         }
+        let asides: Vec<Aside> = self.stranded.iter().take(A_TURN).cloned().collect();
+        for aside in &asides {
+            self.stranded.remove(aside);
+        }
+        let more = !self.stranded.is_empty();
+        self.stranded_rest = more.then(|| now.tick.after(PAUSE));
+        out.push(Effect::FinishAsides { asides, more });
+    }
+
+    /// The next ones are asked for once; where nothing may be decided then, the next input does.
+    pub(super) fn end_stranded_rest(&mut self, now: Now) {
+        self.stranded_rest = self.stranded_rest.filter(|until| *until > now.tick);
     }
 }

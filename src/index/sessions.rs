@@ -103,18 +103,56 @@ impl Marks {
 /// What only a session that is files has.
 #[derive(Debug)]
 struct Listed {
-    key: Key,
+    /// `None`: the path of its only file.
+    key: Option<Key>,
     /// The slot of the directory that they lie in.
     home: u32,
-    blobs: Box<[Box<[u8]>]>,
+    names: Names,
     /// The last of these is the metadata's.
     ends_in_metadata: bool,
 }
 
+/// Most are one file.
+#[derive(Debug)]
+enum Names {
+    One(Box<[u8]>),
+    Several(Box<[Box<[u8]>]>),
+}
+
+impl Names {
+    fn new(mut names: Vec<Box<[u8]>>) -> Self {
+        match names.len() {
+            1 => names.pop().map_or_else(Self::none, Self::One),
+            _ => Self::Several(names.into_boxed_slice()),
+        }
+    }
+
+    fn none() -> Self {
+        Self::Several(Box::default())
+    }
+
+    fn as_slice(&self) -> &[Box<[u8]>] {
+        match self {
+            Self::One(name) => std::slice::from_ref(name),
+            Self::Several(names) => names,
+        }
+    }
+
+    fn take(&mut self) -> Vec<Box<[u8]>> {
+        match std::mem::replace(self, Self::none()) {
+            Self::One(name) => vec![name],
+            Self::Several(names) => names.into_vec(),
+        }
+    }
+}
+
+/// Stands for the name of a session's only file where it is a document: all of them share it.
+const ITSELF: &[u8] = b"";
+
 /// What a session's metadata says in the words of many others.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Common {
-    /// The names of the documents that the facts were read from.
+    /// The names of the documents that the facts were read from; [`ITSELF`] among them.
     documents: Box<[Box<[u8]>]>,
     state: Option<Arc<str>>,
     group: Option<Arc<str>>,
@@ -124,7 +162,7 @@ struct Common {
 pub(super) struct Sessions {
     slots: Vec<Session>,
     free: Vec<u32>,
-    /// Those that are files, by slot and by key.
+    /// Those that are files, by slot, and by key where that is no path.
     listed: ByNumber<u32, Listed>,
     by_key: HashMap<Key, u32>,
     /// The sizes that metadata says.
@@ -305,13 +343,27 @@ impl Index {
     pub fn begin_files(&mut self, home: DirId, key: Key) -> SessionId {
         let id = self.begin(NO_DIR);
         let listed = Listed {
-            key: key.clone(),
+            key: Some(key.clone()),
             home: home.slot,
-            blobs: Box::default(),
+            names: Names::none(),
             ends_in_metadata: false,
         };
         self.sessions.listed.insert(id.slot, listed);
         self.sessions.by_key.insert(key, id.slot);
+        id
+    }
+
+    /// Begins a session that is one file, which is still to be put. Its key is its path.
+    pub fn begin_file(&mut self, home: DirId, name: &[u8]) -> SessionId {
+        let id = self.begin(NO_DIR);
+        let listed = Listed {
+            key: None,
+            home: home.slot,
+            names: Names::One(name.into()),
+            ends_in_metadata: false,
+        };
+        self.sessions.listed.insert(id.slot, listed);
+        self.set_owner(home, name, Owner::Session(id.slot));
         id
     }
 
@@ -322,8 +374,8 @@ impl Index {
         else {
             return;
         };
-        if listed.blobs.iter().all(|known| **known != *name) {
-            let mut blobs = std::mem::take(&mut listed.blobs).into_vec();
+        if listed.names.as_slice().iter().all(|known| **known != *name) {
+            let mut blobs = listed.names.take();
             let n_data = blobs.len() - usize::from(listed.ends_in_metadata);
             let at = if is_metadata {
                 n_data
@@ -332,7 +384,7 @@ impl Index {
             };
             listed.ends_in_metadata |= is_metadata;
             blobs.insert(at, name.into());
-            listed.blobs = blobs.into_boxed_slice();
+            listed.names = Names::new(blobs);
         }
         self.set_owner(home, name, Owner::Session(id.slot));
     }
@@ -341,25 +393,31 @@ impl Index {
     /// session ends.
     pub fn take_file(&mut self, id: SessionId, hash: u64) -> Option<SessionId> {
         let home = self.files(id)?.home;
-        let mut names = self.blobs(id).iter();
-        let at = names.position(|name| self.hash_in(home, name) == hash)?;
+        let names = self.blobs(id);
+        let at = names
+            .iter()
+            .position(|name| self.hash_in(home, name) == hash)?;
+        let is_last = names.len() == 1;
         self.loose.remove(&(home, hash));
+        if is_last {
+            return Some(self.end_session(id.slot));
+        }
         let listed = self.sessions.listed.get_mut(&id.slot)?;
-        let mut blobs = std::mem::take(&mut listed.blobs).into_vec();
-        listed.ends_in_metadata &= at + 1 < blobs.len();
-        blobs.remove(at);
-        let is_last = blobs.is_empty();
-        listed.blobs = blobs.into_boxed_slice();
-        is_last.then(|| self.end_session(id.slot))
+        let mut names = listed.names.take();
+        listed.ends_in_metadata &= at + 1 < names.len();
+        names.remove(at);
+        listed.names = Names::new(names);
+        None
     }
 
     /// Of a session that is files the metadata's name, or else the first one.
     pub fn metadata_or_first(&self, id: SessionId) -> Option<&[u8]> {
         let listed = self.files(id)?;
+        let names = listed.names.as_slice();
         let name = if listed.ends_in_metadata {
-            listed.blobs.last()
+            names.last()
         } else {
-            listed.blobs.first()
+            names.first()
         };
         name.map(|name| &**name)
     }
@@ -367,7 +425,7 @@ impl Index {
     /// Whether a session is files, and none but the metadata.
     pub fn is_bare_metadata(&self, id: SessionId) -> bool {
         let listed = self.files(id);
-        listed.is_some_and(|listed| listed.ends_in_metadata && listed.blobs.len() == 1)
+        listed.is_some_and(|listed| listed.ends_in_metadata && listed.names.as_slice().len() == 1)
     }
 
     fn begin(&mut self, dir: u32) -> SessionId {
@@ -420,10 +478,10 @@ impl Index {
         if std::mem::take(&mut session.giant) {
             sessions.giants.remove(&slot);
         }
-        if let Some(listed) = sessions.listed.remove(&slot)
-            && sessions.by_key.get(&listed.key) == Some(&slot)
+        if let Some(key) = sessions.listed.remove(&slot).and_then(|listed| listed.key)
+            && sessions.by_key.get(&key) == Some(&slot)
         {
-            sessions.by_key.remove(&listed.key);
+            sessions.by_key.remove(&key);
         }
         sessions.free.push(slot);
         if disowned {
@@ -480,13 +538,20 @@ impl Index {
             self.set_owner(self.root(), blob, Owner::Session(id.slot));
         }
         if let Some(listed) = self.sessions.listed.get_mut(&id.slot) {
-            listed.blobs = blobs.into_boxed_slice();
+            listed.names = Names::new(blobs);
         }
     }
 
     /// The files of a session that is some, its metadata last.
     pub fn blobs(&self, id: SessionId) -> &[Box<[u8]>] {
-        self.files(id).map_or(&[], |listed| &listed.blobs)
+        self.files(id).map_or(&[], |listed| listed.names.as_slice())
+    }
+
+    /// The file of a session that has no other and never will.
+    fn only_file(&self, slot: u32) -> Option<&[u8]> {
+        let listed = self.sessions.listed.get(&slot)?;
+        let name = listed.names.as_slice().first()?;
+        listed.key.is_none().then_some(name)
     }
 
     fn files(&self, id: SessionId) -> Option<&Listed> {
@@ -543,11 +608,17 @@ impl Index {
         if disowned != self.sessions.at(id.slot).disowned {
             self.change_disowned(id.slot, disowned);
         }
-        let common = self.sessions.common.keep(Arc::new(Common {
-            documents: documents.iter().map(|read| read.name.clone()).collect(),
+        let itself = self.only_file(id.slot);
+        let name = |read: &ReadAs| match itself {
+            Some(name) if *read.name == *name => ITSELF.into(),
+            _ => read.name.clone(),
+        };
+        let common = Arc::new(Common {
+            documents: documents.iter().map(name).collect(),
             state: facts.state,
             group: facts.group,
-        }));
+        });
+        let common = self.sessions.common.keep(common);
         let session = self.sessions.at_mut(id.slot);
         if let Some(old) = session.common.replace(common) {
             self.sessions.common.release(old);
@@ -563,20 +634,26 @@ impl Index {
     }
 
     /// Names and marks of what the facts were read from.
-    fn marks<'a>(
-        &'a self,
-        session: &'a Session,
-    ) -> impl Iterator<Item = (&'a [u8], Option<Mark>)> + use<'a> {
-        let common = self.common(session).into_iter();
-        let names = common.flat_map(|common| common.documents.iter());
+    fn marks(&self, id: SessionId) -> impl Iterator<Item = (&[u8], Option<Mark>)> + use<'_> {
+        let session = self.session(id);
+        let common = session.and_then(|session| self.common(session));
+        let names = common
+            .into_iter()
+            .flat_map(|common| common.documents.iter());
+        let itself = self.only_file(id.slot).unwrap_or(ITSELF);
         names
-            .map(|name| &**name)
-            .zip(session.marks.as_slice().iter().copied())
+            .map(move |name| if **name == *ITSELF { itself } else { name })
+            .zip(
+                session
+                    .into_iter()
+                    .flat_map(|session| session.marks.as_slice()),
+            )
+            .map(|(name, mark)| (name, *mark))
     }
 
     /// What must still be as it was for the facts to be believed.
-    pub fn proofs(&self, session: &Session) -> Vec<Proof> {
-        self.marks(session)
+    pub fn proofs(&self, id: SessionId) -> Vec<Proof> {
+        self.marks(id)
             .map(|(name, mark)| Proof {
                 name: name.into(),
                 mark,
@@ -585,26 +662,26 @@ impl Index {
     }
 
     /// Whether the facts were read from documents that were just like these.
-    pub fn was_read_from(&self, session: &Session, documents: &[ReadAs]) -> bool {
+    pub fn was_read_from(&self, id: SessionId, documents: &[ReadAs]) -> bool {
         let documents = documents
             .iter()
             .map(|d| (&*d.name, d.signature.map(|s| s.mark())));
-        session.known && self.marks(session).eq(documents)
+        self.session(id).is_some_and(|session| session.known) && self.marks(id).eq(documents)
     }
 
     /// Whether the facts were read from a document of this name as it is now.
-    pub fn is_read_as_seen(&self, session: &Session, name: &[u8], stat: &Stat) -> bool {
-        self.marks(session)
+    pub fn is_read_as_seen(&self, id: SessionId, name: &[u8], stat: &Stat) -> bool {
+        self.marks(id)
             .any(|(known, mark)| known == name && mark == Some(stat.signature().mark()))
     }
 
     /// Whether a document that was read is not in the index any more, or one that was absent
     /// is there.
     pub fn has_other_documents(&self, id: SessionId) -> bool {
-        let (Some(session), Some(dir)) = (self.session(id), self.session_dir(id)) else {
+        let Some(dir) = self.session_dir(id) else {
             return false;
         };
-        self.marks(session)
+        self.marks(id)
             .any(|(name, mark)| mark.is_some() != self.find(dir, name).is_some())
     }
 
@@ -753,7 +830,20 @@ impl Index {
         if let Some(slot) = self.sessions.by_key.get(key) {
             return Some(self.session_id(*slot));
         }
-        self.session_at(self.dir_at(&RelPath::new(key).ok()?)?)
+        let path = RelPath::new(key).ok()?;
+        match self.dir_at(&path) {
+            Some(dir) => self.session_at(dir),
+            None => {
+                let home = self.dir_at(&path.parent()?)?;
+                self.file_session(home, path.name()?)
+            }
+        }
+    }
+
+    /// The session that is this one file.
+    pub fn file_session(&self, home: DirId, name: &[u8]) -> Option<SessionId> {
+        let id = self.session_of(self.owner_of(home, name))?;
+        self.only_file(id.slot).is_some().then_some(id)
     }
 
     /// The session whose own directory this is.
@@ -766,7 +856,7 @@ impl Index {
         }
     }
 
-    /// The session that is files and has this key.
+    /// The session that is files and has this key, which is no path.
     pub fn files_by_key(&self, key: &[u8]) -> Option<SessionId> {
         let slot = self.sessions.by_key.get(key)?;
         Some(self.session_id(*slot))
@@ -863,11 +953,22 @@ impl Index {
     }
 }
 
-/// The key of a session: its id in the catalogue, else the path of its directory.
+/// The key of a session: its id in the catalogue or beside others, else the path of its directory
+/// or its only file.
 fn key_at(sessions: &Sessions, dirs: &[Dir], slot: u32) -> Key {
-    match sessions.listed.get(&slot) {
-        Some(listed) => listed.key.clone(),
-        None => path_bytes(dirs, sessions.at(slot).dir).into(),
+    let Some(listed) = sessions.listed.get(&slot) else {
+        return path_bytes(dirs, sessions.at(slot).dir).into();
+    };
+    match (&listed.key, listed.names.as_slice()) {
+        (Some(key), _) => key.clone(),
+        (None, names) => {
+            let mut path = path_bytes(dirs, listed.home);
+            if !path.is_empty() {
+                path.push(b'/');
+            }
+            names.iter().for_each(|name| path.extend_from_slice(name));
+            path.into()
+        }
     }
 }
 
@@ -884,9 +985,25 @@ fn by_age(sessions: &Sessions, dirs: &[Dir], a: u32, b: u32) -> Ordering {
                 let name = |dir: u32| dirs[dir as usize].name.as_bytes();
                 name(a).cmp(name(b))
             }
-            _ => key_at(sessions, dirs, a).cmp(&key_at(sessions, dirs, b)),
+            _ => match files_of_one_home(sessions, a, b) {
+                Some((one, other)) => one.cmp(other),
+                None => key_at(sessions, dirs, a).cmp(&key_at(sessions, dirs, b)),
+            },
         }
     })
+}
+
+/// The names of two sessions that are one file each, in one directory.
+fn files_of_one_home(sessions: &Sessions, a: u32, b: u32) -> Option<(&[u8], &[u8])> {
+    let (one, other) = (sessions.listed.get(&a)?, sessions.listed.get(&b)?);
+    match (&one.names, &other.names) {
+        (Names::One(a), Names::One(b))
+            if one.home == other.home && one.key.is_none() && other.key.is_none() =>
+        {
+            Some((a, b))
+        }
+        _ => None,
+    }
 }
 
 #[cfg(test)]

@@ -31,14 +31,20 @@ pub trait Disk {
     /// A file system without such locks answers `true`: there nobody can hold one.
     fn lock(&self, handle: &Self::Handle) -> io::Result<bool>;
 
-    /// Renames out of its place and looks at what is under the new name then.
-    fn set_aside(&self, path: &RelPath, aside: &Aside) -> io::Result<Stat>;
+    /// Renames out of its place and looks at what is under the new name then. Where that is not
+    /// the inode of `aside`'s name it goes back onto a free name in the same open directory,
+    /// whatever has that one's path by now; else it is marked, and no start removes it.
+    fn set_aside(&self, path: &RelPath, aside: &Aside) -> io::Result<Moved>;
+}
 
-    /// Renames back, onto a free name only (`RENAME_NOREPLACE`).
-    fn put_back(&self, aside: &Aside, path: &RelPath) -> io::Result<()>;
-
-    /// Marks something set aside as not ours: no start removes it.
-    fn keep_aside(&self, aside: &Aside) -> io::Result<()>;
+/// What came of a rename out of the tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moved {
+    Aside,
+    /// It was another inode, and is back in its place.
+    Back,
+    /// It was another inode, and its place was taken: it stays where it was renamed to.
+    Kept,
 }
 
 impl<D: Disk> Disk for Arc<D> {
@@ -64,16 +70,8 @@ impl<D: Disk> Disk for Arc<D> {
         (**self).lock(handle)
     }
 
-    fn set_aside(&self, path: &RelPath, aside: &Aside) -> io::Result<Stat> {
+    fn set_aside(&self, path: &RelPath, aside: &Aside) -> io::Result<Moved> {
         (**self).set_aside(path, aside)
-    }
-
-    fn put_back(&self, aside: &Aside, path: &RelPath) -> io::Result<()> {
-        (**self).put_back(aside, path)
-    }
-
-    fn keep_aside(&self, aside: &Aside) -> io::Result<()> {
-        (**self).keep_aside(aside)
     }
 }
 

@@ -5,6 +5,7 @@
 pub mod anomaly;
 pub mod bytes;
 pub mod cleanup;
+pub mod count;
 pub mod disk;
 pub mod fact;
 pub mod hint;

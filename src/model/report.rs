@@ -33,6 +33,24 @@ pub enum Skip {
     Stopping,
 }
 
+impl Skip {
+    /// The errno that says it best, where nothing but one can be told.
+    pub fn errno(&self) -> i32 {
+        match self {
+            Self::Refused { errno, .. } => *errno,
+            Self::Locked | Self::Open => libc::EWOULDBLOCK,
+            Self::Replaced
+            | Self::Changed
+            | Self::Quiet
+            | Self::Pinned
+            | Self::Stranger
+            | Self::StrangerKept
+            | Self::RootMoved
+            | Self::Stopping => libc::ESTALE,
+        }
+    }
+}
+
 /// What became of one victim.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {

@@ -1,5 +1,6 @@
 //! Facts to notices: which are worth one, and what makes two of them the same.
 
+use crate::model::count::Count;
 use crate::model::fact::Fact;
 use crate::model::notice::{Notice, Topic};
 use crate::model::path::escape;
@@ -319,7 +320,8 @@ fn degraded(root: &str, fact: &Fact) -> News {
             .with("victims", n_victims)
             .with("freed_bytes", freed.0)
             .say(Once::ADay, &[], format!(
-                "the first plan for {root} would remove {n_victims} sessions ({freed}): it waits for `housekeeper accept {root}`"
+                "the first plan for {root} would remove {} ({freed}): it waits for `housekeeper accept {root}`",
+                Count(*n_victims, "session")
             )),
         Fact::RootMoved => draft(ABSENT).say(
             Once::UntilOver,

@@ -6,7 +6,7 @@
 //! swapped in meanwhile goes back.
 
 use crate::layout::LockAt;
-use crate::model::disk::{Disk, Lasting, Records};
+use crate::model::disk::{Disk, Lasting, Moved, Records};
 use crate::model::path::RelPath;
 use crate::model::plan::{Body, Proof, Victim};
 use crate::model::report::{Aside, AsideName, Outcome, Skip};
@@ -106,7 +106,7 @@ impl<D: Disk, R: Records> Executor<D, R> {
         }
         grip.check_quiet(now, quiet)?;
         let ulid = fresh(now);
-        let renamed = set_aside(&self.disk, &victim.path, id, &in_trash(&ulid, id));
+        let renamed = set_aside(&self.disk, &victim.path, &in_trash(&ulid, id));
         drop((grip, dir));
         match renamed {
             Renamed::Aside(aside) => Ok(Outcome::Aside(vec![aside])),
@@ -190,7 +190,7 @@ impl<D: Disk, R: Records> Executor<D, R> {
         } else {
             in_trash(&ulid, inode.id)
         };
-        match set_aside(&self.disk, &path, inode.id, &aside) {
+        match set_aside(&self.disk, &path, &aside) {
             Renamed::Aside(aside) => Ok(Outcome::Aside(vec![aside])),
             Renamed::Gone => Ok(Outcome::Gone),
             Renamed::Not(why) => Ok(skip(why)),
@@ -273,7 +273,7 @@ impl<D: Disk, R: Records> Executor<D, R> {
             let renamed = match victim.path.join(name) {
                 Ok(path) => {
                     let aside = in_trash(&fresh(now), inode.id);
-                    set_aside(&self.disk, &path, inode.id, &aside)
+                    set_aside(&self.disk, &path, &aside)
                 }
                 Err(_) => Renamed::Not(refused("name", libc::EINVAL)),
             };
@@ -329,20 +329,12 @@ fn beside(dir: &RelPath, ulid: &str, id: FileId) -> Aside {
 }
 
 /// Renames, and compares what is under the new name then with what was planned.
-pub(super) fn set_aside<D: Disk>(disk: &D, path: &RelPath, id: FileId, aside: &Aside) -> Renamed {
-    let stat = match disk.set_aside(path, aside) {
-        Ok(stat) => stat,
-        Err(error) => return not_renamed(disk, path, &error),
-    };
-    if stat.id == id {
-        return Renamed::Aside(aside.clone());
-    }
-    if disk.put_back(aside, path).is_ok() {
-        return Renamed::Not(Skip::Stranger);
-    }
-    match disk.keep_aside(aside) {
-        // Also without its new name the next start sees that its inode is another one.
-        Ok(()) | Err(_) => Renamed::Not(Skip::StrangerKept),
+pub(super) fn set_aside<D: Disk>(disk: &D, path: &RelPath, aside: &Aside) -> Renamed {
+    match disk.set_aside(path, aside) {
+        Ok(Moved::Aside) => Renamed::Aside(aside.clone()),
+        Ok(Moved::Back) => Renamed::Not(Skip::Stranger),
+        Ok(Moved::Kept) => Renamed::Not(Skip::StrangerKept),
+        Err(error) => not_renamed(disk, path, &error),
     }
 }
 
@@ -353,42 +345,6 @@ fn not_renamed<D: Disk>(disk: &D, path: &RelPath, error: &io::Error) -> Renamed 
         libc::ENOENT if disk.look(path) == Seen::Gone => Renamed::Gone,
         errno => Renamed::Not(refused("rename", errno)),
     }
-}
-
-/// Takes the blobs of an unfinished intent out of the tree: those that are still the same
-/// inodes. `Err` names what could not go, with the errno.
-pub fn finish_blobs<D: Disk>(
-    disk: &D,
-    intent: &Intent,
-    now: Now,
-) -> (Vec<Aside>, Vec<(RelPath, i32)>) {
-    let (mut asides, mut left) = (Vec::new(), Vec::new());
-    let Work::Blobs(blobs) = &intent.work else {
-        return (asides, left);
-    };
-    for (name, inode) in blobs {
-        let Ok(path) = intent.path.join(name) else {
-            continue;
-        };
-        let aside = in_trash(&fresh(now), inode.id);
-        match disk.look(&path) {
-            Seen::There(stat) if stat.inode() == *inode && stat.kind == FileKind::File => {}
-            // Gone, or the owner's new blob of the same name.
-            Seen::There(_) | Seen::Gone => continue,
-            Seen::Unreadable(errno) => {
-                left.push((path, errno));
-                continue;
-            }
-        }
-        match set_aside(disk, &path, inode.id, &aside) {
-            Renamed::Aside(aside) => asides.push(aside),
-            Renamed::Gone => {}
-            Renamed::Impossible => left.push((path, libc::ENOSPC)),
-            Renamed::Not(Skip::Refused { errno, .. }) => left.push((path, errno)),
-            Renamed::Not(_) => left.push((path, libc::ESTALE)),
-        }
-    }
-    (asides, left)
 }
 
 pub(super) fn fresh(now: Now) -> String {

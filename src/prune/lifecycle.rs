@@ -189,7 +189,7 @@ impl<D: LiveDisk> Keeping<'_, D> {
         let mut refusal = None;
         for part in parts.iter().take(MAX_PARTS) {
             let aside = in_trash(&fresh(now), part.inode.id);
-            match set_aside(self.disk, &part.path, part.inode.id, &aside) {
+            match set_aside(self.disk, &part.path, &aside) {
                 Renamed::Aside(aside) => asides.push(aside),
                 Renamed::Gone => continue,
                 // No space for a name in the trash, or it is elsewhere: a part needs no record,

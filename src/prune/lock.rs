@@ -2,7 +2,7 @@
 //!
 //! Two things are locked with `flock`, always in this order: a file of this host
 //! ([`host`]), then `.housekeeper/lock` (where every session is a file, `lock` in the state
-//! directory: the root gets no directory), which holds one JSON line about its holder. On a full disk the latter, or `.housekeeper` itself, cannot be made: there the first
+//! directory, since the root gets no directory, and between the two a [`mark`] on the root), which holds one JSON line about its holder. On a full disk the latter, or `.housekeeper` itself, cannot be made: there the first
 //! alone has to do, so that room can be made, and since it comes first both kinds of holders
 //! exclude each other. That is only so where no other machine prunes: on a local file system.
 //!
@@ -16,6 +16,7 @@
 //! one `statx` and one `pwrite`. Nothing is synced: after a loss of power nobody holds a lock.
 
 mod host;
+mod mark;
 
 use crate::model::report::{Holder, LockTry};
 use crate::model::seen::FileId;
@@ -23,6 +24,7 @@ use crate::model::time::{Now, Tick};
 use chrono::SecondsFormat;
 use fs2::FileExt;
 use host::HostLock;
+use mark::Mark;
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxFlags, Timespec, Timestamps};
 use rustix::io::Errno;
@@ -64,6 +66,8 @@ pub struct RootLock {
     sighting: Option<Sighting>,
     pid: u32,
     first: HostLock,
+    /// On the root itself, where pruners do not meet in it.
+    mark: Option<Mark>,
     file: Option<(File, FileId)>,
     held: Option<Held>,
     /// Size and mtime of the file as the last release left it, with nobody's line in it; known
@@ -133,10 +137,18 @@ impl RootLock {
             sighting: None,
             pid: std::process::id(),
             first: HostLock::default(),
+            mark: None,
             file: None,
             held: None,
             left: None,
         }
+    }
+
+    /// The same for a root that the lock's file does not lie in: a [`mark`] on the root is set,
+    /// too, since others may keep their file elsewhere.
+    pub fn apart(mut self) -> Self {
+        self.mark = Some(Mark::default());
+        self
     }
 
     /// Tries to take the lock of its root, held open by the caller like the directory for the
@@ -153,6 +165,10 @@ impl RootLock {
         }
         if !self.first.try_take(root) {
             return LockTry::Busy(control.ok().and_then(named_holder));
+        }
+        if self.mark.as_mut().is_some_and(|mark| !mark.try_set(root)) {
+            self.first.release();
+            return LockTry::Busy(None);
         }
         let answer = match control {
             Ok(control) => self.take_file(control, now),
@@ -171,7 +187,7 @@ impl RootLock {
             Ok(answer) => answer,
         };
         if self.held.is_none() {
-            self.first.release();
+            self.release_host();
         }
         answer
     }
@@ -237,8 +253,15 @@ impl RootLock {
         };
         let released = self.release_file(&held);
         self.left = self.left_alone();
-        self.first.release();
+        self.release_host();
         released
+    }
+
+    fn release_host(&mut self) {
+        if let Some(mark) = &mut self.mark {
+            mark.unset();
+        }
+        self.first.release();
     }
 
     /// Size and mtime of the file, where only pruners of this host write to it.

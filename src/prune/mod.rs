@@ -8,6 +8,7 @@ mod grip;
 pub mod intent;
 pub mod lifecycle;
 pub mod lock;
+pub mod rest;
 pub mod warrant;
 
 #[cfg(test)]

@@ -2,15 +2,16 @@
 
 use crate::layout::LockAt;
 use crate::model::bytes::Bytes;
-use crate::model::disk::{Disk, Lasting, Records};
+use crate::model::disk::{Disk, Lasting, Moved, Records};
 use crate::model::path::RelPath;
 use crate::model::plan::{Because, Body, Proof, Victim};
 use crate::model::report::{Aside, Outcome, Skip};
 use crate::model::seen::{FileId, FileKind, Seen, Stat};
 use crate::model::session::{Key, SessionId};
 use crate::model::time::{Now, Tick, Time, UnixNanos};
-use crate::prune::executor::{Executor, finish_blobs};
+use crate::prune::executor::Executor;
 use crate::prune::intent::{Work, unfinished};
+use crate::prune::rest::finish_blobs;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::io;
@@ -129,25 +130,22 @@ impl Disk for On {
         Ok(free)
     }
 
-    fn set_aside(&self, path: &RelPath, aside: &Aside) -> io::Result<Stat> {
-        self.0.check("rename", &text(path))?;
-        let there = self.0.names.borrow_mut().remove(&text(path));
+    fn set_aside(&self, path: &RelPath, aside: &Aside) -> io::Result<Moved> {
+        let path = text(path);
+        self.0.check("rename", &path)?;
+        let there = self.0.names.borrow_mut().remove(&path);
         let there = there.ok_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))?;
         let moved = self.0.swapped_in.take().unwrap_or(there);
+        if Some(moved.id) == aside.name().id() {
+            self.0.trash.borrow_mut().insert(aside.file_name(), moved);
+            return Ok(Moved::Aside);
+        }
+        if self.0.check("put back", &path).is_ok() {
+            self.0.names.borrow_mut().insert(path, moved);
+            return Ok(Moved::Back);
+        }
         self.0.trash.borrow_mut().insert(aside.file_name(), moved);
-        Ok(moved)
-    }
-
-    fn put_back(&self, aside: &Aside, path: &RelPath) -> io::Result<()> {
-        self.0.check("put back", &text(path))?;
-        let stat = self.0.trash.borrow_mut().remove(&aside.file_name());
-        let stat = stat.ok_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))?;
-        self.0.names.borrow_mut().insert(text(path), stat);
-        Ok(())
-    }
-
-    fn keep_aside(&self, aside: &Aside) -> io::Result<()> {
-        self.0.check("keep", &aside.file_name())
+        Ok(Moved::Kept)
     }
 }
 

@@ -27,8 +27,9 @@ impl RootState {
         let mut text = String::from("[");
         for (kind, path, at) in &known {
             let row = json!([kind.name(), escape(path.as_bytes()), rfc3339(*at)]).to_string();
+            // A shorter one may find room yet.
             if text.len() + row.len() + 2 > MAX_TEXT {
-                break;
+                continue;
             }
             if text.len() > 1 {
                 text.push(',');
@@ -91,6 +92,19 @@ mod tests {
         assert_eq!(corner.anomalies().len(), 1);
         std::fs::write(&file, "[").expect("space");
         assert_eq!(corner.anomalies(), []);
+    }
+
+    #[test]
+    fn a_row_that_finds_no_room_takes_none_from_the_others() {
+        let hold = tempfile::tempdir().expect("a directory");
+        let corner = corner(hold.path());
+        let long = vec![b'x'; 15_000];
+        let mut known: Vec<_> = (0..80).map(|n| seen(&long, n)).collect();
+        known.push(seen(b"short", 99));
+        corner.keep_anomalies(known).expect("space");
+        let kept = corner.anomalies();
+        assert!(kept.len() < 80, "not all find room");
+        assert_eq!(kept.last(), Some(&seen(b"short", 99)));
     }
 
     #[test]

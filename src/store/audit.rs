@@ -5,8 +5,10 @@ use crate::model::time::Time;
 use crate::store::database::{Connection, Db, Row};
 use crate::store::row::{Columns, int, micros};
 use crate::store::{Pending, Store};
+use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 use sqlx::{Connection as _, QueryBuilder};
+use std::time::Duration;
 
 /// Rows of one statement. A row has 13 values, and SQLite takes 32766 in a statement.
 const ROWS_A_STATEMENT: usize = 128;
@@ -82,6 +84,18 @@ impl Entry {
         }
     }
 }
+
+/// Which rows are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keeping {
+    pub age: Duration,
+    /// The newest so many; older ones go before their time. None younger than an hour goes for
+    /// that: whatever writes so many at once must not hide what it did just now.
+    pub max_rows: u64,
+}
+
+/// What is younger is kept, however many there are.
+pub(super) const RECENT: TimeDelta = TimeDelta::hours(1);
 
 /// Ids in the order they are asked for, unlike those of any other process.
 #[derive(Debug, Default)]
@@ -198,7 +212,15 @@ pub(super) async fn insert(c: &mut Connection, entries: &[Entry]) -> Result<(), 
     change.commit().await
 }
 
-/// Removes at most `limit` rows from before a time; how many.
+/// How many rows there are.
+pub(super) async fn n_rows(c: &mut Connection) -> Result<u64, sqlx::Error> {
+    let n_rows: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM audit")
+        .fetch_one(c)
+        .await?;
+    Ok(u64::try_from(n_rows).unwrap_or_default())
+}
+
+/// Removes at most `limit` rows from before a time, the oldest; how many.
 pub(super) async fn trim(c: &mut Connection, before: Time, limit: u64) -> Result<u64, sqlx::Error> {
     let done = sqlx::query(
         "DELETE FROM audit WHERE id IN \

@@ -24,6 +24,12 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether the database has none of our tables: whoever began it did not come that far.
+    pub fn is_unbegun(&self) -> bool {
+        matches!(self, Self::Failed { source, .. }
+            if source.as_database_error().is_some_and(|e| e.message().starts_with("no such table")))
+    }
+
     /// Whether a row of the same key is there already.
     pub fn is_conflict(&self) -> bool {
         matches!(self, Self::Failed { source, .. }

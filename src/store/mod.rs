@@ -31,7 +31,7 @@ pub mod state;
 mod writer;
 
 use crate::model::time::Clock;
-use crate::store::audit::Entry;
+use crate::store::audit::{Entry, Keeping};
 use crate::store::database::Connection;
 use crate::store::error::StoreError;
 use crate::store::question::{Ask, Job, Question};
@@ -74,6 +74,18 @@ impl Place {
     }
 }
 
+impl Place {
+    /// Whether there is a database that somebody wrote to.
+    pub fn has_begun(&self) -> bool {
+        // What is there and cannot be looked at is said when it is opened.
+        let is_empty = |path: &PathBuf| match std::fs::metadata(path) {
+            Ok(found) => found.len() == 0,
+            Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+        };
+        !self.database.as_ref().is_some_and(is_empty)
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
     /// It is made where it is absent.
@@ -111,6 +123,8 @@ pub struct Condition {
     pub state: State,
     /// Rows of the audit that wait to be written because it could not be used.
     pub backlog: u64,
+    /// Of these, what waits in memory alone: it is lost with the process.
+    pub unkept: u64,
     /// What is wrong and what helps.
     pub message: Option<Arc<str>>,
 }
@@ -173,6 +187,14 @@ impl Store {
         Ok(Self { inner: Some(inner) })
     }
 
+    /// How many rows of the audit wait in the file that an agent or command left them in.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn waiting(place: &Place) -> std::io::Result<u64> {
+        spill::waiting(&place.spill)
+    }
+
     /// A store that is switched off.
     pub fn off() -> Self {
         Self { inner: None }
@@ -224,8 +246,8 @@ impl Store {
         self.send(Question::Close(answer), answered)
     }
 
-    /// Rows of the audit older than this are removed from now on, in the background.
-    pub fn keep_audit(&self, keep: Duration) -> Pending<()> {
+    /// Rows of the audit that are older, or too many, are removed from now on, in the background.
+    pub fn keep_audit(&self, keep: Keeping) -> Pending<()> {
         let (answer, answered) = oneshot::channel();
         self.send(Question::Keep(keep, answer), answered)
     }

@@ -1,10 +1,10 @@
 //! What the store's thread can be asked, with the way back.
 
+use crate::store::audit::Keeping;
 use crate::store::database::Connection;
 use crate::store::error::StoreError;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::oneshot;
 
 pub(super) type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
@@ -12,7 +12,7 @@ pub(super) type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
 pub(super) enum Question {
     Job(Box<dyn Job>),
     Flush(Answer<()>),
-    Keep(Duration, Answer<()>),
+    Keep(Keeping, Answer<()>),
     /// Answered when all is written and closed.
     Close(Answer<()>),
 }

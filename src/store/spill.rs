@@ -20,8 +20,10 @@ use std::path::{Path, PathBuf};
 const MAX_FILE: u64 = 256 << 20;
 /// About 20 MiB.
 const MAX_MEMORY: usize = 1 << 16;
-/// A row is far shorter; what is longer is no line of ours.
+/// A line is never longer: a row that would be has its texts cut. What is longer is no line of ours.
 const MAX_LINE: usize = 64 << 10;
+/// What stands where a text was cut.
+const CUT: &str = "… (cut)";
 /// Roots and events that are told apart; more are one.
 const MAX_KINDS: usize = 256;
 
@@ -112,6 +114,11 @@ impl Spill {
 
     pub(super) fn backlog(&self) -> u64 {
         self.n_rows + self.memory.len() as u64 + self.folded.n_rows()
+    }
+
+    /// What is lost with the process.
+    pub(super) fn unkept(&self) -> u64 {
+        self.memory.len() as u64 + self.folded.n_rows()
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -356,9 +363,56 @@ fn checksum(text: &[u8]) -> u64 {
 }
 
 fn line(entry: &Entry) -> Vec<u8> {
+    let mut line = spelled(entry);
+    // In JSON a byte takes six at most: at 512 bytes a text the longest row is short enough.
+    let mut longest = MAX_LINE / 4;
+    while line.len() > MAX_LINE && longest >= 512 {
+        line = spelled(&shortened(entry, longest));
+        longest /= 2;
+    }
+    line
+}
+
+fn spelled(entry: &Entry) -> Vec<u8> {
     // Strings and numbers only: it never fails.
     let text = serde_json::to_string(entry).unwrap_or_default();
     format!("{:016x} {text}\n", checksum(text.as_bytes())).into_bytes()
+}
+
+/// The same row with no text longer than so many bytes, and the mark.
+fn shortened(entry: &Entry, longest: usize) -> Entry {
+    let cut = |text: &str| {
+        if text.len() <= longest {
+            return text.to_owned();
+        }
+        let mut ends = (0..=longest).rev();
+        let end = ends.find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        format!("{}{CUT}", &text[..end])
+    };
+    Entry {
+        event: cut(&entry.event),
+        root: entry.root.as_deref().map(cut),
+        session: entry.session.as_deref().map(cut),
+        path: entry.path.as_deref().map(cut),
+        rule: entry.rule.as_deref().map(cut),
+        because: cut(&entry.because),
+        plan: entry.plan.as_deref().map(cut),
+        ..entry.clone()
+    }
+}
+
+/// How many rows wait in a file of another process, or of one that has ended. Nothing is locked
+/// or changed; no file is none.
+pub(super) fn waiting(path: &Path) -> io::Result<u64> {
+    let opened = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .open(path);
+    match opened {
+        Ok(mut file) => count(&mut file).map(|(_, n_rows, _)| n_rows),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+        Err(error) => Err(error),
+    }
 }
 
 fn row(line: &[u8]) -> Option<Entry> {

@@ -2,7 +2,7 @@
 
 use crate::model::cleanup::Cleanup;
 use crate::model::time::{Clock, Now, Tick, Time};
-use crate::store::audit::{Actor, Entry, Ids, Wanted};
+use crate::store::audit::{Actor, Entry, Ids, Keeping, Wanted};
 use crate::store::error::StoreError;
 use crate::store::outbox::Letter;
 use crate::store::pins::Pin;
@@ -248,15 +248,40 @@ fn the_audit_is_asked_by_time_root_and_session_and_is_trimmed() {
     assert_eq!(ask(Wanted::default()).len(), 1000);
     let now = Wall.now().wall;
     let age = (now - at(500)).to_std().expect("long ago");
-    store
-        .keep_audit(age - Duration::from_millis(500))
-        .wait()
-        .expect("taken");
+    let keep = |age, max_rows| store.keep_audit(Keeping { age, max_rows }).wait();
+    keep(age - Duration::from_millis(500), 1_000_000).expect("taken");
     let deadline = std::time::Instant::now() + Duration::from_secs(20);
     while ask(Wanted::default()).len() > 499 {
         assert!(std::time::Instant::now() < deadline);
     }
     assert_eq!(ask(Wanted::default()), rows[501..]);
+    // Too many: the oldest go, of those that are not of the last hour.
+    let young = Entry {
+        at: now,
+        ..rows[0].clone()
+    };
+    let young: Vec<Entry> = (0..20)
+        .map(|n| Entry {
+            id: format!("young-{n:02}"),
+            ..young.clone()
+        })
+        .collect();
+    young.iter().cloned().for_each(|row| store.audit(row));
+    store.flush().wait().expect("written");
+    for (max_rows, n_left) in [(50, 50), (10, 20)] {
+        keep(age * 2, max_rows).expect("taken");
+        while ask(Wanted::default()).len() > n_left {
+            assert!(std::time::Instant::now() < deadline);
+        }
+        let left = ask(Wanted::default());
+        assert_eq!(left.len(), n_left);
+        assert!(
+            left.iter()
+                .rev()
+                .zip(young.iter().rev())
+                .all(|(l, y)| l.id == y.id)
+        );
+    }
 }
 
 #[test]

@@ -5,13 +5,14 @@
 //! spilled, and from then on every row goes through the spill until it is empty again, so their
 //! order stays. Once a [`RETRY`] the database is opened anew where it has to be, and tried.
 
-use crate::model::time::Clock;
-use crate::store::audit::{self, Entry, Ids};
-use crate::store::database::{Database, Inode};
+use crate::model::time::{Clock, Time};
+use crate::store::audit::{self, Entry, Ids, Keeping, RECENT};
+use crate::store::database::{Connection, Database, Inode};
 use crate::store::error::{StoreError, Verdict, verdict};
 use crate::store::question::{Job, Question, answer};
 use crate::store::spill::Spill;
 use crate::store::{Access, Condition, Place, Shared, State};
+use chrono::TimeDelta;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -42,7 +43,7 @@ pub(super) struct Writer {
     /// It was corrupt when last tried: it is read through before it is trusted again.
     was_corrupt: bool,
     retry_at: Option<Instant>,
-    keep: Option<Duration>,
+    keep: Option<Keeping>,
     trim_at: Instant,
 }
 
@@ -326,19 +327,15 @@ impl Writer {
     async fn trim(&mut self) {
         let Some(keep) = self.keep else { return };
         self.trim_at = Instant::now() + TRIM;
-        let now = self.clock.now().wall;
-        let before = chrono::TimeDelta::from_std(keep)
-            .ok()
-            .and_then(|keep| now.checked_sub_signed(keep));
-        let (Some(before), true) = (before, self.trouble.is_none() && self.is_usable().await)
-        else {
+        if self.trouble.is_some() || !self.is_usable().await {
             return;
-        };
+        }
         let Some(database) = &mut self.database else {
             return;
         };
-        match audit::trim(&mut database.connection, before, MAX_TRIM).await {
-            Ok(n_removed) if n_removed == MAX_TRIM => self.trim_at = Instant::now() + TRIM_AGAIN,
+        let now = self.clock.now().wall;
+        match trim_once(&mut database.connection, keep, now).await {
+            Ok(n_removed) if n_removed >= MAX_TRIM => self.trim_at = Instant::now() + TRIM_AGAIN,
             Ok(_) => {}
             Err(error) => self.failed(&error),
         }
@@ -359,7 +356,25 @@ impl Writer {
                 State::Ok
             },
             backlog: self.spill.backlog(),
+            unkept: self.spill.unkept(),
             message,
         });
     }
+}
+
+/// Removes rows that are too old, then the oldest of too many; how many, at most twice
+/// [`MAX_TRIM`].
+async fn trim_once(c: &mut Connection, keep: Keeping, now: Time) -> Result<u64, sqlx::Error> {
+    let age = TimeDelta::from_std(keep.age).ok();
+    let aged = match age.and_then(|age| now.checked_sub_signed(age)) {
+        Some(before) => audit::trim(c, before, MAX_TRIM).await?,
+        None => 0,
+    };
+    let too_many = audit::n_rows(c).await?.saturating_sub(keep.max_rows);
+    let crowded = match now.checked_sub_signed(RECENT) {
+        Some(before) if too_many > 0 => audit::trim(c, before, too_many.min(MAX_TRIM)).await?,
+        _ => 0,
+    };
+    // Each by itself says whether it has come to its end.
+    Ok(aged.max(crowded))
 }

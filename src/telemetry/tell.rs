@@ -1,6 +1,7 @@
 //! One log line for each fact. The names of events and fields are an outside contract.
 
 use crate::model::bytes::Bytes;
+use crate::model::count::Count;
 use crate::model::fact::{Fact, Summary};
 use crate::model::path::escape;
 use crate::model::report::{Holder, Skip, Unlist};
@@ -111,7 +112,8 @@ fn cycle(root: &str, fact: &Fact) {
             sessions = n_sessions,
             anomalies = n_anomalies,
             drift_bytes = drift.0,
-            "{root} holds {n_sessions} sessions with {bytes}"
+            "{root} holds {} with {bytes}",
+            Count(*n_sessions, "session")
         ),
         _ => {}
     }
@@ -200,9 +202,9 @@ fn prune(root: &str, fact: &Fact) {
                 .iter()
                 .map(|(b, held)| {
                     format!(
-                        "{} {} sessions {} bytes",
+                        "{} {} {} bytes",
                         b.name(),
-                        held.n_sessions,
+                        Count(held.n_sessions, "session"),
                         held.bytes.0
                     )
                 })

@@ -8,6 +8,12 @@
 )]
 
 use crate::support::running::{Dice, Place, wait_for};
+use housekeeper::clock::SystemClock;
+use housekeeper::model::report::LockTry;
+use housekeeper::model::time::Clock;
+use housekeeper::prune::lock::RootLock;
+use rustix::fd::AsFd;
+use rustix::fs::FlockOperation;
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -218,8 +224,7 @@ fn leftover_deeper_down(backend: &'static str) {
     fs::create_dir(&kept).expect("a directory");
     fs::write(kept.join(".session"), b"1").expect("a session");
     fs::write(deep.join("x"), b"123").expect("a file");
-    let later = SystemTime::now() + Duration::from_secs(1);
-    let stranded = strand(&deep.join("x"), later);
+    let stranded = strand(&deep.join("x"), SystemTime::now());
     // Whoever only looks leaves it, as a name that nobody owns.
     let scan = place.run(&["scan", "--json"]);
     let scan: serde_json::Value = serde_json::from_slice(&scan.stdout).expect("JSON");
@@ -250,8 +255,10 @@ fn what_only_looks_like_a_leftover_stays() {
     };
     let hour = Duration::from_secs(3600);
     let mut stays = vec![file(".hk-notes"), file(".hk-cookie-1-1")];
+    let cookie = root.join(format!(".hk-cookie-{}", Ulid::generate()));
+    fs::write(&cookie, b"").expect("a file");
     // Another inode's.
-    let other = strand(&file("other"), SystemTime::now() + hour);
+    let other = strand(&file("other"), SystemTime::now());
     let swapped = file("swapped");
     fs::remove_file(&other).expect("it goes");
     fs::rename(swapped, &other).expect("it moves");
@@ -261,33 +268,60 @@ fn what_only_looks_like_a_leftover_stays() {
     // A directory, and a file where no session can be.
     let dir = root.join("d");
     fs::create_dir(&dir).expect("a directory");
-    stays.push(strand(&dir, SystemTime::now() + hour));
+    stays.push(strand(&dir, SystemTime::now()));
     let hidden = root.join(".git");
     fs::create_dir(&hidden).expect("a directory");
     fs::write(hidden.join("x"), b"precious").expect("a file");
-    stays.push(strand(&hidden.join("x"), SystemTime::now() + hour));
-    let goes = strand(&file("goes"), SystemTime::now() + hour);
+    stays.push(strand(&hidden.join("x"), SystemTime::now()));
+    // A mtime in the future is no write.
+    let ahead = file("ahead");
+    let opened = fs::File::options().write(true).open(&ahead);
+    let set = opened.and_then(|file| file.set_modified(SystemTime::now() + hour));
+    set.expect("a time");
+    let ahead = strand(&ahead, SystemTime::now());
+    // Given by a kernel that had another number for the device; and for an inode that did not
+    // live then.
+    let other_device = |path: &Path, at| {
+        let stat = fs::metadata(path).expect("a file");
+        let (ulid, dev) = (Ulid::from_datetime(at), stat.dev() + 1);
+        let to = path.with_file_name(format!(".hk-{ulid}-{dev:x}-{:x}", stat.ino()));
+        fs::rename(path, &to).expect("it moves");
+        to
+    };
+    let moved = other_device(&file("moved"), SystemTime::now());
+    let reborn = file("reborn");
+    let opened = fs::File::options().write(true).open(&reborn);
+    let set = opened.and_then(|file| file.set_modified(SystemTime::now() - 2 * hour));
+    set.expect("a time");
+    stays.push(other_device(&reborn, SystemTime::now() - hour));
+    // Its time has not come.
+    stays.push(strand(&file("later"), SystemTime::now() + hour));
+    let goes = strand(&file("goes"), SystemTime::now());
+    // More than are judged in a turn, all told of in one line.
+    for n in 0..300 {
+        let at = SystemTime::now() - hour;
+        stays.push(strand(&file(&format!("many-{n}")), at));
+    }
+    let goes = [goes, ahead, moved, cookie];
 
     let agent = place.agent();
     wait_for("the one that is ours to go", || {
-        if goes.exists() {
-            Err(place.log())
-        } else {
-            Ok(())
+        match goes.iter().find(|path| path.exists()) {
+            Some(path) => Err(format!("{path:?}: {}", place.log())),
+            None => Ok(()),
         }
     });
-    let answer = place.run(&["rescan", "--wait"]);
-    assert!(answer.status.success(), "{answer:?}");
-    for path in &stays {
-        assert!(path.exists(), "{path:?}");
-    }
     let told = wait_for("a line about what stays", || {
         place.told("trash.left").pop().ok_or_else(|| place.log())
     });
-    assert_eq!(
-        told["reason"],
-        "it was written to since: somebody still uses it"
-    );
+    for path in &stays {
+        assert!(path.exists(), "{path:?}");
+    }
+    assert_eq!(place.told("trash.left").len(), 1, "{}", place.log());
+    // Not the directory, the one out of place, and the other inode's: those are no leftovers.
+    assert_eq!(told["entries"], 303, "{told}");
+    let answer = place.run(&["rescan", "--wait"]);
+    assert!(answer.status.success(), "{answer:?}");
     let status = agent.root();
     assert_eq!(status["session_count"], 1, "{status}");
     assert_eq!(agent.stop(), Some(0));
@@ -315,4 +349,63 @@ fn observing_leaves_what_a_killed_run_left() {
     agent.until("its report", |root| root["unowned"]["entries"] == 1);
     assert!(stranded.exists());
     assert_eq!(agent.stop(), Some(0));
+}
+
+/// A place with the same root, and a state directory and a `/run` of its own, as a container has.
+fn contained(place: &Place) -> Place {
+    let own = "mount -t tmpfs none /run && exec \"$@\"";
+    let mut other = Place::new();
+    other.root.clone_from(&place.root);
+    other.wrapper = ["unshare", "-m", "sh", "-c", own, "sh"]
+        .map(str::to_owned)
+        .to_vec();
+    configured(&other, "");
+    other
+}
+
+#[test]
+fn pruners_in_containers_of_their_own_exclude_each_other() {
+    let place = Place::new();
+    let others = [contained(&place), contained(&place)];
+    for n in 0..3 * KEPT {
+        log(&place.root, n);
+    }
+    let prune = |other: &Place| {
+        let done = other.run(&["prune-size", "--json", "--max-mb", "0.77"]);
+        (done.status.code(), logs(&place.root).len())
+    };
+    // As one in a third container would hold it.
+    let root = fs::File::open(&place.root).expect("the root");
+    let corner = fs::File::open(place.beside("")).expect("a directory");
+    let mut third = RootLock::new(Duration::from_secs(3600), None).apart();
+    let now = SystemClock::start().now();
+    let taken = third.try_take(root.as_fd(), Ok(corner.as_fd()), now);
+    assert_eq!(taken, LockTry::Taken);
+    for other in &others {
+        assert_eq!(prune(other), (Some(2), 3 * KEPT));
+    }
+    third.release().expect("it is ours");
+    // `flock` on the root itself is others' business.
+    rustix::fs::flock(&root, FlockOperation::LockExclusive).expect("locked");
+    assert_eq!(prune(&others[0]), (Some(0), KEPT));
+
+    // Two agents on one root bring it to its limit, not below.
+    let agents = others.each_ref().map(Place::agent);
+    for n in 3 * KEPT..20 * KEPT {
+        log(&place.root, n);
+    }
+    wait_for("the limit", || match logs(&place.root).len() {
+        n if n <= KEPT => Ok(()),
+        n => Err(format!("{n} {} {}", others[0].log(), others[1].log())),
+    });
+    for (agent, other) in agents.into_iter().zip(&others) {
+        assert!(other.run(&["rescan", "--wait"]).status.success());
+        assert_eq!(agent.stop(), Some(0));
+    }
+    assert_eq!(logs(&place.root).len(), KEPT);
+    assert_eq!(
+        names(&place.root),
+        logs(&place.root),
+        "nothing was left in the root"
+    );
 }

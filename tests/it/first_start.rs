@@ -124,7 +124,7 @@ fn undeletable_bytes_leave_the_newest_tenth_and_are_said_once() {
     let unmet = agent.told("prune.target_unmet", 1);
     let blocked = unmet[0]["blocked"].as_str().expect("text");
     assert!(
-        blocked.contains("anomalous 1 sessions 204800 bytes"),
+        blocked.contains("anomalous 1 session 204800 bytes"),
         "{blocked}"
     );
     assert!(unmet[0]["still_over_bytes"].as_u64() > Some(100 << 10));
@@ -154,4 +154,33 @@ fn undeletable_bytes_leave_the_newest_tenth_and_are_said_once() {
         root["unmet"] == false && root["trash_bytes"] == 0
     });
     assert_eq!(root["ready"], true);
+}
+
+/// Whoever accepts has seen what is there: not of a root that is not.
+#[test]
+fn a_root_that_is_not_there_cannot_be_accepted() {
+    let scratch = far_over();
+    let root = scratch.root();
+    let away = scratch.path("away");
+    fs::rename(&root, &away).expect("moved");
+    let text = format!(
+        "[agent]\nstate_dir = {:?}\nsocket = {:?}\n[[root]]\nname = \"r\"\npath = {root:?}\n",
+        scratch.path("state"),
+        scratch.path("nobody.sock"),
+    );
+    let config = scratch.path("accept.toml");
+    fs::write(&config, text).expect("written");
+    let accept = || {
+        let mut command = housekeeper();
+        command.args(["accept", "r", "--config"]).arg(&config);
+        Done::of(command.output().expect("runs"))
+    };
+    let refused = accept();
+    assert_eq!(refused.code, 1, "{refused:?}");
+    assert!(
+        refused.stderr.contains("there is no root r to accept"),
+        "{refused:?}"
+    );
+    fs::rename(&away, &root).expect("back");
+    assert_eq!(accept().code, 0);
 }

@@ -572,13 +572,44 @@ fn only_what_a_crash_left_is_swept() {
     lay("rewrite-2-fd.1-fd.2");
     lay("other");
     lay("own");
-    let stat = fs::metadata(control.join("own")).expect("a file");
-    let own = format!("rewrite-3-0.1-{:x}.{:x}", stat.dev(), stat.ino());
-    fs::rename(control.join("own"), control.join(&own)).expect("it moves");
-    assert_eq!(sweep(&tree).expect("a look"), ["rewrite-2-fd.1-fd.2"]);
+    lay("new");
+    lay("written");
+    lay("longer");
+    lay("open");
+    let stat = |name: &str| fs::metadata(control.join(name)).expect("a file");
+    let named = |name: &str, number: u32, size_less: u64, ns_less: i64| {
+        let stat = stat(name);
+        let mtime = stat.mtime() * 1_000_000_000 + stat.mtime_nsec() - ns_less;
+        let (dev, ino, size) = (stat.dev(), stat.ino(), stat.size() - size_less);
+        let to = format!("rewrite-{number}-0.1-{dev:x}.{ino:x}-{size}-{mtime:x}");
+        fs::rename(control.join(name), control.join(&to)).expect("it moves");
+        to
+    };
+    // Exchanged out: as it was read; written to since; longer since; open yet.
+    let own = named("own", 3, 0, 0);
+    let written = named("written", 4, 0, 1);
+    let longer = named("longer", 5, 1, 0);
+    let held = fs::File::options().append(true).open(control.join("open"));
+    let open = named("open", 6, 0, 0);
+    // Never exchanged: its text is in the session, or is to be written anew.
+    let (dev, ino) = (stat("new").dev(), stat("new").ino());
+    let new = format!("rewrite-7-{dev:x}.{ino:x}-0.1-5-5");
+    fs::rename(control.join("new"), control.join(&new)).expect("it moves");
+    let swept = || {
+        let mut kept = sweep(&tree).expect("a look");
+        kept.sort();
+        kept
+    };
+    let other = "rewrite-2-fd.1-fd.2".to_owned();
+    assert_eq!(
+        swept(),
+        [&other, &written, &longer, &open].map(Clone::clone)
+    );
     let left = |name: &str| control.join(name).exists();
-    assert!(!left("rewrite-1") && !left(&own));
-    assert!(left("rewrite-2-fd.1-fd.2") && left("other"));
+    assert!(!left("rewrite-1") && !left(&own) && !left(&new));
+    assert!(left(&other) && left("other") && left(&written) && left(&longer) && left(&open));
+    drop(held);
+    assert_eq!(swept(), [other, written, longer]);
 }
 
 /// By itself, when the time has come: no command, no rescan.

@@ -2,11 +2,26 @@
 
 use crate::support::agent::Agent;
 use crate::support::fixture::{Scratch, names, with_config};
+use crate::support::running::Place;
 use crate::support::{Done, mb, on_root};
+use chrono::{DateTime, TimeDelta};
+use housekeeper::agent::survey::{Manner, survey_at};
+use housekeeper::clock::SystemClock;
+use housekeeper::config;
+use housekeeper::config::request::Request;
+use housekeeper::engine::{Command, Engine, Input};
+use housekeeper::model::fact::Fact;
+use housekeeper::model::pin::{Pin, Pins};
+use housekeeper::model::plan::Plan;
+use housekeeper::model::report::Skip;
+use housekeeper::model::time::{Clock, Now, Tick, Time};
+use housekeeper::store::pin_file::PinFile;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// Sessions of 1 KiB and some, a day apart.
 fn sessions(n_sessions: u32) -> Scratch {
@@ -175,4 +190,139 @@ fn pins_that_cannot_be_read_keep_the_whole_root_until_they_are_mended() {
     let pruned = |root: &Value| root["pruned"]["sessions"] == 2 && root["pins"]["error"].is_null();
     agent.root_until(0, "a pruned root", pruned);
     assert_eq!(names(&scratch.root()), ["s1"]);
+}
+
+/// Somebody pins a session at the last moment: when the root's lock is held, and the pins were
+/// looked at for the plan.
+#[derive(Debug)]
+struct PinsLate {
+    clock: SystemClock,
+    /// How far it is ahead of the kernel's.
+    ahead: TimeDelta,
+    root: PathBuf,
+    file: Mutex<Option<PinFile>>,
+}
+
+impl Clock for PinsLate {
+    fn now(&self) -> Now {
+        let line = fs::read_to_string(self.root.join(".housekeeper/lock"));
+        let mut file = self.file.lock().expect("nobody panicked");
+        if line.is_ok_and(|line| line.starts_with('{'))
+            && let Some(mut file) = file.take()
+        {
+            let now = self.clock.now().wall;
+            let pinned = file.put(a_pin("s1", now, None));
+            pinned.expect("written");
+        }
+        let now = self.clock.now();
+        Now {
+            wall: now.wall + self.ahead,
+            tick: now.tick,
+        }
+    }
+}
+
+fn a_pin(session: &str, created: Time, until: Option<Time>) -> Pin {
+    Pin {
+        session: Arc::from(session.as_bytes()),
+        owner: "ana".to_owned(),
+        reason: "a test".to_owned(),
+        created,
+        until,
+    }
+}
+
+/// One enforcing look at the root of a place, by a clock that pins `s1` late.
+fn pinned_late(place: &Place, ahead: TimeDelta) -> (Plan, Vec<Fact>) {
+    let request = Request {
+        file: Some(place.beside("config.toml")),
+        ..Request::default()
+    };
+    let settings = config::load(&request).expect("a good configuration");
+    let state_dir = place.beside("state");
+    let manner = Manner {
+        enforce: true,
+        ..Manner::look(&state_dir)
+    };
+    let clock = PinsLate {
+        clock: SystemClock::start(),
+        ahead,
+        root: place.root.clone(),
+        file: Mutex::new(Some(PinFile::of(&state_dir, &settings.roots[0].real))),
+    };
+    let survey = survey_at(&settings.roots[0], manner, Arc::new(clock)).expect("a survey");
+    let said = (survey.plan.clone(), survey.facts().to_vec());
+    survey.end();
+    said
+}
+
+fn record(place: &Place, session: &str, day: u32, state: &str) {
+    let dir = place.root.join(session);
+    fs::create_dir_all(&dir).expect("a session");
+    let text = format!(r#"{{"created_at":"2026-02-0{day}T12:00:00Z","state":"{state}"}}"#);
+    fs::write(dir.join("metadata.json"), text).expect("written");
+}
+
+#[test]
+fn a_pin_made_between_the_plan_and_its_rename_is_honoured() {
+    let place = Place::new();
+    place.configure("[root.layout]\n[root.limits]\nmax_count = 2\n[root.protect]\nquiet = \"0s\"");
+    for n in 1..=3 {
+        record(&place, &format!("s{n}"), n, "complete");
+    }
+    let (plan, facts) = pinned_late(&place, TimeDelta::zero());
+    assert_eq!(plan.victims.len(), 1);
+    assert_eq!(&*plan.victims[0].key, b"s1", "it was planned");
+    let skipped = |fact: &Fact| matches!(fact, Fact::PruneSkipped { key, why: Skip::Pinned, .. } if **key == *b"s1");
+    assert!(facts.iter().any(skipped), "{facts:?}");
+    assert_eq!(names(&place.root), ["s1", "s3"], "the next oldest went");
+}
+
+#[test]
+fn a_pin_made_before_a_step_of_a_sessions_life_is_honoured() {
+    let place = Place::new();
+    place.configure(
+        "[root.layout]\n[root.layout.state]\nkey = \"/state\"\nactive = [\"open\"]\n\
+         failed = [\"failed\"]\n[root.protect]\nquiet = \"0s\"\n\
+         [root.lifecycle]\nstale_after = \"24h\"\n",
+    );
+    for session in ["s1", "s2"] {
+        record(&place, session, 1, "open");
+    }
+    pinned_late(&place, TimeDelta::hours(25));
+    let state = |session: &str| {
+        let text = fs::read_to_string(place.root.join(session).join("metadata.json"));
+        let record: Value = serde_json::from_str(&text.expect("metadata")).expect("JSON");
+        record["state"].clone()
+    };
+    assert_eq!((state("s1"), state("s2")), (json!("open"), json!("failed")));
+}
+
+/// A clock that is set forward by more than ten minutes ends no pin by that.
+#[test]
+fn a_clock_that_jumps_ends_no_pin() {
+    let begin = DateTime::from_timestamp(1_800_000_000, 0).expect("in range");
+    let at = |wall: u64, tick: u64| Now {
+        wall: begin + Duration::from_secs(wall),
+        tick: Tick(Duration::from_secs(tick)),
+    };
+    let pins = || Pins::new([a_pin("s", begin, Some(begin + Duration::from_secs(3600)))]);
+    let engine = |moments: &[Now]| {
+        let rules = crate::support::world::bare_rules(1_000);
+        let mut engine = Engine::new(rules, true, []).with_pins(pins());
+        for now in moments {
+            engine.handle(*now, Input::Wake, &mut Vec::new());
+        }
+        engine
+    };
+    assert!(engine(&[at(0, 0), at(3599, 3599)]).keeps(b"s"));
+    let ended = engine(&[at(0, 0), at(3599, 3599), at(3600, 3600)]);
+    assert!(!ended.keeps(b"s"), "the time went by");
+    let jumped = [at(0, 0), at(7200, 1)];
+    assert!(engine(&jumped).keeps(b"s"));
+    // Nor does it end where the pins are read anew then.
+    let mut engine = engine(&jumped);
+    let anew = Input::Command(Command::SetPins(Arc::new(pins())));
+    engine.handle(at(7201, 2), anew, &mut Vec::new());
+    assert!(engine.keeps(b"s"));
 }

@@ -287,16 +287,15 @@ fn detect_names_the_programs_own_preset_first() {
         );
         let document = done.document();
         let best = &document["presets"][0];
-        // A portal's uploads are directories like any other; its states make no difference here.
-        let is_own = best["preset"] == tree.preset
-            || (tree.preset == "directories" && best["preset"] == "portal-uploads");
+        // Directories whose metadata tells no state are no portal's uploads.
         assert!(
-            is_own && best["fits"] == true,
+            best["preset"] == tree.preset && best["fits"] == true,
             "{}: {document:#}",
             tree.preset
         );
         let people = run(&["detect", dir]);
-        assert!(people.stdout.contains("--preset"), "{people:?}");
+        let words = format!("--root {dir} --preset {}", tree.preset);
+        assert!(people.stdout.contains(&words), "{people:?}");
     }
     let done = run(&["detect", "/", "--json"]);
     assert_eq!(done.code, 78, "{done:?}");

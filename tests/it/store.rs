@@ -273,11 +273,59 @@ fn a_command_s_removals_are_rows_too() {
     let removed = done.root()["removed"].as_array().map_or(0, Vec::len);
     assert!(removed > 0 && rows.len() == removed, "{rows:?}");
     assert!(rows.iter().all(|row| row["actor"] == "command"), "{rows:?}");
+    // A root is meant by its path as well, and by nothing else.
+    let path = case.place.root.display().to_string();
+    assert_eq!(case.audit(&["--root", &path]), rows);
+    assert_eq!(case.audit(&["--root", "nobody"]).len(), 0);
     let done = Done::of(case.place.run(&["audit"]));
     assert!(
         done.stdout.contains("prune.deleted") && done.stdout.contains("s00000"),
         "{done:?}"
     );
+}
+
+#[test]
+fn an_audit_that_was_never_begun_is_empty_and_says_so() {
+    let case = Case::new();
+    assert_eq!(case.audit(&[]).len(), 0);
+    let database = case.database();
+    fs::create_dir_all(database.parent().expect("a directory")).expect("made");
+    fs::write(&database, "").expect("an empty file");
+    let done = Done::of(case.place.run(&["audit"]));
+    assert_eq!(done.code, 0, "{done:?}");
+    assert!(done.stdout.contains("there is no audit yet"), "{done:?}");
+    // Rows that wait are not shown, but counted.
+    let waiting = Done::of(case.place.run(&["audit", "--json"])).document();
+    assert_eq!(waiting["waiting"]["rows"], 0);
+}
+
+/// A command beside an agent that has the spill, while somebody holds the database: nothing
+/// keeps the command's rows, and it says so.
+#[test]
+fn rows_that_nothing_keeps_are_told_as_lost() {
+    let case = Case::new();
+    case.write(6);
+    let state = case.place.beside("state");
+    fs::create_dir_all(&state).expect("made");
+    // A directory in the database's place, and another process with the spill.
+    fs::create_dir_all(case.database()).expect("made");
+    let spill = fs::File::create(state.join("audit.spill")).expect("made");
+    fs2::FileExt::lock_exclusive(&spill).expect("a lock");
+    let prune = ["prune-size", "--max-mb", "0.003", "--json"];
+    let done = Done::of(case.place.run(&prune));
+    assert_eq!(done.code, 0, "{done:?}");
+    let told = done.events("store.unwritten");
+    assert_eq!(told.len(), 1, "{done:?}");
+    assert!(told[0]["rows"].as_u64().is_some_and(|n| n > 0), "{told:?}");
+    drop(spill);
+    case.write(6);
+    let done = Done::of(case.place.run(&prune));
+    let told = done.events("store.unwritten");
+    assert!(told.len() == 1 && told[0]["rows"].is_null(), "{told:?}");
+    let removed = done.root()["removed"].as_array().map_or(0, Vec::len) as u64;
+    assert_eq!(fs::remove_dir(case.database()).ok(), Some(()));
+    let waiting = Done::of(case.place.run(&["audit", "--json"])).document();
+    assert_eq!(waiting["waiting"]["rows"], removed, "{waiting}");
 }
 
 #[test]

@@ -104,7 +104,7 @@ fn what_may_not_go_is_named_by_reason() {
     );
     let text = told(&agent);
     assert!(text.contains("root stays "), "{text}");
-    assert!(text.contains("8.0 KiB anomalous (1 sessions)"), "{text}");
+    assert!(text.contains("8.0 KiB anomalous (1 session)"), "{text}");
 
     fs::remove_dir_all(scratch.root().join("bare")).expect("removed");
     let root = agent.root_until(0, "a limit that is met", |root| root["unmet"] == false);

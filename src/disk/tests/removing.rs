@@ -7,7 +7,7 @@ use crate::disk::records::RecordDir;
 use crate::disk::remove::{leftovers, remove_aside};
 use crate::disk::removed::RemovedIds;
 use crate::disk::tree::CONTROL;
-use crate::model::disk::{Disk, Lasting, Records};
+use crate::model::disk::{Disk, Lasting, Moved, Records};
 use crate::model::report::{Aside, AsideName, Removed, Unlist};
 use crate::model::seen::{FileId, Inode, Seen, Stat};
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -26,8 +26,8 @@ impl Ground {
     fn aside(&self, path: &str) -> Aside {
         let id = self.stat(path).id;
         let aside = Aside::Trash(AsideName::new(ULID, id));
-        let stat = self.tree.set_aside(&rel(path), &aside).expect("a rename");
-        assert_eq!(stat.id, id);
+        let moved = self.tree.set_aside(&rel(path), &aside).expect("a rename");
+        assert_eq!(moved, Moved::Aside);
         aside
     }
 
@@ -85,14 +85,15 @@ fn nothing_is_set_aside_through_a_symlink() {
 fn a_stranger_goes_back_or_is_kept() {
     let ground = ground();
     ground.write("s/data", b"");
-    let aside = ground.aside("s");
-    ground.tree.put_back(&aside, &rel("s")).expect("free");
+    // Named for another inode: what is taken is a stranger.
+    let aside = Aside::Trash(AsideName::new(ULID, FileId { dev: 1, ino: 1 }));
+    let path = rel("s");
+    let moved = ground.tree.set_aside(&path, &aside).expect("a rename");
+    assert_eq!(moved, Moved::Back);
     assert!(ground.root.join("s/data").exists());
-    let aside = ground.aside("s");
+    let taken = ground.tree.take(&path, &aside).expect("a rename");
     ground.write("s/new", b"");
-    let error = ground.tree.put_back(&aside, &rel("s")).expect_err("taken");
-    assert_eq!(error.raw_os_error(), Some(libc::EEXIST));
-    ground.tree.keep_aside(&aside).expect("a rename");
+    assert_eq!(taken.give_back(), Moved::Kept);
     let left = leftovers(&ground.tree).expect("a trash");
     assert!(left.asides.is_empty() && left.strangers.len() == 1);
     assert!(ground.trash()[0].starts_with("kept-"));
@@ -549,22 +550,19 @@ fn a_file_is_set_aside_beside_its_place() {
     ground.write("a/f", b"12345");
     let id = ground.stat("a/f").id;
     let aside = Aside::Beside(rel("a"), AsideName::new(ULID, id));
-    let set_aside = || {
-        ground
-            .tree
-            .set_aside(&rel("a/f"), &aside)
-            .expect("a rename")
-    };
-    assert_eq!(set_aside().id, id);
+    let path = rel("a/f");
+    let take = || ground.tree.take(&path, &aside).expect("a rename");
+    let taken = take();
     let beside = aside.beside().expect("a path");
     assert_eq!(ground.stat(&beside.to_string()).id, id);
     assert!(!ground.root.join(CONTROL).exists(), "no directory is made");
-    ground.tree.put_back(&aside, &rel("a/f")).expect("free");
+    assert_eq!(taken.give_back(), Moved::Back);
     assert_eq!(ground.stat("a/f").id, id);
-    assert_eq!(set_aside().id, id);
-    // Somebody was quicker.
+    assert_eq!(
+        ground.tree.set_aside(&path, &aside).expect("a rename"),
+        Moved::Aside
+    );
     ground.write("a/f", b"new");
-    assert!(ground.tree.put_back(&aside, &rel("a/f")).is_err());
     // Made before an inode number is free again.
     ground.write("a/other", b"precious");
     assert_eq!(ground.removed(&aside), (5, vec![]));
@@ -574,8 +572,31 @@ fn a_file_is_set_aside_beside_its_place() {
     std::fs::rename(other, ground.root.join(beside.to_string())).expect("it moves");
     let left = vec![(beside.to_string(), libc::ESTALE)];
     assert_eq!(ground.removed(&aside), (0, left));
-    ground.tree.keep_aside(&aside).expect("a rename");
-    let kept = format!("a/.hk-kept-{}", aside.name().0);
-    assert_eq!(ground.stat(&kept).apparent, 8);
     assert_eq!(ground.stat("a/f").apparent, 3);
+}
+
+/// Where it came from is the directory that was open when it was taken, not what has its path.
+#[test]
+fn a_stranger_goes_back_into_the_directory_that_it_was_taken_from() {
+    for is_free in [true, false] {
+        let ground = ground();
+        ground.write("a/f", b"strange");
+        let id = ground.stat("a/f").id;
+        let (path, stranger) = (rel("a/f"), FileId { dev: 1, ino: 1 });
+        let aside = Aside::Beside(rel("a"), AsideName::new(ULID, stranger));
+        let taken = ground.tree.take(&path, &aside).expect("a rename");
+        std::fs::rename(ground.root.join("a"), ground.root.join("b")).expect("it moves");
+        ground.write("a/other", b"");
+        if !is_free {
+            ground.write("b/f", b"quicker");
+        }
+        let (moved, back) = match is_free {
+            true => (Moved::Back, "b/f".to_owned()),
+            false => (Moved::Kept, format!("b/.hk-kept-{}", aside.name().0)),
+        };
+        assert_eq!(taken.give_back(), moved);
+        assert_eq!(ground.stat(&back).id, id);
+        let others = std::fs::read_dir(ground.root.join("a")).expect("there");
+        assert_eq!(others.count(), 1, "nothing came into the other directory");
+    }
 }

@@ -130,3 +130,33 @@ fn kinds_that_are_told_apart_have_a_bound() {
     assert!(folded.0.len() <= super::MAX_KINDS + 1);
     assert_eq!(folded.n_rows(), super::MAX_KINDS as u64 + 50);
 }
+
+#[test]
+fn a_row_that_is_too_long_comes_back_cut_and_marked() {
+    let scratch = tempfile::tempdir().expect("a scratch directory");
+    let path = scratch.path().join("audit.spill");
+    let mut rows = entries(3);
+    rows[1].because = "ä".repeat(100_000);
+    // The worst there is: control characters take six bytes each.
+    rows[2].because = "\u{1}".repeat(100_000);
+    rows[2].path = Some("\u{2}".repeat(100_000));
+    rows[2].session = Some("\u{3}".repeat(100_000));
+    let mut spill = at(&path);
+    spill.append(rows.iter().cloned());
+    assert_eq!(super::waiting(&path).expect("it can be read"), 3);
+    drop(spill);
+    let mut spill = at(&path);
+    assert_eq!(spill.backlog(), 3);
+    let back = drained(&mut spill);
+    assert_eq!(back[0], rows[0]);
+    for (back, row) in back.iter().zip(&rows).skip(1) {
+        assert_eq!((&back.id, back.bytes), (&row.id, row.bytes));
+        let text = back.because.strip_suffix("… (cut)").expect("the mark");
+        assert!(row.because.starts_with(text) && text.len() > 500);
+    }
+    assert_eq!(super::waiting(&path).expect("it can be read"), 0);
+    assert_eq!(
+        super::waiting(&scratch.path().join("none")).expect("none"),
+        0
+    );
+}

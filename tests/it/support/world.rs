@@ -568,7 +568,7 @@ impl World {
             // Nothing here asks for it.
             Effect::RemoveEmpty(_) => {}
             // Its directory was moved before it was unlinked.
-            Effect::FinishAsides(asides) => {
+            Effect::FinishAsides { asides, .. } => {
                 let at = self.after(500);
                 self.later.push((at, Later::Reap(asides)));
             }

@@ -1,0 +1,126 @@
+//! Finishes what was decided and could not be done at once: what is left of it is held as the
+//! whole was for the decision.
+
+use crate::layout::Layout;
+use crate::model::disk::Disk;
+use crate::model::path::RelPath;
+use crate::model::report::{Aside, Outcome, Skip};
+use crate::model::seen::{FileKind, Inode, Seen};
+use crate::model::time::Now;
+use crate::prune::executor::{Renamed, fresh, in_trash, set_aside};
+use crate::prune::grip::{Checked, Grip, not_openable, take};
+use crate::prune::intent::{Intent, Work};
+
+/// Takes the locks of what is left of a decided removal, never waiting: of its files or its
+/// directory, of its metadata, the layout's own, and the catalogue's. To be kept until it is
+/// done. What is gone, or is another inode by now, has no lock to be taken.
+///
+/// # Errors
+/// Somebody has one of them, or a file cannot be opened.
+pub fn hold<D: Disk>(
+    disk: &D,
+    layout: &Layout,
+    intent: &Intent,
+    now: Now,
+) -> Result<Vec<D::Handle>, Skip> {
+    match try_hold(disk, layout, intent, now) {
+        Ok(held) => Ok(held),
+        Err(Outcome::Skipped(why)) => Err(why),
+        Err(Outcome::Gone | Outcome::Aside(_) | Outcome::InPlace) => Ok(Vec::new()),
+    }
+}
+
+fn try_hold<D: Disk>(
+    disk: &D,
+    layout: &Layout,
+    intent: &Intent,
+    now: Now,
+) -> Checked<Vec<D::Handle>> {
+    let (dir, stat) = disk.open(&intent.path).map_err(not_openable)?;
+    let mut grip = Grip::new(disk);
+    let parent = match &intent.work {
+        Work::InPlace { inode, last } => {
+            if stat.inode() != *inode || stat.kind != FileKind::Dir {
+                return Err(Outcome::Gone);
+            }
+            grip.note(&stat, now);
+            take(disk, &dir)?;
+            for name in last {
+                hold_one(disk, &mut grip, &dir, name, None, now)?;
+            }
+            intent.path.parent()
+        }
+        Work::Blobs(names) => {
+            for (name, inode) in names {
+                hold_one(disk, &mut grip, &dir, name, Some(*inode), now)?;
+            }
+            if let Some(catalogue) = layout.catalogue() {
+                hold_one(disk, &mut grip, &dir, catalogue, None, now)?;
+            }
+            Some(intent.path.clone())
+        }
+    };
+    for lock in layout.locks(&intent.key) {
+        grip.take_lock(parent.as_ref(), &dir, &lock)?;
+    }
+    let mut held = grip.into_held();
+    held.push(dir);
+    Ok(held)
+}
+
+/// Locks one name, if it is there and, where that is asked for, this inode.
+fn hold_one<'d, D: Disk>(
+    disk: &'d D,
+    grip: &mut Grip<'d, D>,
+    dir: &D::Handle,
+    name: &[u8],
+    inode: Option<Inode>,
+    now: Now,
+) -> Checked<()> {
+    match disk.open_in(dir, name) {
+        Ok((file, stat)) if inode.is_none_or(|inode| inode == stat.inode()) => {
+            grip.hold(name, file, &stat, now)
+        }
+        Ok(_) => Ok(()),
+        Err(error) => match not_openable(error) {
+            Outcome::Gone | Outcome::Skipped(Skip::Replaced) => Ok(()),
+            outcome => Err(outcome),
+        },
+    }
+}
+
+/// Takes the blobs of an unfinished intent out of the tree: those that are still the same
+/// inodes. The second names what could not go, with the errno.
+pub fn finish_blobs<D: Disk>(
+    disk: &D,
+    intent: &Intent,
+    now: Now,
+) -> (Vec<Aside>, Vec<(RelPath, i32)>) {
+    let (mut asides, mut left) = (Vec::new(), Vec::new());
+    let Work::Blobs(blobs) = &intent.work else {
+        return (asides, left);
+    };
+    for (name, inode) in blobs {
+        let Ok(path) = intent.path.join(name) else {
+            continue;
+        };
+        let aside = in_trash(&fresh(now), inode.id);
+        match disk.look(&path) {
+            Seen::There(stat) if stat.inode() == *inode && stat.kind == FileKind::File => {}
+            // Gone, or the owner's new blob of the same name.
+            Seen::There(_) | Seen::Gone => continue,
+            Seen::Unreadable(errno) => {
+                left.push((path, errno));
+                continue;
+            }
+        }
+        match set_aside(disk, &path, &aside) {
+            Renamed::Aside(aside) => asides.push(aside),
+            Renamed::Gone => {}
+            Renamed::Impossible => left.push((path, libc::ENOSPC)),
+            Renamed::Not(Skip::Refused { errno, .. }) => left.push((path, errno)),
+            Renamed::Not(_) => left.push((path, libc::ESTALE)),
+        }
+    }
+    (asides, left)
+}
