@@ -4,10 +4,11 @@
 //! [`schedule`], [`report`]; [`engine`];
 //! [`clock`], [`sched`], [`disk`], [`watch`], [`prune`], [`store`], [`config`], [`telemetry`],
 //! [`notify`];
-//! [`agent`]; [`cli`]. A module names modules on lower floors only.
+//! [`agent`], [`client`]; [`cli`]. A module names modules on lower floors only.
 
 pub mod agent;
 pub mod cli;
+pub mod client;
 pub mod clock;
 pub mod config;
 pub mod disk;

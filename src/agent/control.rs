@@ -6,6 +6,8 @@
 //! `{"command":"unpin","root":NAME?,"session":KEY}`, `{"command":"pins","root":NAME?}`,
 //! `{"command":"next","root":NAME?,"n":N?}`, `{"command":"why","root":NAME?,"subject":PATH_OR_ID}`,
 //! `{"command":"trash","root":NAME?}`, `{"command":"restore","root":NAME?,"id":NAME_OR_ID}`,
+//! `{"command":"cleanup","do":"add"|"list"|"show"|"update"|"remove"|"run","id":ID?,"cleanup":{…}?,
+//! "dry_run":true?,"by":"command"|"api"?}` ([`registrations::parse`]),
 //! `{"command":"accept","root":NAME}`, `{"command":"anomalies","root":NAME?,"kinds":[KIND…]?}`. A rescan is answered when it has ended; with `wait` also
 //! when all that happened before it was asked for has been heard and looked at.
 //! The answer is the document, or `{"error": "…"}`. Who may connect is the socket's file mode.
@@ -16,6 +18,7 @@
 use crate::agent::kept;
 use crate::agent::outlook;
 use crate::agent::pins::{self, Change};
+use crate::agent::registrations::{self, Ask};
 use crate::agent::report::{self, AnomalyFilter};
 use crate::agent::service::{AskedOutlook, Service};
 use crate::config::settings::Root;
@@ -24,7 +27,7 @@ use crate::model::anomaly::AnomalyKind;
 use crate::model::count::Count;
 use crate::model::time::Time;
 use crate::store::Store;
-use crate::store::audit::Wanted;
+use crate::store::audit::{Actor, Wanted};
 use crate::store::error::StoreError;
 use serde_json::{Value, json};
 use std::sync::{Arc, OnceLock};
@@ -87,6 +90,8 @@ pub enum Wish {
         root: Option<String>,
         id: String,
     },
+    /// Of registered clean-ups.
+    Cleanup(Ask, Actor),
 }
 
 /// A wish with the way back.
@@ -147,6 +152,7 @@ fn parse(line: &[u8]) -> Result<Wish, String> {
             }),
             _ => Err("`subject` must be text".to_owned()),
         },
+        Some("cleanup") => registrations::parse(&value).map(|(ask, by)| Wish::Cleanup(ask, by)),
         Some("audit") => {
             let time = |key: &str| match &value[key] {
                 Value::Null => Ok(None),
@@ -169,7 +175,7 @@ fn parse(line: &[u8]) -> Result<Wish, String> {
             }))
         }
         _ => Err(
-            "`command` must be status, rescan, accept, anomalies, audit, next, why, trash, restore, pin, unpin or pins"
+            "`command` must be status, rescan, accept, anomalies, audit, next, why, trash, restore, pin, unpin, pins or cleanup"
                 .to_owned(),
         ),
     }
@@ -459,6 +465,7 @@ pub fn answer(service: &Service, request: Request) {
             }
             Err(error) => json!({ "error": error }),
         },
+        Wish::Cleanup(ask, by) => return service.ask_registry(ask, by, answer),
         Wish::Status => service.status(),
         Wish::Rescan { root, .. } => done(service.rescan(root.as_deref())),
         Wish::Barrier { root } => match service.barrier(root.as_deref()) {

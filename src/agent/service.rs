@@ -6,13 +6,15 @@ use crate::agent::descriptors;
 use crate::agent::kept::Restorer;
 use crate::agent::pins::{self, Change};
 use crate::agent::published::View;
+use crate::agent::registrations::Ask;
+use crate::agent::registry::{Registry, Wants};
 use crate::agent::report::{self, AnomalyFilter};
 use crate::agent::root::{Handle, Order, Surroundings, rules};
 use crate::agent::teller::Teller;
 use crate::clock::SystemClock;
 use crate::config;
 use crate::config::request::Request;
-use crate::config::settings::{Mode, Origin, Problem, Root, Settings};
+use crate::config::settings::{Agent, Mode, Origin, Problem, Root, Settings};
 use crate::engine::Command;
 use crate::engine::outlook::{Outlook, Sight};
 use crate::model::time::{Clock, Time};
@@ -25,6 +27,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use tokio::net::UnixListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
 
 /// Why an agent does not run.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +79,9 @@ pub struct Service {
     around: Surroundings,
     roots: Vec<Handle>,
     store: Store,
+    /// `None`: nobody serves it (a demonstration).
+    registry: Option<Registry>,
+    registered: Wants,
     clerk: Clerk,
     started: Time,
 }
@@ -108,6 +114,8 @@ impl Service {
             roots: Vec::new(),
             started: SystemClock::start().now().wall,
             store,
+            registry: None,
+            registered: Wants::default(),
             clerk: Clerk::new(Actor::Command),
             request,
             around,
@@ -132,7 +140,10 @@ impl Service {
         let limits = roots.flat_map(|r| [r.limits.max_age, r.lifecycle.failed_retention]);
         let keep = self.settings.agent.audit_keep;
         let keep = Keeping {
-            age: limits.flatten().fold(keep.age, Duration::max),
+            age: limits
+                .flatten()
+                .fold(keep.age, Duration::max)
+                .max(self.registered.longest),
             max_rows: keep.max_rows,
         };
         // Nothing waits for it: while the store takes no orders, nothing is removed from it.
@@ -378,40 +389,18 @@ impl Service {
                 "state_dir, socket and store change with the next start only"
             );
         }
-        descriptors::make_room(settings.roots.len());
-        self.around.agent = settings.agent.clone();
         self.around.teller.settle(settings.notify.clone());
-        let grace = Instant::now() + settings.agent.shutdown_grace;
-        let mut old = std::mem::take(&mut self.roots);
-        for root in &settings.roots {
-            // What an enforcing root needs is made ready at its start.
-            let same = |handle: &Handle| {
-                let before = rules(&handle.root, &self.settings.agent).enforce;
-                before == rules(root, &settings.agent).enforce && is_same_place(&handle.root, root)
-            };
-            match old.iter().position(same) {
-                Some(at) => {
-                    let mut handle = old.swap_remove(at);
-                    handle.root = root.clone();
-                    let settled = Box::new((root.clone(), settings.agent.clone()));
-                    if !handle.order(Order::Settle(settled)) {
-                        tracing::error!(event = "config.refused", root = %root.name, "a root is too busy to take its new rules: reload again");
-                    }
-                    self.roots.push(handle);
-                }
-                None => {
-                    stop_all(
-                        old.extract_if(.., |handle| handle.root.path == root.path),
-                        grace,
-                    );
-                    if let Err(error) = self.start_root(root.clone()) {
-                        tracing::error!(event = "root.failed", root = %root.name, error = %error, "a root could not be started");
-                    }
-                }
-            }
+        let before = std::mem::replace(&mut self.settings, settings);
+        self.around.agent = self.settings.agent.clone();
+        self.look_after_all(&before.agent);
+        if let Some(registry) = &self.registry
+            && !registry.settle(self.settings.clone())
+        {
+            tracing::error!(
+                event = "config.refused",
+                "the registry is too busy to take its new rules: reload again"
+            );
         }
-        stop_all(old.into_iter(), grace);
-        self.settings = settings;
         self.keep_audit();
         let now = SystemClock::start().now().wall;
         let because = format!(
@@ -425,6 +414,60 @@ impl Service {
             roots = self.roots.len(),
             "the configuration was read again"
         );
+    }
+
+    /// Has all roots looked after that are wanted now, those configured and those registered, and
+    /// no others. `before`: the agent as it was.
+    fn look_after_all(&mut self, before: &Agent) {
+        let wanted: Vec<Root> = [&self.settings.roots[..], &self.registered.watched].concat();
+        let agent = self.settings.agent.clone();
+        descriptors::make_room(wanted.len());
+        let grace = Instant::now() + agent.shutdown_grace;
+        let mut old = std::mem::take(&mut self.roots);
+        for root in &wanted {
+            // What an enforcing root needs is made ready at its start.
+            let same = |handle: &Handle| {
+                let was = rules(&handle.root, before).enforce;
+                was == rules(root, &agent).enforce && is_same_place(&handle.root, root)
+            };
+            match old.iter().position(same) {
+                Some(at) => {
+                    let mut handle = old.swap_remove(at);
+                    handle.root = root.clone();
+                    let settled = Box::new((root.clone(), agent.clone()));
+                    if !handle.order(Order::Settle(settled)) {
+                        tracing::error!(event = "config.refused", root = %root.name, "a root is too busy to take its new rules: reload again");
+                    }
+                    self.roots.push(handle);
+                }
+                None => {
+                    // One of this path that nobody wants ends first; several may share a path.
+                    let goes = |handle: &mut Handle| {
+                        let is_wanted = |root| is_same_place(&handle.root, root);
+                        handle.root.path == root.path && !wanted.iter().any(is_wanted)
+                            || handle.root.name == root.name
+                    };
+                    stop_all(old.extract_if(.., goes), grace);
+                    if let Err(error) = self.start_root(root.clone()) {
+                        tracing::error!(event = "root.failed", root = %root.name, error = %error, "a root could not be started");
+                    }
+                }
+            }
+        }
+        stop_all(old.into_iter(), grace);
+    }
+
+    /// A question about registrations.
+    pub fn ask_registry(&self, ask: Ask, actor: Actor, answer: oneshot::Sender<Value>) {
+        match &self.registry {
+            Some(registry) => registry.ask(ask, actor, answer),
+            None => {
+                let refused = json!({ "error": "this agent has no registry" });
+                if answer.send(refused).is_err() {
+                    tracing::debug!("a client did not wait for its answer");
+                }
+            }
+        }
     }
 
     /// Ends the threads of all roots, within the grace of the configuration. `false`: one of them
@@ -468,6 +511,15 @@ impl Service {
             state_dir = %self.settings.agent.state_dir.display(),
             "housekeeper looks after its roots"
         );
+        let started = Registry::start(
+            self.settings.clone(),
+            self.store.clone(),
+            self.around.teller.clone(),
+        );
+        let what = "start the registry's thread";
+        let (registry, mut wishes) =
+            started.map_err(|source| ServiceError::Start { what, source })?;
+        self.registry = Some(registry);
         let (requests, mut requested) = tokio::sync::mpsc::channel(16);
         loop {
             tokio::select! {
@@ -479,6 +531,15 @@ impl Service {
                     }
                 },
                 Some(request) = requested.recv() => control::answer(self, request),
+                Some((wants, done)) = wishes.recv() => {
+                    self.registered = wants;
+                    let agent = self.settings.agent.clone();
+                    self.look_after_all(&agent);
+                    self.keep_audit();
+                    if done.send(()).is_err() {
+                        tracing::debug!("the registry's thread is gone already");
+                    }
+                }
                 caught = signals.next() => match caught {
                     Caught::Rescan => {
                         if let Err(why) = self.rescan(None) {
@@ -496,7 +557,15 @@ impl Service {
         );
         let grace = Instant::now() + self.settings.agent.shutdown_grace;
         let roots = std::mem::take(&mut self.roots);
-        let stopping = tokio::task::spawn_blocking(move || stop_all(roots.into_iter(), grace));
+        let registry = self.registry.take();
+        // Nothing more is wanted: who waits for it goes on.
+        drop(wishes);
+        let stopping = tokio::task::spawn_blocking(move || {
+            if let Some(mut registry) = registry {
+                registry.stop(grace);
+            }
+            stop_all(roots.into_iter(), grace)
+        });
         tokio::select! {
             _ = stopping => {}
             () = signals.stop() => {
@@ -509,7 +578,7 @@ impl Service {
 }
 
 /// An error with its causes.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -21,8 +21,9 @@ use crate::model::time::{Clock, Now};
 use crate::prune::lock::RootLock;
 use crate::store::pin_file::PinFile;
 use crate::store::state::{RootState, StateError};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Why a root could not be surveyed.
@@ -36,6 +37,8 @@ pub enum SurveyError {
     },
     #[error("it was moved or replaced meanwhile")]
     Moved,
+    #[error("it was told to stop before it had looked at everything")]
+    Stopped,
     #[error("no thread could be started")]
     Thread(#[source] std::io::Error),
     #[error(transparent)]
@@ -53,6 +56,25 @@ pub struct Manner {
     pub state: Option<RootState>,
     /// Where pins are kept.
     pub state_dir: PathBuf,
+    /// What was written to just now is waited for at most so long: it may be older than it seems.
+    pub patience: Duration,
+    /// Once it is set nothing more is removed.
+    pub stop: Arc<AtomicBool>,
+}
+
+impl Manner {
+    /// A look that changes nothing. The state directory is where pins are.
+    pub fn look(state_dir: &Path) -> Self {
+        Self {
+            enforce: false,
+            group: None,
+            lock_stale: Duration::MAX,
+            state: None,
+            state_dir: state_dir.to_owned(),
+            patience: Duration::ZERO,
+            stop: Arc::default(),
+        }
+    }
 }
 
 /// A root that was looked at once.
@@ -64,6 +86,8 @@ pub struct Survey {
     /// What was used, and what was to go, before anything went.
     pub plan: Plan,
     pub bytes: Bytes,
+    /// What was to go still when nothing more could. `None`: nothing was to be removed.
+    pub left: Option<Plan>,
 }
 
 /// The rules of a configured root.
@@ -84,6 +108,9 @@ pub fn rules_of(root: &Root, rescan_interval: Duration) -> Rules {
 /// Where unfinished work is written when the root has no space, in the root's corner of the
 /// state directory. Nothing else lies there: what is no record is discarded.
 pub const INTENTS: &str = "intents";
+
+/// The shortest wait for what is quiet soon.
+const MOMENT: Duration = Duration::from_millis(10);
 
 /// Nothing is due by itself in a survey.
 const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -145,7 +172,9 @@ pub fn survey_at(
     let engine = Engine::new(rules.clone(), true, ids);
     let (jobs, answers) = Jobs::start(tree.clone(), root.layout.clone(), clock.clone(), None, None)
         .map_err(SurveyError::Thread)?;
-    let shell = Shell::new(engine, tools, jobs, clock, Ear::List(Vec::new()));
+    let stop = manner.stop;
+    let mut shell = Shell::new(engine, tools, jobs, clock, Ear::List(Vec::new()));
+    shell.stop = stop.clone();
     let begun = shell.now();
     let mut survey = Survey {
         shell,
@@ -153,6 +182,7 @@ pub fn survey_at(
         duration: Duration::ZERO,
         plan: Plan::default(),
         bytes: Bytes::ZERO,
+        left: None,
     };
     // Held while it is scanned: what another pruner takes out meanwhile would be counted, and
     // others would go in its place.
@@ -169,7 +199,12 @@ pub fn survey_at(
         survey.shell.input(begun, Input::Kept(kept::known(&tree)));
     }
     survey.shell.input(begun, Input::Wake);
-    survey.run_until(|shell, _| shell.engine.is_settled())?;
+    let is_stopped = || stop.load(Ordering::Relaxed);
+    survey.run_until(|shell, _| shell.engine.is_settled() || is_stopped())?;
+    survey.wait_for_quiet(manner.patience)?;
+    if is_stopped() {
+        return Err(SurveyError::Stopped);
+    }
     let now = survey.shell.now();
     survey.duration = now.tick.since(begun.tick);
     survey.plan = survey.engine().plan(now);
@@ -180,6 +215,7 @@ pub fn survey_at(
         survey.shell.input(now, Input::Command(rules));
         survey.run_until(|shell, now| shell.engine.is_resting(now))?;
         let now = survey.shell.now();
+        survey.left = Some(survey.engine().plan(now));
         survey.shell.input(now, Input::Command(Command::Stop));
         survey.shell.let_go();
         survey
@@ -207,6 +243,25 @@ impl Survey {
             let input = answer.unwrap_or(Input::Wake);
             let now = self.shell.now();
             self.shell.input(now, input);
+        }
+    }
+
+    /// Waits until what was written to just now has been left alone for long enough: else newer
+    /// sessions would go in its place.
+    fn wait_for_quiet(&mut self, patience: Duration) -> Result<(), SurveyError> {
+        let end = self.now().tick.after(patience);
+        loop {
+            let now = self.now();
+            let is_over = now.tick >= end || self.shell.stop.load(Ordering::Relaxed);
+            if is_over {
+                return Ok(());
+            }
+            let Some(until) = self.engine().plan(now).quiet_until else {
+                return Ok(());
+            };
+            let until = until.max(now.tick.after(MOMENT)).min(end);
+            let stop = self.shell.stop.clone();
+            self.run_until(|_, now| now.tick >= until || stop.load(Ordering::Relaxed))?;
         }
     }
 

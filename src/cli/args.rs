@@ -2,6 +2,7 @@
 //!
 //! Wrong usage exits with 64: clap's own 2 means "another pruner holds the lock" here.
 
+use super::cleanup_args::Cleanup;
 use crate::config::agent::level_of;
 use crate::config::request::{AgentFlags, Request, RootFlags};
 use crate::config::settings::{FirstStart, LogFormat, Mode, Scheduling};
@@ -84,6 +85,8 @@ pub enum Command {
     Unpin(Unpin),
     /// List the pinned sessions
     Pins(Pins),
+    /// Register what is to be cleaned up and when, and run it
+    Cleanup(Cleanup),
     /// List the layouts that ship with the program, or show one
     Presets(Presets),
     /// Say which shipped layouts fit a directory, and what each would own; changes nothing
@@ -498,6 +501,11 @@ impl Args {
                 root.add_to(&mut request);
                 limits.add_to(&mut request.root);
                 request.agent.socket.clone_from(&ask.socket);
+            }
+            Command::Cleanup(cleanup) => {
+                let way = cleanup.way();
+                request.agent.socket.clone_from(&way.ask.socket);
+                request.agent.state_dir.clone_from(&way.state_dir);
             }
             Command::Status(ask)
             | Command::Rescan(Rescan { ask, .. })

@@ -2,6 +2,7 @@
 
 use super::args::{Args, Command};
 use super::{DONE, FAILED, WRONG_CONFIG, complain, print_document, render};
+use crate::client::{Client, ClientError};
 use crate::config;
 use crate::config::request::Request;
 use crate::disk::tree::Tree;
@@ -9,10 +10,7 @@ use crate::model::path::printable;
 use crate::store::state::StateDir;
 use anyhow::{Context, bail};
 use serde_json::{Value, json};
-use std::io::{BufRead, BufReader, ErrorKind, Write};
-use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::Duration;
 
 /// Asks, and prints the answer.
 pub fn ask(args: &Args, request: &Request) -> anyhow::Result<u8> {
@@ -57,37 +55,11 @@ fn finish(answer: &Value, json: bool) -> anyhow::Result<u8> {
 
 /// One question. `None`: no agent listens.
 pub(super) fn send(socket: &Path, question: &Value) -> anyhow::Result<Option<Value>> {
-    let mut stream = match UnixStream::connect(socket) {
-        Ok(stream) => stream,
-        Err(error)
-            if matches!(
-                error.kind(),
-                ErrorKind::NotFound | ErrorKind::ConnectionRefused
-            ) =>
-        {
-            return Ok(None);
-        }
-        Err(error) => {
-            return Err(error)
-                .with_context(|| format!("cannot reach the agent at {}", socket.display()));
-        }
-    };
-    // A full rescan of a big root takes its time.
-    stream
-        .set_read_timeout(Some(Duration::from_secs(3700)))
-        .context("cannot set a time limit")?;
-    let mut line = question.to_string();
-    line.push('\n');
-    stream
-        .write_all(line.as_bytes())
-        .context("cannot ask the agent")?;
-    let mut answer = String::new();
-    BufReader::new(stream)
-        .read_line(&mut answer)
-        .context("the agent did not answer")?;
-    serde_json::from_str(&answer)
-        .map(Some)
-        .context("the agent's answer is no JSON")
+    match Client::new(socket).ask(question) {
+        Ok(answer) => Ok(Some(answer)),
+        Err(ClientError::NoAgent { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// With an agent, through it; without one, in the state it will find.

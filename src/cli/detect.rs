@@ -6,7 +6,7 @@
 use super::args::{Args, Detect, Presets, PresetsWhat};
 use super::{DONE, FAILED, WRONG_CONFIG, complain, print, print_document, render, settings_for};
 use crate::agent::report;
-use crate::agent::survey::survey;
+use crate::agent::survey::{Manner, survey};
 use crate::config;
 use crate::config::request::Request;
 use crate::config::settings::Root;
@@ -103,7 +103,7 @@ impl Fit {
 }
 
 fn through(name: &'static str, root: &Root, state_dir: &Path) -> anyhow::Result<Fit> {
-    let survey = survey(root, super::one_shot::look(state_dir))
+    let survey = survey(root, Manner::look(state_dir))
         .with_context(|| format!("the directory cannot be looked at as `{name}`"))?;
     let scan = report::scan(root, &survey);
     let sessions = survey.engine().session_rows(survey.now());

@@ -5,6 +5,8 @@ mod anomalies;
 pub mod args;
 pub mod ask;
 mod audit;
+mod cleanup;
+pub mod cleanup_args;
 pub mod demo;
 pub mod detect;
 pub mod one_shot;
@@ -82,6 +84,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Result<u8>
         Command::Why(wanted) => outlook::why(&args, request, wanted),
         Command::Trash(wanted) => trash::trash(&args, &request, wanted),
         Command::Restore(wanted) => trash::restore(&args, &request, wanted),
+        Command::Cleanup(wanted) => cleanup::cleanup(&request, wanted),
         Command::Presets(wanted) => detect::presets(wanted),
         Command::Detect(wanted) => detect::detect(&args, &request, wanted),
         Command::CheckConfig(wanted) => check_config(&request, wanted.json),
@@ -108,6 +111,7 @@ fn is_one_shot(command: &Command) -> bool {
         | Command::Why(_)
         | Command::Trash(_)
         | Command::Restore(_)
+        | Command::Cleanup(_)
         | Command::Presets(_)
         | Command::Detect(_)
         | Command::CheckConfig(_) => true,

@@ -21,20 +21,7 @@ use anyhow::Context;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
-
-/// A look that changes nothing. The state directory is where pins are.
-pub(super) fn look(state_dir: &Path) -> Manner {
-    Manner {
-        enforce: false,
-        group: None,
-        lock_stale: Duration::MAX,
-        state: None,
-        state_dir: state_dir.to_owned(),
-    }
-}
 
 /// Looks at each root and spells it out. A root that cannot be looked at is said on standard
 /// error and makes the command fail; the others are printed all the same.
@@ -57,7 +44,7 @@ pub(super) fn each(
 }
 
 pub(super) fn look_at(settings: &Settings, root: &Root) -> anyhow::Result<Survey> {
-    survey(root, look(&settings.agent.state_dir))
+    survey(root, Manner::look(&settings.agent.state_dir))
         .with_context(|| format!("the root {} cannot be looked at", root.name))
 }
 
@@ -126,7 +113,7 @@ pub fn prune_size(args: &Args, request: Request, wanted: &PruneSize) -> anyhow::
             group: wanted.group.as_deref().map(Arc::from),
             lock_stale: wanted.lock_stale_seconds,
             state: state.as_ref().and_then(|state| state.root(&root.path).ok()),
-            state_dir: settings.agent.state_dir.clone(),
+            ..Manner::look(&settings.agent.state_dir)
         };
         let survey = survey(&root, manner)
             .with_context(|| format!("the root {} cannot be pruned", root.name))?;

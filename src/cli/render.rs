@@ -598,7 +598,7 @@ fn stays(blocked: &Value) -> String {
 }
 
 /// A table of the items of a list; nothing for an empty one.
-fn table(
+pub(super) fn table(
     out: &mut String,
     header: &[&str],
     right: &[&str],
@@ -649,7 +649,7 @@ pub fn bar(bytes: &Value, limit: &Value) -> String {
     )
 }
 
-fn size(value: &Value) -> String {
+pub(super) fn size(value: &Value) -> String {
     value
         .as_u64()
         .map_or_else(|| text(value), |bytes| Bytes(bytes).to_string())
@@ -663,7 +663,7 @@ fn limit(value: &Value) -> String {
 }
 
 /// RFC 3339 in UTC, without what nobody reads.
-fn time(value: &Value) -> String {
+pub(super) fn time(value: &Value) -> String {
     value
         .as_str()
         .and_then(|text| text.parse::<DateTime<Utc>>().ok())
@@ -673,7 +673,7 @@ fn time(value: &Value) -> String {
         )
 }
 
-fn text(value: &Value) -> String {
+pub(super) fn text(value: &Value) -> String {
     match value {
         Value::Null => MISSING.to_owned(),
         Value::String(text) => printable(text),

@@ -9,6 +9,7 @@
 
 pub mod agent;
 pub mod check;
+pub mod cleanup;
 pub mod duration;
 mod file;
 mod layout;
@@ -42,15 +43,22 @@ pub const DEFAULT_FILE: &str = "/etc/housekeeper/housekeeper.toml";
 const MAX_SYNTAX_ERRORS: usize = 50;
 
 /// Everything, for commands that look after roots. An error is a file that can't be read or parsed,
-/// or that no root is left; it lists all that is wrong.
+/// or that no root is left, but where the file has `[registry]` and names none; it lists all that
+/// is wrong.
 pub fn load(request: &Request) -> Result<Settings, Vec<Problem>> {
-    let settings = read(request, Whole::Yes)?;
-    if !settings.roots.is_empty() {
+    let settings = load_registry(request)?;
+    let registrations_only = settings.registry.is_written && settings.refused.is_empty();
+    if !settings.roots.is_empty() || (registrations_only && request.roots.is_empty()) {
         return Ok(settings);
     }
     let mut problems = settings.strict_problems();
     problems.push(no_root(&settings));
     Err(problems)
+}
+
+/// Everything, for commands that look after registrations: there may be no roots.
+pub fn load_registry(request: &Request) -> Result<Settings, Vec<Problem>> {
+    read(request, Whole::Yes)
 }
 
 /// `[agent]` and `[log]` only, for commands that talk to a running agent. There are no roots.
@@ -102,11 +110,13 @@ fn read(request: &Request, whole: Whole) -> Result<Settings, Vec<Problem>> {
         Whole::Yes => roots::read(request, &mut table, &agent),
         Whole::No => roots::Roots::default(),
     };
+    let is_written = table.find("registry").is_some();
     let mut below = |key| match (whole, table.find(key)) {
         (Whole::Yes, _) => table.table_or_absent(key),
         (Whole::No, _) => Reader::absent(key),
     };
-    let (registry, more) = registry::read(below("registry"), request, &agent, &roots.kept);
+    let (mut registry, more) = registry::read(below("registry"), request, &agent, &roots.kept);
+    registry.is_written = is_written;
     warnings.extend(more);
     let (notify, more) = notify::read(below("notify"));
     warnings.extend(more);

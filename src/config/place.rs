@@ -78,6 +78,15 @@ impl Place {
         }
     }
 
+    /// As it was given, tidied.
+    pub(super) fn written(&self) -> &Path {
+        &self.written
+    }
+
+    pub(super) fn is_there(&self) -> bool {
+        self.itself.is_some()
+    }
+
     /// Without symlinks, as far as it exists.
     pub(super) fn real(&self) -> &Path {
         &self.real

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 /// A writer that says when it is done needs less time to be believed; and a log that is
 /// rotated is done.
-const QUIET_SHORT: Duration = Duration::from_secs(2);
+pub(super) const QUIET_SHORT: Duration = Duration::from_secs(2);
 const QUIET: Duration = Duration::from_secs(60);
 
 /// Reads the table and lays the flags over it.

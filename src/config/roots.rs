@@ -163,26 +163,13 @@ fn rename_apart(draft: &mut Draft, others: &[Draft]) {
 /// Where each root lies, by itself and beside the others.
 fn judge(drafts: &mut [Draft], agent: &Agent, request: &Request) {
     let homes = place::homes(request.directory("HOME"));
-    let mut own = vec![("state_dir", &agent.state_dir), ("socket", &agent.socket)];
-    own.extend(agent.database.as_ref().map(|path| ("store", path)));
-    let own = own
-        .into_iter()
-        .map(|(key, path)| (key, path, Place::survey(path)));
-    let own: Vec<_> = own.collect();
+    let own = own_places(agent);
     for draft in drafts.iter_mut() {
         if !draft.refused.is_empty() {
             continue;
         }
-        let holds_own = || {
-            let (key, path, _) = own
-                .iter()
-                .find(|(_, _, place)| place.is_within(&draft.place))?;
-            let path = file::show(path);
-            Some(format!(
-                "holds the agent's own {key} {path}; move one of them"
-            ))
-        };
-        if let Some(why) = draft.place.refusal(&homes).or_else(holds_own) {
+        let why = draft.place.refusal(&homes);
+        if let Some(why) = why.or_else(|| holds_own(&own, &draft.place)) {
             draft.refuse(&why);
         }
     }
@@ -192,6 +179,23 @@ fn judge(drafts: &mut [Draft], agent: &Agent, request: &Request) {
             Overlap::Hold(why) => drafts[at].hold(&why),
         }
     }
+}
+
+/// What the agent itself writes to, each by its key.
+pub(super) fn own_places(agent: &Agent) -> Vec<(&'static str, Place)> {
+    let mut own = vec![("state_dir", &agent.state_dir), ("socket", &agent.socket)];
+    own.extend(agent.database.as_ref().map(|path| ("store", path)));
+    let own = own.into_iter();
+    own.map(|(key, path)| (key, Place::survey(path))).collect()
+}
+
+/// Why nothing that is removed may lie in `place`, in words that follow "the path".
+pub(super) fn holds_own(own: &[(&'static str, Place)], place: &Place) -> Option<String> {
+    let (key, held) = own.iter().find(|(_, held)| held.is_within(place))?;
+    let path = file::show(held.written());
+    Some(format!(
+        "holds the agent's own {key} {path}; move one of them"
+    ))
 }
 
 enum Overlap {

@@ -129,6 +129,19 @@ pub struct Registry {
     /// In which cron times are read.
     pub zone: Zone,
     pub limits: dispatcher::Limits,
+    /// For what has no limit of its own.
+    pub default_retention_days: u64,
+    /// Runs say what they would do, and change nothing.
+    pub dry_run: bool,
+    /// The same for whoever asks.
+    pub read_only: bool,
+    /// Whether runs are kept in the store, and for how long.
+    pub job_history: bool,
+    pub job_history_retention: Duration,
+    /// Directories that no registration may have: each is somebody's home.
+    pub homes: Vec<PathBuf>,
+    /// The table is in the file: an agent without roots has something to do.
+    pub is_written: bool,
     /// Whether runs leave reports behind.
     pub report: bool,
     /// Absolute, outside every configured root.

@@ -147,6 +147,7 @@ impl Engine {
         let usage = self.usage();
         self.retires(now)
             || limits.is_over(usage.bytes)
+            || (limits.takes_all() && usage.n_sessions > 0)
             || limits.max_count.is_some_and(|max| usage.n_sessions > max)
             || self.left_of_age(now).is_some_and(|left| left.is_none())
     }
@@ -251,6 +252,7 @@ impl Engine {
             still_over: draft.still_over,
             still_too_many: draft.still_too_many,
             retry: draft.retry,
+            quiet_until: draft.quiet_until,
         }
     }
 

@@ -4,6 +4,7 @@
 
 pub mod anomaly;
 pub mod bytes;
+pub mod cleanup;
 pub mod count;
 pub mod disk;
 pub mod fact;

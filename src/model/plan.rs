@@ -252,6 +252,9 @@ pub struct Plan {
     pub still_too_many: u64,
     /// When a reason that ends with time ends first.
     pub retry: Option<Tick>,
+    /// When all sessions have been left alone for long enough that were passed over because they
+    /// were written to just now. Newer ones are victims in their place.
+    pub quiet_until: Option<Tick>,
 }
 
 impl Plan {

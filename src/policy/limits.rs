@@ -4,7 +4,8 @@ use crate::model::bytes::{Bytes, Measure};
 use globset::GlobSet;
 use std::time::Duration;
 
-/// `[root.limits]`. Absent is off; zero never gets here.
+/// `[root.limits]`, or those of a registration. Absent is off. Zero comes from registrations only,
+/// where somebody said yes to it: none may stay.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Limits {
     pub max_size: Option<Bytes>,

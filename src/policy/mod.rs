@@ -67,6 +67,9 @@ pub struct Draft {
     pub still_over: Bytes,
     pub still_too_many: u64,
     pub retry: Option<Tick>,
+    /// When the last of the sessions that were passed over because somebody wrote to them just now
+    /// has been left alone for long enough: newer ones go in their place.
+    pub quiet_until: Option<Tick>,
     /// More would go if `max_picks` allowed.
     pub more: bool,
     /// Pruning by size had begun.
@@ -111,6 +114,11 @@ impl Limits {
         self.threshold().is_some_and(|threshold| bytes > threshold)
     }
 
+    /// A limit of zero bytes: none may stay, what is empty neither.
+    pub fn takes_all(&self) -> bool {
+        self.max_size == Some(Bytes::ZERO)
+    }
+
     pub fn are_none(&self) -> bool {
         self.max_size.is_none() && self.max_age.is_none() && self.max_count.is_none()
     }
@@ -149,6 +157,14 @@ impl Walk<'_> {
             if age > max_age {
                 return Wish::Take(Because::TooOld { age, max_age });
             }
+        }
+        if self.limits.takes_all() {
+            return Wish::Take(Because::TooBig {
+                usage: saturated(self.bytes),
+                max_size: Bytes::ZERO,
+                headroom: Bytes::ZERO,
+                goal: Bytes::ZERO,
+            });
         }
         let mut wish = Wish::Enough;
         if let Some(max_count) = self.limits.max_count
@@ -237,6 +253,9 @@ pub fn draft(
             walk.keep(hold, candidate.bytes);
             n_too_old += u64::from(matches!(wish, Wish::Take(Because::TooOld { .. })));
             draft.retry = [draft.retry, hold.until].into_iter().flatten().min();
+            if hold.by == Blocker::Quiet {
+                draft.quiet_until = draft.quiet_until.max(hold.until);
+            }
             continue;
         }
         let Wish::Take(because) = wish else {
@@ -291,7 +310,11 @@ impl Draft {
         let goal = walk.limits.goal().filter(|_| walk.sizing);
         let over = goal.map_or(0, |goal| walk.bytes.saturating_sub(goal.0.into()));
         self.still_over = saturated(over);
-        let max_count = walk.limits.max_count.unwrap_or(u64::MAX);
+        let max_count = match walk.limits.max_count {
+            _ if walk.limits.takes_all() => 0,
+            Some(max_count) => max_count,
+            None => u64::MAX,
+        };
         self.still_too_many = walk.n_sessions.saturating_sub(max_count).max(n_too_old);
         if self.still_over == Bytes::ZERO && self.still_too_many == 0 {
             self.blocked.clear();

@@ -26,6 +26,8 @@ pub struct Detail {
     pub directory: String,
     pub pattern: String,
     pub success: bool,
+    /// Nothing was removed: the numbers say what would have been.
+    pub dry_run: bool,
     pub files_deleted: u64,
     pub space_freed: Bytes,
     pub files_kept: u64,
@@ -38,7 +40,8 @@ pub struct Detail {
 pub struct Report {
     /// When it ended.
     pub at: Time,
-    /// Nothing was removed: the numbers say what would have been.
+    /// A dry run of all. In another run some may be read-only still: they count nothing in the
+    /// sums, and say so themselves.
     pub dry_run: bool,
     pub details: Vec<Detail>,
 }
@@ -47,8 +50,9 @@ impl Report {
     /// The document. Its names are an outside contract; `space_freed` is in bytes.
     pub fn document(&self) -> Value {
         let n_successful = self.details.iter().filter(|detail| detail.success).count();
-        let deleted = self.details.iter().map(|detail| detail.files_deleted);
-        let freed = self.details.iter().map(|detail| detail.space_freed.0);
+        let alike = || self.details.iter().filter(|d| d.dry_run == self.dry_run);
+        let deleted = alike().map(|detail| detail.files_deleted);
+        let freed = alike().map(|detail| detail.space_freed.0);
         json!({
             "timestamp": rfc3339(self.at),
             "total_configs": self.details.len(),
@@ -57,27 +61,30 @@ impl Report {
             "total_files_deleted": deleted.fold(0, u64::saturating_add),
             "total_space_freed": freed.fold(0, u64::saturating_add),
             "dry_run": self.dry_run,
-            "details": self.details.iter().map(|detail| self.detail(detail)).collect::<Vec<_>>(),
-        })
-    }
-
-    fn detail(&self, detail: &Detail) -> Value {
-        json!({
-            "id": detail.id,
-            "directory": detail.directory,
-            "pattern": detail.pattern,
-            "success": detail.success,
-            "dry_run": self.dry_run,
-            "files_deleted": detail.files_deleted,
-            "space_freed": detail.space_freed.0,
-            "files_kept": detail.files_kept,
-            "message": detail.message,
+            "details": self.details.iter().map(Detail::document).collect::<Vec<_>>(),
         })
     }
 
     /// `cleanup_report_<time>_<run>.json`, the time in UTC.
     pub fn name(&self, run: Ulid) -> String {
         format!("{PREFIX}{}_{run}{SUFFIX}", self.at.format(TIME))
+    }
+}
+
+impl Detail {
+    /// One of the document's `details`.
+    pub fn document(&self) -> Value {
+        json!({
+            "id": self.id,
+            "directory": self.directory,
+            "pattern": self.pattern,
+            "success": self.success,
+            "dry_run": self.dry_run,
+            "files_deleted": self.files_deleted,
+            "space_freed": self.space_freed.0,
+            "files_kept": self.files_kept,
+            "message": self.message,
+        })
     }
 }
 
@@ -164,6 +171,7 @@ mod tests {
             directory: "/srv/logs".to_owned(),
             pattern: "*.log".to_owned(),
             success,
+            dry_run: true,
             files_deleted: 3,
             space_freed: Bytes(100),
             files_kept: 7,

@@ -1,37 +1,11 @@
 //! Clean-ups that other programs registered.
 
+use crate::model::cleanup::Cleanup;
 use crate::model::time::Time;
 use crate::store::database::{Connection, Row};
 use crate::store::row::{Columns, int, micros};
 use crate::store::{Pending, Store};
 use sqlx::Connection as _;
-
-/// One registration.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cleanup {
-    /// A ULID.
-    pub id: String,
-    pub owner: String,
-    /// Absolute, escaped.
-    pub directory: String,
-    pub pattern: String,
-    /// The tables of a root as TOML, for other layouts than `files`.
-    pub layout: Option<String>,
-    pub retention_days: Option<u64>,
-    /// 0: none may stay.
-    pub max_files: Option<u64>,
-    /// MiB; 0: none may stay.
-    pub max_size_mb: Option<u64>,
-    /// Lower first.
-    pub priority: i64,
-    pub description: String,
-    pub schedule: Option<String>,
-    pub watch: bool,
-    pub read_only: bool,
-    pub created_at: Time,
-    pub updated_at: Time,
-    pub last_run: Option<Time>,
-}
 
 fn cleanup(row: &Row) -> Result<Cleanup, sqlx::Error> {
     Ok(Cleanup {

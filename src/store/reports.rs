@@ -173,6 +173,7 @@ mod tests {
                 directory: "/srv/logs".to_owned(),
                 pattern: "*.log".to_owned(),
                 success: true,
+                dry_run: false,
                 files_deleted: 1,
                 space_freed: Bytes(5),
                 files_kept: 0,

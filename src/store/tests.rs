@@ -1,8 +1,8 @@
 //! Each table, and a store that ends and begins.
 
+use crate::model::cleanup::Cleanup;
 use crate::model::time::{Clock, Now, Tick, Time};
 use crate::store::audit::{Actor, Entry, Ids, Keeping, Wanted};
-use crate::store::cleanups::Cleanup;
 use crate::store::error::StoreError;
 use crate::store::outbox::Letter;
 use crate::store::pins::Pin;

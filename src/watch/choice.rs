@@ -25,8 +25,10 @@ const UNHEARD: &[(u64, &str)] = &[
     (0x564C, "NCP"),
     (0x4750_4653, "GPFS"),
     (0x786F_4256, "VirtualBox shared folder"),
-    (0x794C_7630, "overlayfs"),
+    (LAYERED, "overlayfs"),
 ];
+/// Overlayfs: several layers, all of this host.
+const LAYERED: u64 = 0x794C_7630;
 
 /// The backends to try, in order. Never empty: polling always works.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +53,14 @@ pub fn auto(root: BorrowedFd<'_>) -> Choice {
             why: "the best that this host allows".to_owned(),
         },
     }
+}
+
+/// The name of a file system that other hosts change, or whose server does: what happens there is
+/// seen by polling only.
+pub fn foreign(root: BorrowedFd<'_>) -> Option<&'static str> {
+    let magic = fstatfs(root).map_or(0, |statfs| magic_of(&statfs));
+    let foreign = |(unheard, _): &&(u64, &str)| *unheard == magic && magic != LAYERED;
+    UNHEARD.iter().find(foreign).map(|(_, name)| *name)
 }
 
 /// What to try when this one was asked for.

@@ -31,6 +31,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("notify", 3),
     ("service", 3),
     ("agent", 4),
+    ("client", 4),
     ("http", 5),
     ("cli", 5),
     ("main", 6),

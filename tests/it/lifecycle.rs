@@ -80,10 +80,7 @@ fn at(place: &Place, hours: i64, enforce: bool) -> (Plan, Vec<Fact>) {
     let clock = Moved(SystemClock::start(), TimeDelta::hours(hours));
     let manner = Manner {
         enforce,
-        group: None,
-        lock_stale: Duration::MAX,
-        state: None,
-        state_dir: place.root.with_file_name("state"),
+        ..Manner::look(&place.root.with_file_name("state"))
     };
     let survey = survey_at(&settings(place), manner, Arc::new(clock)).expect("a survey");
     let said = (survey.plan.clone(), survey.facts().to_vec());

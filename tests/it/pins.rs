@@ -242,10 +242,7 @@ fn pinned_late(place: &Place, ahead: TimeDelta) -> (Plan, Vec<Fact>) {
     let state_dir = place.beside("state");
     let manner = Manner {
         enforce: true,
-        group: None,
-        lock_stale: Duration::MAX,
-        state: None,
-        state_dir: state_dir.clone(),
+        ..Manner::look(&state_dir)
     };
     let clock = PinsLate {
         clock: SystemClock::start(),

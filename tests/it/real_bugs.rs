@@ -2,6 +2,7 @@
 //! the list of them: section, then letter. None of them is to be had here. Those of catalogues
 //! and locks that have a test of their own elsewhere are not repeated: `odd_inputs`, `pruners`.
 
+use crate::support::cleaning::Desk;
 use crate::support::fixture::{Scratch, bare_session, names, picture, session, with_config};
 use crate::support::{Done, housekeeper, mb, on_root, texts};
 use std::fs;
@@ -341,4 +342,128 @@ fn bug_3_what_is_being_recorded_stays() {
     let done = Done::of(command.output().expect("runs"));
     assert_eq!(done.code, 1, "{done:?}");
     assert_eq!(names(&scratch.root()), ["live_20200101_000000"]);
+}
+
+/// A dry run without a registration's id deleted, and its report said that it was none.
+#[test]
+fn bug_2_a_a_dry_run_of_all_registrations_changes_nothing_and_says_so() {
+    let desk = Desk::new("");
+    desk.file("a.log", 1000, 90);
+    desk.file("b.tmp", 1000, 90);
+    desk.add("*.log", &[]);
+    desk.add("*.tmp", &[]);
+    let before = picture(&desk.dir());
+    let done = desk.done(&["run", "--dry-run"]);
+    assert_eq!(picture(&desk.dir()), before);
+    assert_eq!(
+        (&done["dry_run"], &done["total_files_deleted"]),
+        (&true.into(), &2.into())
+    );
+    let path = done["report"].as_str().expect("a path");
+    let text = fs::read_to_string(path).expect("a report");
+    let report: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(report["dry_run"], true);
+    assert!(
+        texts(&report["details"], "message")
+            .iter()
+            .all(|m| m.contains("Would delete 1"))
+    );
+}
+
+/// Where a directory for reports was configured there was none.
+#[test]
+fn bug_2_b_a_configured_report_directory_gets_the_report() {
+    let desk = Desk::new("");
+    let dir = desk.scratch.path("my/reports");
+    desk.configure(&format!("[registry]\nreport_directory = {dir:?}\n"));
+    desk.file("a.log", 1000, 90);
+    let id = desk.add("*.log", &[]);
+    let done = desk.done(&["run", &id]);
+    let reports = names(&dir);
+    assert_eq!(reports.len(), 1);
+    assert_eq!(done["report"], dir.join(&reports[0]).display().to_string());
+    let text = fs::read_to_string(dir.join(&reports[0])).expect("read");
+    let report: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(
+        (&report["total_files_deleted"], &report["details"][0]["id"]),
+        (&1.into(), &id.into())
+    );
+    assert!(!desk.scratch.path("state/reports").exists());
+}
+
+/// A number of zero kept everything, minus one deleted the oldest, a size of zero deleted all
+/// without a word.
+#[test]
+fn bug_2_c_a_registration_of_zero_keeps_none_and_of_less_is_refused() {
+    let desk = Desk::new("");
+    for n in 0..3 {
+        desk.file(&format!("{n}.log"), 1000, 1);
+    }
+    let dir = desk.dir().display().to_string();
+    for limit in [
+        "--max-files=-1",
+        "--max-size-mb=-1",
+        "--max-files=0",
+        "--max-size-mb=0",
+    ] {
+        let done = desk.run(&["add", &dir, "--pattern", "*.log", limit]);
+        assert_ne!(done.code, 0, "{limit}: {done:?}");
+    }
+    desk.done(&["run"]);
+    assert_eq!(names(&desk.dir()).len(), 3);
+    desk.add("*.log", &["--max-files", "0", "--yes"]);
+    desk.done(&["run"]);
+    assert_eq!(names(&desk.dir()), [""; 0]);
+}
+
+/// A pattern with `..` in it deleted outside of its directory.
+#[test]
+fn bug_2_d_a_registrations_pattern_cannot_leave_its_directory() {
+    let desk = Desk::new("");
+    fs::write(desk.scratch.path("treasure"), "x").expect("written");
+    at(&desk.scratch.path("treasure"), 0);
+    let dir = desk.dir().display().to_string();
+    for pattern in ["../t*", "..", "../treasure", "{..,x}/t*", "**"] {
+        let done = desk.run(&["add", &dir, "--pattern", pattern]);
+        assert_eq!(done.code, 1, "{pattern}: {done:?}");
+    }
+    desk.add("t*", &[]);
+    desk.done(&["run"]);
+    assert!(desk.scratch.path("treasure").exists());
+}
+
+/// Age and size of a symlink's target counted, and the link went.
+#[test]
+fn bug_2_e_a_registration_neither_counts_nor_removes_a_symlink() {
+    let desk = Desk::new("");
+    let target = desk.scratch.path("big");
+    fs::write(&target, vec![b'x'; 100_000]).expect("written");
+    at(&target, 0);
+    std::os::unix::fs::symlink(&target, desk.dir().join("link.log")).expect("linked");
+    desk.file("a.log", 1000, 90);
+    desk.add("*.log", &["--max-files", "0", "--yes"]);
+    let done = desk.done(&["run"]);
+    assert_eq!(
+        (&done["total_files_deleted"], &done["total_space_freed"]),
+        (&1.into(), &1000.into())
+    );
+    assert_eq!(names(&desk.dir()), ["link.log"]);
+    assert_eq!(fs::metadata(&target).expect("there").len(), 100_000);
+}
+
+/// Count and age together, and files of one time: the count is of those that are young enough,
+/// and of one time the first by name goes.
+#[test]
+fn bug_2_f_age_then_count_and_files_of_one_time_by_name() {
+    let desk = Desk::new("");
+    for name in ["c.log", "a.log", "b.log", "d.log"] {
+        desk.file(name, 1000, 5);
+    }
+    desk.file("old.log", 1000, 90);
+    desk.add("*.log", &["--retention-days", "30", "--max-files", "2"]);
+    let done = desk.done(&["run"]);
+    let files = &done["details"][0]["files"];
+    assert_eq!(texts(files, "path"), ["old.log", "a.log", "b.log"]);
+    assert_eq!(texts(files, "rule"), ["max_age", "max_count", "max_count"]);
+    assert_eq!(names(&desk.dir()), ["c.log", "d.log"]);
 }

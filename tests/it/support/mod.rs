@@ -1,6 +1,7 @@
 //! What tests share: the built program, directories to point it at, and a running agent.
 
 pub(crate) mod agent;
+pub(crate) mod cleaning;
 pub(crate) mod fixture;
 pub(crate) mod receiver;
 pub(crate) mod recount;

@@ -1,0 +1,572 @@
+//! The registry in a running agent: one thread that answers questions about registrations, one at a
+//! time, and starts what is due. Runs are on threads of their own; no root's thread waits for any of
+//! this.
+//!
+//! After every change the registrations are read anew, and what is wanted is compared with what is:
+//! nothing is patched. Watched ones become roots of the agent, which hears of all that it is to have
+//! by [`Wants`].
+//!
+//! Bounds: 256 orders wait, whoever asks waits then; [`MAX_ASKED`] runs that somebody asked for at
+//! once, and more are refused; of those that are due as many as the configuration says. Only those
+//! that are due have a timeout: whoever asks waits himself.
+
+use crate::agent::cleaning::{self, Done, Means, Outcome, Task, is_dry, root_now};
+use crate::agent::registrations::{Ask, Desk, RunAsk, chosen};
+use crate::agent::service::chain;
+use crate::agent::teller::Teller;
+use crate::clock::SystemClock;
+use crate::config::settings::{Root, Settings};
+use crate::model::cleanup::Cleanup;
+use crate::model::notice::{Notice, Topic};
+use crate::model::time::{Clock, Now, rfc3339};
+use crate::model::zone::Zone;
+use crate::schedule::Schedule;
+use crate::schedule::dispatcher::{Cause, Dispatcher, Effect, Input, Job};
+use crate::store::Store;
+use crate::store::audit::Actor;
+use chrono::TimeDelta;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, oneshot};
+
+const MAX_ORDERS: usize = 256;
+/// Runs that somebody asked for, at once.
+const MAX_ASKED: usize = 8;
+/// A store that cannot be read is asked again after so long.
+const RETRY: Duration = Duration::from_secs(2);
+/// How often old runs are taken out of the history.
+const SWEEP: Duration = Duration::from_secs(3600);
+/// How long the store is waited for.
+const STORE: Duration = Duration::from_secs(10);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+/// The longest sleep.
+const LONGEST: Duration = Duration::from_secs(3600);
+
+/// What registrations want of the agent, all of it.
+#[derive(Debug, Clone, Default)]
+pub struct Wants {
+    /// Roots that are to be watched.
+    pub watched: Vec<Root>,
+    /// The audit is not to be shorter than this.
+    pub longest: Duration,
+}
+
+/// What is wanted from now on, and whom to tell that it is so.
+pub type Wish = (Wants, oneshot::Sender<()>);
+
+enum Order {
+    Ask(Ask, Actor, oneshot::Sender<Value>),
+    /// A run of this registration has ended.
+    Finished(String),
+    /// A run that was asked for has ended.
+    Answered,
+    Settle(Arc<Settings>),
+    Stop,
+}
+
+/// A handle on the registry.
+#[derive(Debug)]
+pub struct Registry {
+    orders: Sender<Order>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl std::fmt::Debug for Order {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Order")
+    }
+}
+
+impl Registry {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start(
+        settings: Settings,
+        store: Store,
+        teller: Teller,
+    ) -> std::io::Result<(Self, mpsc::Receiver<Wish>)> {
+        let (orders, ordered) = bounded(MAX_ORDERS);
+        let (wishes, wished) = mpsc::channel(1);
+        let clock = Arc::new(SystemClock::start());
+        let desk = Keeper {
+            dispatcher: Dispatcher::new(settings.registry.limits, clock.now()),
+            zone: settings.registry.zone,
+            means: Means {
+                store,
+                settings: Arc::new(settings),
+                clock,
+            },
+            teller,
+            cleanups: Arc::new([]),
+            is_read: false,
+            runs: BTreeMap::new(),
+            asked: Vec::new(),
+            swept: None,
+            wishes,
+            wanted: (Vec::new(), Duration::ZERO),
+            orders: orders.clone(),
+            ending: Arc::default(),
+        };
+        let thread = std::thread::Builder::new()
+            .name("registry".to_owned())
+            .spawn(move || desk.run(ordered))?;
+        let thread = Some(thread);
+        Ok((Self { orders, thread }, wished))
+    }
+
+    /// Asks. Never waits: where too many wait already the answer says so.
+    pub fn ask(&self, ask: Ask, actor: Actor, answer: oneshot::Sender<Value>) {
+        let refused = self.orders.try_send(Order::Ask(ask, actor, answer));
+        if let Err(refused) = refused
+            && let Order::Ask(_, _, answer) = refused.into_inner()
+        {
+            say(
+                answer,
+                json!({ "error": "the registry has too much to do; try again" }),
+            );
+        }
+    }
+
+    /// The configuration was read again. `false`: too many wait.
+    pub fn settle(&self, settings: Settings) -> bool {
+        let settled = Order::Settle(Arc::new(settings));
+        self.orders.try_send(settled).is_ok()
+    }
+
+    /// Ends the thread and all runs, between two removals, at most until `deadline`.
+    pub fn stop(&mut self, deadline: Instant) {
+        if self.orders.send_deadline(Order::Stop, deadline).is_err() {
+            tracing::debug!("the registry's thread is gone already, or has too much to do");
+        }
+        let Some(thread) = self.thread.take() else {
+            return;
+        };
+        while !thread.is_finished() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        if !thread.is_finished() {
+            tracing::warn!(
+                event = "registry.abandoned",
+                "a clean-up did not end in time: its next run does the rest"
+            );
+        }
+    }
+}
+
+/// A run under way.
+struct Running {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+struct Keeper {
+    dispatcher: Dispatcher<String>,
+    means: Means,
+    teller: Teller,
+    cleanups: Arc<[Cleanup]>,
+    /// In which schedules were read.
+    zone: Zone,
+    /// The store has been read since it was last asked in vain.
+    is_read: bool,
+    /// By registration.
+    runs: BTreeMap<String, Running>,
+    asked: Vec<Running>,
+    swept: Option<Now>,
+    wishes: mpsc::Sender<Wish>,
+    /// What the agent was told last.
+    wanted: (Vec<Cleanup>, Duration),
+    orders: Sender<Order>,
+    /// The agent ends: what is cut short is nobody's failure.
+    ending: Arc<AtomicBool>,
+}
+
+impl Keeper {
+    fn run(mut self, ordered: Receiver<Order>) {
+        self.interrupt();
+        self.read();
+        loop {
+            let now = self.means.clock.now();
+            let due = self.dispatcher.wake_at().map(|at| at.since(now.tick));
+            let longest = if self.is_read { LONGEST } else { RETRY };
+            let wait = due.unwrap_or(longest).min(longest);
+            match ordered.recv_timeout(wait) {
+                Ok(Order::Ask(ask, actor, answer)) => self.answer(ask, actor, answer),
+                Ok(Order::Finished(id)) => {
+                    self.runs.remove(&id);
+                    self.turn(Input::Finished(id));
+                }
+                Ok(Order::Answered) => self.asked.retain(|run| !run.thread.is_finished()),
+                Ok(Order::Settle(settings)) => {
+                    self.means.settings = settings;
+                    let limits = self.means.settings.registry.limits;
+                    self.dispatcher.set_limits(limits);
+                    self.read();
+                }
+                Ok(Order::Stop) | Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => {
+                    if !self.is_read {
+                        self.read();
+                    }
+                    self.turn(Input::Woken);
+                }
+            }
+            self.sweep();
+        }
+        self.ending.store(true, Ordering::Relaxed);
+        // Who ends now waits for nobody to hear of it.
+        drop(ordered);
+        let runs = self.runs.into_values().chain(self.asked);
+        let runs: Vec<Running> = runs.collect();
+        for run in &runs {
+            run.stop.store(true, Ordering::Relaxed);
+        }
+        for run in runs {
+            if run.thread.join().is_err() {
+                tracing::error!(event = "thread.panicked", "a clean-up's thread panicked");
+            }
+        }
+    }
+
+    /// Runs that an agent before this one did not end.
+    fn interrupt(&self) {
+        let open = match self.means.store.runs_open().wait_for(STORE) {
+            Ok(open) => open,
+            // It is off, or says itself what is wrong.
+            Err(error) => return tracing::debug!(error = %error, "the runs cannot be read"),
+        };
+        for mut run in open {
+            run.ended_at = Some(self.means.clock.now().wall);
+            run.outcome = "interrupted".to_owned();
+            run.message = "the agent ended meanwhile".to_owned();
+            if let Err(error) = self.means.store.put_run(run).wait_for(STORE) {
+                tracing::debug!(error = %error, "an interrupted run stays open in the history");
+            }
+        }
+    }
+
+    /// Reads all registrations, and wants what they want. While they cannot be read those known
+    /// stand.
+    fn read(&mut self) {
+        if self.means.store.is_off() {
+            self.is_read = true;
+            return;
+        }
+        let cleanups = match self.means.store.cleanups().wait_for(STORE) {
+            Ok(cleanups) => cleanups,
+            Err(error) => {
+                if std::mem::take(&mut self.is_read) {
+                    tracing::warn!(event = "registry.unread", error = %chain(&error), "the clean-ups cannot be read; those known go on");
+                }
+                return;
+            }
+        };
+        self.is_read = true;
+        let before: BTreeMap<String, Cleanup> = self
+            .cleanups
+            .iter()
+            .map(|cleanup| (cleanup.id.clone(), cleanup.clone()))
+            .collect();
+        self.cleanups = cleanups.into();
+        for id in before.keys() {
+            if !self.cleanups.iter().any(|cleanup| cleanup.id == *id) {
+                self.turn(Input::Removed(id.clone()));
+            }
+        }
+        for cleanup in self.cleanups.clone().iter() {
+            if let Some(job) = self.job(cleanup, before.get(&cleanup.id)) {
+                self.turn(Input::Registered(cleanup.id.clone(), job));
+            }
+        }
+        self.zone = self.means.settings.registry.zone;
+        self.want();
+    }
+
+    /// When a registration runs; `None`: as before.
+    fn job(&self, cleanup: &Cleanup, before: Option<&Cleanup>) -> Option<Job> {
+        let when = |cleanup: &Cleanup| (cleanup.schedule.clone(), cleanup.priority);
+        let zone = self.means.settings.registry.zone;
+        let is_known = before.is_some_and(|before| when(before) == when(cleanup));
+        if is_known && self.zone == zone {
+            return None;
+        }
+        let now = self.means.clock.now().wall;
+        let text = cleanup.schedule.as_deref().unwrap_or("on write");
+        let schedule = match Schedule::parse(text, zone) {
+            Ok(schedule) => schedule,
+            Err(why) => {
+                tracing::warn!(event = "cleanup.unscheduled", cleanup = %cleanup.id, "it does not run by itself: {why}");
+                return None;
+            }
+        };
+        let is_new_schedule = before.is_some_and(|before| before.schedule != cleanup.schedule);
+        let since = match cleanup.last_run {
+            // What was due by another schedule was not missed by this one.
+            _ if is_new_schedule => now,
+            Some(last_run) => last_run,
+            None => cleanup.created_at,
+        };
+        Some(Job {
+            schedule,
+            priority: cleanup.priority,
+            since,
+        })
+    }
+
+    /// Has the agent watch what is to be watched, and nothing else, before anybody is answered.
+    fn want(&mut self) {
+        let settings = &self.means.settings;
+        let mut roots = Vec::new();
+        let mut watched = Vec::new();
+        let all = self.cleanups.iter().filter(|cleanup| cleanup.watch);
+        for cleanup in all.filter(|cleanup| !is_dry(cleanup, settings)) {
+            match root_now(cleanup, &self.cleanups, settings) {
+                Ok(root) => {
+                    roots.push(root);
+                    watched.push(cleanup.clone());
+                }
+                Err(why) => {
+                    tracing::warn!(event = "cleanup.unwatched", cleanup = %cleanup.id, "it is not watched: {why}");
+                }
+            }
+        }
+        let days = self.cleanups.iter().filter_map(|c| c.retention_days).max();
+        let longest = DAY.saturating_mul(u32::try_from(days.unwrap_or(0)).unwrap_or(u32::MAX));
+        let wanted = (watched, longest);
+        if self.wanted == wanted {
+            return;
+        }
+        self.wanted = wanted;
+        let wants = Wants {
+            watched: roots,
+            longest,
+        };
+        let (done, heard) = oneshot::channel();
+        let sent = self.wishes.blocking_send((wants, done));
+        if sent.is_err() || heard.blocking_recv().is_err() {
+            tracing::debug!("the agent ends, and watches nothing any more");
+        }
+    }
+
+    fn turn(&mut self, input: Input<String>) {
+        let now = self.means.clock.now();
+        for effect in self.dispatcher.handle(now, input) {
+            match effect {
+                Effect::Start { key, cause, due } => self.start(key, cause, rfc3339(due)),
+                Effect::Stop { key } => {
+                    if let Some(run) = self.runs.get(&key) {
+                        run.stop.store(true, Ordering::Relaxed);
+                    }
+                }
+                Effect::Skipped { key, due } => {
+                    tracing::warn!(event = "cleanup.skipped", cleanup = %key, due = %rfc3339(due), "it was due while it still ran, and is left out once");
+                }
+            }
+        }
+    }
+
+    fn start(&mut self, id: String, cause: Cause, due: String) {
+        let found = self.cleanups.iter().find(|cleanup| cleanup.id == id);
+        let Some(cleanup) = found.cloned() else {
+            return self.give_back(id);
+        };
+        tracing::info!(
+            event = "cleanup.started",
+            cleanup = %id,
+            due = %due,
+            missed = cause == Cause::Missed,
+            "a clean-up runs"
+        );
+        let stop = Arc::new(AtomicBool::new(false));
+        let task = Task {
+            cleanup,
+            others: self.cleanups.clone(),
+            dry_run: false,
+            actor: Actor::Schedule,
+            stop: stop.clone(),
+            lock_patience: self.means.settings.registry.limits.timeout,
+        };
+        let (means, teller, orders) =
+            (self.means.clone(), self.teller.clone(), self.orders.clone());
+        let (key, ending) = (id.clone(), self.ending.clone());
+        let started = spawn(move || {
+            let finished = Finished { id: key, orders };
+            let done = cleaning::run(&task, &means);
+            if !ending.load(Ordering::Relaxed) {
+                notify(&teller, &task, &done);
+            }
+            let dry_run = done.detail.dry_run;
+            cleaning::report(&[done], dry_run, &means);
+            drop(finished);
+        });
+        match started {
+            Ok(thread) => {
+                self.runs.insert(id, Running { stop, thread });
+            }
+            Err(error) => {
+                tracing::error!(event = "cleanup.failed", cleanup = %id, error = %error, "a clean-up's thread could not be started");
+                self.give_back(id);
+            }
+        }
+    }
+
+    /// What was to start did not.
+    fn give_back(&self, id: String) {
+        if self.orders.try_send(Order::Finished(id)).is_err() {
+            tracing::warn!(
+                event = "cleanup.failed",
+                "a clean-up that could not start keeps its place until it is over time"
+            );
+        }
+    }
+
+    fn answer(&mut self, ask: Ask, actor: Actor, answer: oneshot::Sender<Value>) {
+        if let Ask::Run(asked) = ask {
+            return self.run_asked(&asked, actor, answer);
+        }
+        let desk = Desk {
+            means: &self.means,
+            actor,
+        };
+        let mut document = match desk.answer(&ask) {
+            Ok(document) => document,
+            Err(error) => return say(answer, json!({ "error": error })),
+        };
+        match ask {
+            Ask::Add(_) | Ask::Update { .. } | Ask::Remove { .. } => self.read(),
+            Ask::List | Ask::Show { .. } | Ask::Run(_) => {}
+        }
+        self.add_next(&mut document);
+        if let Some(rows) = document["cleanups"].as_array_mut() {
+            rows.iter_mut().for_each(|row| self.add_next(row));
+        }
+        say(answer, document);
+    }
+
+    fn add_next(&self, row: &mut Value) {
+        let next = row["id"].as_str().map(str::to_owned);
+        let next = next.and_then(|id| self.dispatcher.next_of(&id));
+        if let Some(next) = next {
+            row["next_run"] = rfc3339(next).into();
+        }
+    }
+
+    /// Runs what somebody asked for on a thread of its own.
+    fn run_asked(&mut self, asked: &RunAsk, actor: Actor, answer: oneshot::Sender<Value>) {
+        self.asked.retain(|run| !run.thread.is_finished());
+        if self.asked.len() >= MAX_ASKED {
+            let error = format!("{MAX_ASKED} runs that were asked for are under way; try again");
+            return say(answer, json!({ "error": error }));
+        }
+        let chosen = match chosen(&self.cleanups, asked.id.as_deref()) {
+            Ok(chosen) => chosen,
+            Err(error) => return say(answer, json!({ "error": error })),
+        };
+        let stop = Arc::new(AtomicBool::new(false));
+        let (means, others, dry_run) = (self.means.clone(), self.cleanups.clone(), asked.dry_run);
+        let (orders, told) = (self.orders.clone(), stop.clone());
+        let thread = spawn(move || {
+            let lock_patience = means.settings.registry.limits.timeout;
+            let done: Vec<Done> = chosen
+                .into_iter()
+                .map(|cleanup| {
+                    let task = Task {
+                        cleanup,
+                        others: others.clone(),
+                        dry_run,
+                        actor,
+                        stop: told.clone(),
+                        lock_patience,
+                    };
+                    cleaning::run(&task, &means)
+                })
+                .collect();
+            say(answer, cleaning::answer(&done, dry_run, &means));
+            // The registry looks again before the next one in any case.
+            if orders.try_send(Order::Answered).is_err() {
+                tracing::trace!("the registry is busy");
+            }
+        });
+        match thread {
+            Ok(thread) => self.asked.push(Running { stop, thread }),
+            Err(error) => {
+                tracing::error!(event = "cleanup.failed", error = %error, "a clean-up's thread could not be started");
+            }
+        }
+    }
+
+    /// Takes old runs out of the history, now and then.
+    fn sweep(&mut self) {
+        let now = self.means.clock.now();
+        let is_fresh = |then: Now| now.tick.since(then.tick) < SWEEP;
+        if self.swept.is_some_and(is_fresh) || !self.is_read {
+            return;
+        }
+        self.swept = Some(now);
+        let keep = self.means.settings.registry.job_history_retention;
+        let before = TimeDelta::from_std(keep)
+            .ok()
+            .and_then(|keep| now.wall.checked_sub_signed(keep));
+        if let Some(before) = before {
+            // Nothing waits for it: what stays is tried again in an hour.
+            drop(self.means.store.remove_runs_before(before));
+        }
+    }
+}
+
+fn spawn(work: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
+    std::thread::Builder::new()
+        .name("cleanup".to_owned())
+        .spawn(work)
+}
+
+/// Says that a run has ended, however it ends.
+struct Finished {
+    id: String,
+    orders: Sender<Order>,
+}
+
+impl Drop for Finished {
+    fn drop(&mut self) {
+        if self.orders.send(Order::Finished(self.id.clone())).is_err() {
+            tracing::debug!("the registry's thread is gone already");
+        }
+    }
+}
+
+fn say(answer: oneshot::Sender<Value>, document: Value) {
+    if answer.send(document).is_err() {
+        tracing::debug!("a client did not wait for its answer");
+    }
+}
+
+/// Tells people of a run that did not do what it should.
+fn notify(teller: &Teller, task: &Task, done: &Done) {
+    let topic = match done.outcome {
+        Outcome::Done => return,
+        Outcome::Unmet => Topic::TargetUnmet,
+        Outcome::Failed | Outcome::Busy | Outcome::Stopped => Topic::Failure,
+    };
+    let detail = &done.detail;
+    teller.notify(Notice {
+        topic,
+        event: "cleanup.failed",
+        root: Some(task.cleanup.root_name()),
+        message: format!(
+            "the clean-up of {} in {}: {}",
+            detail.pattern, detail.directory, detail.message
+        ),
+        details: vec![
+            ("cleanup", detail.id.clone()),
+            ("owner", task.cleanup.owner.clone()),
+            ("files_deleted", detail.files_deleted.to_string()),
+            ("freed_bytes", detail.space_freed.0.to_string()),
+        ],
+    });
+}

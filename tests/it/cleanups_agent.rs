@@ -1,0 +1,290 @@
+//! Registrations in a running agent: schedules, watches, the socket, the client of other programs.
+
+use crate::support::agent::Agent;
+use crate::support::cleaning::{Desk, file};
+use crate::support::fixture::names;
+use crate::support::receiver::{Manner, Receiver};
+use crate::support::running::wait_for;
+use crate::support::texts;
+use housekeeper::client::{Client, ClientError, Registration};
+use rustix::process::Signal;
+use serde_json::Value;
+use sqlx::{ConnectOptions, Connection};
+use std::fs;
+
+/// An agent for registrations only.
+fn agent(desk: &Desk, registry: &str) -> Agent {
+    desk.configure(&format!("[registry]\nzone = \"utc\"\n{registry}"));
+    let agent = Agent::on_config(&desk.scratch.path("config.toml"));
+    agent.until("an agent that answers", |agent| agent.status().is_some());
+    agent
+}
+
+/// The registration once this holds.
+fn until(desk: &Desk, id: &str, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
+    wait_for(what, || {
+        let shown = desk.done(&["show", id]);
+        if holds(&shown) {
+            Ok(shown)
+        } else {
+            Err(shown.to_string())
+        }
+    })
+}
+
+/// Changes the database while no agent runs.
+fn in_database(desk: &Desk, sql: &'static str) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        let file = desk.scratch.path("state/housekeeper.db");
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(file);
+        let mut connection = options.connect().await.expect("it opens");
+        sqlx::query(sql)
+            .execute(&mut connection)
+            .await
+            .expect("it works");
+        connection.close().await.expect("it closes");
+    });
+}
+
+#[test]
+fn what_is_registered_while_the_agent_runs_is_run_by_its_schedule() {
+    let desk = Desk::new("");
+    for n in 0..4 {
+        desk.file(&format!("{n}.log"), 10, 40 - n);
+    }
+    let agent = agent(&desk, "");
+    let id = desk.add("*.log", &["--max-files", "1", "--every", "1s"]);
+    let shown = until(&desk, &id, "two runs", |shown| {
+        shown["runs"].as_array().is_some_and(|runs| runs.len() >= 2)
+            && shown["runs"][1]["outcome"] == "done"
+    });
+    assert_eq!(names(&desk.dir()), ["3.log"]);
+    let runs = shown["runs"].as_array().expect("a list");
+    let first = &runs[runs.len() - 1];
+    assert_eq!(
+        (&first["cause"], &first["files_deleted"]),
+        (&"schedule".into(), &3.into())
+    );
+    assert!(
+        shown["last_run"].is_string() && shown["next_run"].is_string(),
+        "{shown}"
+    );
+    let rows = agent.command(&["audit", "--json"]).document();
+    let entries = rows["entries"].as_array().expect("a list");
+    let gone = entries.iter().filter(|row| row["event"] == "prune.deleted");
+    assert!(gone.clone().all(|row| row["actor"] == "schedule") && gone.count() == 3);
+    // Removed, it runs no more.
+    desk.done(&["remove", &id]);
+    assert_eq!(desk.done(&["list"])["cleanups"], Value::Array(Vec::new()));
+}
+
+#[test]
+fn a_run_that_was_missed_while_no_agent_ran_is_made_up_for_once() {
+    let desk = Desk::new("");
+    desk.file("a.log", 10, 40);
+    let id = desk.add("*.log", &["--schedule", "0 3 * * *"]);
+    let other = desk.add("*.tmp", &["--schedule", "0 3 * * *"]);
+    // Five nights ago, and one that ran since the last night.
+    in_database(
+        &desk,
+        "UPDATE cleanups SET created_at = created_at - 432000000000 WHERE pattern = '*.log'",
+    );
+    let first = agent(&desk, "");
+    until(&desk, &id, "the missed run", |shown| {
+        shown["runs"][0]["outcome"] == "done"
+    });
+    assert_eq!(names(&desk.dir()), [""; 0]);
+    let mut first = first;
+    first.signal(Signal::TERM);
+    assert_eq!(first.ended(), 0);
+    let second = agent(&desk, "");
+    // One that is run now comes after all that was due at the start.
+    desk.done(&["run", &other]);
+    let runs = |id: &str| desk.done(&["show", id])["runs"].as_array().map(Vec::len);
+    assert_eq!((runs(&id), runs(&other)), (Some(1), Some(1)));
+    drop(second);
+}
+
+#[test]
+fn a_watch_is_added_changed_and_taken_away_while_the_agent_runs() {
+    let desk = Desk::new("");
+    let agent = agent(&desk, "");
+    let id = desk.add("*.log", &["--max-files", "2", "--watch"]);
+    assert_eq!(desk.done(&["show", &id])["schedule"], Value::Null);
+    let name = format!("cleanup-{id}");
+    let root = |agent: &Agent| {
+        let status = agent.status()?;
+        let roots = status["roots"].as_array()?.clone();
+        roots.into_iter().find(|root| root["name"] == *name)
+    };
+    agent.until("a watched directory", |agent| {
+        root(agent).is_some_and(|root| root["watch"]["state"] == "watching")
+    });
+    for n in 0..5 {
+        desk.file(&format!("{n}.log"), 10, 40 - n);
+        desk.file(&format!("{n}.txt"), 10, 40 - n);
+    }
+    let logs = || {
+        let names = names(&desk.dir()).into_iter();
+        names
+            .filter(|name| name.ends_with(".log"))
+            .collect::<Vec<_>>()
+    };
+    agent.until("the oldest gone", |_| logs() == ["3.log", "4.log"]);
+    desk.done(&["update", &id, "--max-files", "1"]);
+    agent.until("one left", |_| logs() == ["4.log"]);
+    desk.done(&["remove", &id]);
+    agent.until("no root any more", |agent| root(agent).is_none());
+    desk.file("0.log", 10, 40);
+    assert_eq!(logs(), ["0.log", "4.log"]);
+    let texts: Vec<String> = names(&desk.dir());
+    assert_eq!(
+        texts.iter().filter(|name| name.ends_with(".txt")).count(),
+        5
+    );
+    // Registered before its start, it is watched from the start. The dry runs wait until what was
+    // written just now may go.
+    let id = desk.add("*.log", &["--max-files", "1"]);
+    assert_eq!(desk.done(&["run", "--dry-run"])["total_files_deleted"], 1);
+    desk.done(&["update", &id, "--watch"]);
+    agent.until("the older gone", |_| logs() == ["4.log"]);
+    drop(agent);
+    desk.file("0.log", 10, 40);
+    assert_eq!(desk.done(&["run", "--dry-run"])["total_files_deleted"], 1);
+    let agent = self::agent(&desk, "");
+    agent.until("the older gone again", |_| logs() == ["4.log"]);
+    assert_eq!(texts_of(&agent), [format!("cleanup-{id}")]);
+}
+
+fn texts_of(agent: &Agent) -> Vec<String> {
+    texts(&agent.status().expect("it answers")["roots"], "name")
+}
+
+#[test]
+fn runs_that_fail_or_take_too_long_are_told() {
+    let desk = Desk::new("");
+    let mut receiver = Receiver::new(Manner::Take);
+    let hook = format!(
+        "[[notify.webhook]]\nname = \"hook\"\nurl = {:?}\nevents = [\"failure\"]\n",
+        receiver.url("/hook"),
+    );
+    let busy = desk.scratch.path("busy");
+    fs::create_dir(&busy).expect("made");
+    let agent = agent(&desk, &format!("job_timeout = \"100ms\"\n{hook}"));
+    // What is written to all the while is waited for, and that takes too long.
+    let write = || file(&busy.join("a.log"), 10, 40);
+    write();
+    let late = desk.add_in(&busy, "*.log", &["--every", "1s"]);
+    let id = desk.add("*.log", &["--every", "1s"]);
+    fs::remove_dir(desk.dir()).expect("removed");
+    let has_run = |id: &str, outcome: &str| {
+        write();
+        until(&desk, id, outcome, |shown| {
+            write();
+            let runs = shown["runs"].as_array().expect("a list");
+            runs.iter().any(|run| run["outcome"] == outcome)
+        });
+    };
+    has_run(&late, "timeout");
+    has_run(&id, "failed");
+    wait_for("a notice of each", || {
+        let said: Vec<String> = receiver
+            .taken()
+            .iter()
+            .map(|request| request.body["root"].to_string())
+            .collect();
+        let has = |id: &str| said.iter().any(|root| root.contains(id));
+        if has(&id) && has(&late) {
+            Ok(())
+        } else {
+            Err(format!("{said:?}"))
+        }
+    });
+    drop(agent);
+    receiver.leave();
+}
+
+#[test]
+fn other_programs_register_list_run_and_remove_over_the_socket() {
+    let desk = Desk::new("");
+    let client = Client::new(desk.scratch.path("agent.sock"));
+    assert!(matches!(client.list(), Err(ClientError::NoAgent { .. })));
+    for n in 0..3 {
+        desk.file(&format!("{n}.log"), 10, 40 - n);
+    }
+    let _agent = agent(&desk, "");
+    let dir = desk.dir().display().to_string();
+    let wanted = Registration {
+        owner: Some("billing".to_owned()),
+        max_files: Some(Some(2)),
+        ..Registration::of(&dir, "*.log")
+    };
+    let logs = client.register(&wanted).expect("registered");
+    assert!(!logs.updated && logs.next_run.is_some(), "{logs:?}");
+    assert!(client.register(&wanted).expect("known").updated);
+    let would = client.dry_run(None).expect("a report");
+    let ran = client.run(Some(&logs.id)).expect("a report");
+    assert_eq!((would.total_files_deleted, ran.total_files_deleted), (1, 1));
+    assert_eq!(
+        (would.dry_run, ran.dry_run, ran.exit_code),
+        (true, false, 0)
+    );
+    assert_eq!(names(&desk.dir()), ["1.log", "2.log"]);
+    let less = Registration {
+        max_files: Some(Some(1)),
+        ..Registration::default()
+    };
+    assert_eq!(
+        client.update(&logs.id, &less).expect("changed").max_files,
+        Some(1)
+    );
+    assert_eq!(client.list().expect("a list").len(), 1);
+    assert!(client.show(&logs.id).expect("there").last_run.is_some());
+    let refused = client.register(&Registration::of("/etc", "*.log"));
+    assert!(matches!(refused, Err(ClientError::Refused(why)) if why.contains("system")));
+    client.remove(&logs.id).expect("removed");
+    assert!(matches!(
+        client.run(Some(&logs.id)),
+        Err(ClientError::Refused(_))
+    ));
+    let rows = desk.scratch.path("config.toml");
+    let mut audit = crate::support::housekeeper();
+    audit.args(["audit", "--json", "--config"]).arg(rows);
+    let rows = crate::support::Done::of(audit.output().expect("runs")).document();
+    let actors = texts(&rows["entries"], "actor");
+    assert!(actors.iter().all(|actor| actor == "api"), "{rows}");
+}
+
+/// Runs are on threads of their own.
+#[test]
+fn a_root_is_looked_after_while_a_clean_up_is_under_way() {
+    let desk = Desk::new("");
+    let root = desk.scratch.path("recordings");
+    fs::create_dir(&root).expect("made");
+    for n in 0..8_000 {
+        desk.file(&format!("{n:05}.log"), 10, 40);
+    }
+    let agent = agent(
+        &desk,
+        &format!(
+            "[[root]]\nname = \"r\"\npath = {root:?}\n[root.layout]\nkind = \"files\"\n\
+             sessions = \"*.dat\"\ncreated_at = {{ from = [\"mtime\"] }}\n[root.limits]\n\
+             max_count = 2\n[root.protect]\nquiet = \"0s\"\n[root.guard]\nfirst_start = \"enforce\"\n"
+        ),
+    );
+    agent.root_until(0, "a watched root", |root| {
+        root["watch"]["state"] == "watching"
+    });
+    let id = desk.add("*.log", &["--max-files", "1"]);
+    let mut run = desk.command(&["run", &id]).spawn().expect("it starts");
+    for n in 0..6 {
+        file(&root.join(format!("{n}.dat")), 10, 40 - n);
+    }
+    agent.until("the limit held", |_| names(&root) == ["4.dat", "5.dat"]);
+    assert_eq!(run.wait().expect("it ends").code(), Some(0));
+    assert_eq!(names(&desk.dir()).len(), 1);
+}
