@@ -60,7 +60,7 @@ pub struct Wants {
 pub type Wish = (Wants, oneshot::Sender<()>);
 
 enum Order {
-    Ask(Ask, Actor, oneshot::Sender<Value>),
+    Ask(Box<Ask>, Actor, oneshot::Sender<Value>),
     /// A run of this registration has ended.
     Finished(String),
     /// A run that was asked for has ended.
@@ -123,7 +123,9 @@ impl Registry {
 
     /// Asks. Never waits: where too many wait already the answer says so.
     pub fn ask(&self, ask: Ask, actor: Actor, answer: oneshot::Sender<Value>) {
-        let refused = self.orders.try_send(Order::Ask(ask, actor, answer));
+        let refused = self
+            .orders
+            .try_send(Order::Ask(Box::new(ask), actor, answer));
         if let Err(refused) = refused
             && let Order::Ask(_, _, answer) = refused.into_inner()
         {
@@ -197,7 +199,7 @@ impl Keeper {
             let longest = if self.is_read { LONGEST } else { RETRY };
             let wait = due.unwrap_or(longest).min(longest);
             match ordered.recv_timeout(wait) {
-                Ok(Order::Ask(ask, actor, answer)) => self.answer(ask, actor, answer),
+                Ok(Order::Ask(ask, actor, answer)) => self.answer(*ask, actor, answer),
                 Ok(Order::Finished(id)) => {
                     self.runs.remove(&id);
                     self.turn(Input::Finished(id));
