@@ -168,11 +168,13 @@ pub fn run(task: &Task, means: &Means) -> Done {
 
 /// Whether a registration changes nothing, whoever runs it.
 pub fn is_dry(cleanup: &Cleanup, settings: &Settings) -> bool {
+    cleanup.read_only || removes_nothing(settings)
+}
+
+/// Whether the configuration lets no registration change anything.
+pub fn removes_nothing(settings: &Settings) -> bool {
     let registry = &settings.registry;
-    cleanup.read_only
-        || registry.dry_run
-        || registry.read_only
-        || settings.agent.mode == Mode::Observe
+    registry.dry_run || registry.read_only || settings.agent.mode == Mode::Observe
 }
 
 fn log(detail: &Detail, outcome: Outcome) {

@@ -39,7 +39,7 @@ use crate::model::watcher::Watcher;
 use crate::policy::lifecycle::Lifecycle;
 use crate::prune::intent::{Intent, Work};
 use crate::prune::lifecycle::Keeping;
-use crate::prune::rest::hold;
+use crate::prune::rest::{Beside, hold};
 use crate::sched::{Nice, ThreadId};
 use crate::store::state::RootState;
 use crate::watch::dirty::Waker;
@@ -520,7 +520,13 @@ impl Shop {
             }
             Removing::InPlace(intent) => {
                 // The executor's locks ended with its report.
-                let left = match hold(&self.tree, &self.layout, &intent, self.clock.now()) {
+                let left = match hold(
+                    &self.tree,
+                    &self.layout,
+                    &intent,
+                    Beside::Engine,
+                    self.clock.now(),
+                ) {
                     Ok(_held) => finish_in_place(&self.tree, &intent),
                     Err(why) => vec![(intent.path.to_string(), why.errno())],
                 };
@@ -581,7 +587,8 @@ impl Shop {
     }
 }
 
-/// Removes what an intent names where it lies, under the locks of [`hold`]. Answers what is left, with the errno.
+/// Removes what an intent names where it lies, under the locks of [`hold`]. Answers what is left,
+/// with the errno.
 pub(super) fn finish_in_place(tree: &Tree, intent: &Intent) -> Vec<(String, i32)> {
     match &intent.work {
         Work::Blobs(blobs) => in_place::remove_files_in_place(tree, &intent.path, blobs),

@@ -99,7 +99,8 @@ pub(super) fn sweep(tree: &Arc<Tree>) {
     let swept = kept::list(tree).map_err(io::Error::from).and_then(|names| {
         let names: HashSet<String> = names.into_iter().map(|name| name.0).collect();
         for (name, _) in records.all()? {
-            if !names.contains(&name) {
+            // What is there under another device number now is not listed, and there all the same.
+            if !names.contains(&name) && !kept::has(tree, &AsideName(name.clone())) {
                 records.discard(&name)?;
             }
         }

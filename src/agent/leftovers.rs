@@ -22,7 +22,7 @@ use crate::model::seen::Seen;
 use crate::model::session::{Content, Key};
 use crate::model::time::Now;
 use crate::prune::intent::{Intent, Work, unfinished};
-use crate::prune::rest::{finish_blobs, hold};
+use crate::prune::rest::{Beside, finish_blobs, hold};
 use crate::prune::warrant::{Against, Law};
 use rustix::fd::OwnedFd;
 use std::sync::Arc;
@@ -285,10 +285,12 @@ impl<'a> Court<'a> {
     /// one writes unseen.
     fn allowed(&self, law: &Law<'_>, name: &str, intent: &Intent) -> Result<Vec<OwnedFd>, Against> {
         law.judge(self.tree, intent)?;
-        let held = hold(self.tree, law.layout, intent, self.now).map_err(|why| match why {
-            Skip::Locked => Against::Later("somebody holds a lock on it"),
-            _ => Against::Later("its locks cannot be taken"),
-        })?;
+        let held = hold(self.tree, law.layout, intent, Beside::Nobody, self.now).map_err(
+            |why| match why {
+                Skip::Locked => Against::Later("somebody holds a lock on it"),
+                _ => Against::Later("its locks cannot be taken"),
+            },
+        )?;
         law.judge_writes(&**self.tree, intent, name, self.now)?;
         Ok(held)
     }

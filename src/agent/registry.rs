@@ -10,7 +10,7 @@
 //! once, and more are refused; of those that are due as many as the configuration says. Only those
 //! that are due have a timeout: whoever asks waits himself.
 
-use crate::agent::cleaning::{self, Done, Means, Outcome, Task, is_dry, root_now};
+use crate::agent::cleaning::{self, Done, Means, Outcome, Task, is_dry, removes_nothing, root_now};
 use crate::agent::registrations::{Ask, Desk, RunAsk, chosen};
 use crate::agent::service::chain;
 use crate::agent::teller::Teller;
@@ -168,6 +168,13 @@ struct Running {
     thread: JoinHandle<()>,
 }
 
+impl Running {
+    /// It ends between two removals.
+    fn halt(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
 struct Keeper {
     dispatcher: Dispatcher<String>,
     means: Means,
@@ -206,10 +213,20 @@ impl Keeper {
                 }
                 Ok(Order::Answered) => self.asked.retain(|run| !run.thread.is_finished()),
                 Ok(Order::Settle(settings)) => {
+                    if !removes_nothing(&self.means.settings) && removes_nothing(&settings) {
+                        self.runs
+                            .values()
+                            .chain(&self.asked)
+                            .for_each(Running::halt);
+                    }
                     self.means.settings = settings;
                     let limits = self.means.settings.registry.limits;
                     self.dispatcher.set_limits(limits);
                     self.read();
+                    if !self.is_read {
+                        // Those known go on, under the new rules.
+                        self.want();
+                    }
                 }
                 Ok(Order::Stop) | Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => {
@@ -226,9 +243,7 @@ impl Keeper {
         drop(ordered);
         let runs = self.runs.into_values().chain(self.asked);
         let runs: Vec<Running> = runs.collect();
-        for run in &runs {
-            run.stop.store(true, Ordering::Relaxed);
-        }
+        runs.iter().for_each(Running::halt);
         for run in runs {
             if run.thread.join().is_err() {
                 tracing::error!(event = "thread.panicked", "a clean-up's thread panicked");
@@ -276,6 +291,7 @@ impl Keeper {
             .map(|cleanup| (cleanup.id.clone(), cleanup.clone()))
             .collect();
         self.cleanups = cleanups.into();
+        self.halt_changed(&before);
         for id in before.keys() {
             if !self.cleanups.iter().any(|cleanup| cleanup.id == *id) {
                 self.turn(Input::Removed(id.clone()));
@@ -288,6 +304,19 @@ impl Keeper {
         }
         self.zone = self.means.settings.registry.zone;
         self.want();
+    }
+
+    /// Runs under way go by what was registered when they began: those of what is gone or was
+    /// changed since end between two removals, and so do all that somebody asked for.
+    fn halt_changed(&self, before: &BTreeMap<String, Cleanup>) {
+        let stands = |old: &Cleanup| {
+            let same = |new: &Cleanup| new.id == old.id && new.updated_at == old.updated_at;
+            self.cleanups.iter().any(same)
+        };
+        let changed: Vec<&Cleanup> = before.values().filter(|old| !stands(old)).collect();
+        let scheduled = changed.iter().filter_map(|old| self.runs.get(&old.id));
+        let asked = self.asked.iter().filter(|_| !changed.is_empty());
+        scheduled.chain(asked).for_each(Running::halt);
     }
 
     /// When a registration runs; `None`: as before.
@@ -363,7 +392,7 @@ impl Keeper {
                 Effect::Start { key, cause, due } => self.start(key, cause, rfc3339(due)),
                 Effect::Stop { key } => {
                     if let Some(run) = self.runs.get(&key) {
-                        run.stop.store(true, Ordering::Relaxed);
+                        run.halt();
                     }
                 }
                 Effect::Skipped { key, due } => {

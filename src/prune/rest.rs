@@ -11,6 +11,15 @@ use crate::prune::executor::{Renamed, fresh, in_trash, set_aside};
 use crate::prune::grip::{Checked, Grip, not_openable, take};
 use crate::prune::intent::{Intent, Work};
 
+/// Who else of this agent takes locks in the root meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Beside {
+    Nobody,
+    /// The engine's thread, for the victims that follow: what all sessions share stays free, or
+    /// the oldest would count as locked and newer ones go in their place.
+    Engine,
+}
+
 /// Takes the locks of what is left of a decided removal, never waiting: of its files or its
 /// directory, of its metadata, the layout's own, and the catalogue's. To be kept until it is
 /// done. What is gone, or is another inode by now, has no lock to be taken.
@@ -21,9 +30,10 @@ pub fn hold<D: Disk>(
     disk: &D,
     layout: &Layout,
     intent: &Intent,
+    beside: Beside,
     now: Now,
 ) -> Result<Vec<D::Handle>, Skip> {
-    match try_hold(disk, layout, intent, now) {
+    match try_hold(disk, layout, intent, beside, now) {
         Ok(held) => Ok(held),
         Err(Outcome::Skipped(why)) => Err(why),
         Err(Outcome::Gone | Outcome::Aside(_) | Outcome::InPlace) => Ok(Vec::new()),
@@ -34,6 +44,7 @@ fn try_hold<D: Disk>(
     disk: &D,
     layout: &Layout,
     intent: &Intent,
+    beside: Beside,
     now: Now,
 ) -> Checked<Vec<D::Handle>> {
     let (dir, stat) = disk.open(&intent.path).map_err(not_openable)?;
@@ -54,7 +65,9 @@ fn try_hold<D: Disk>(
             for (name, inode) in names {
                 hold_one(disk, &mut grip, &dir, name, Some(*inode), now)?;
             }
-            if let Some(catalogue) = layout.catalogue() {
+            if beside == Beside::Nobody
+                && let Some(catalogue) = layout.catalogue()
+            {
                 hold_one(disk, &mut grip, &dir, catalogue, None, now)?;
             }
             Some(intent.path.clone())

@@ -11,6 +11,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use sqlx::{ConnectOptions, Connection};
 use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// An agent for registrations only.
 fn agent(desk: &Desk, registry: &str) -> Agent {
@@ -287,4 +288,38 @@ fn a_root_is_looked_after_while_a_clean_up_is_under_way() {
     agent.until("the limit held", |_| names(&root) == ["4.dat", "5.dat"]);
     assert_eq!(run.wait().expect("it ends").code(), Some(0));
     assert_eq!(names(&desk.dir()).len(), 1);
+}
+
+/// A run goes by what was registered when it began: what was taken away meanwhile ends it.
+#[test]
+fn a_registration_that_is_taken_away_ends_its_run_under_way() {
+    let desk = Desk::new("");
+    let agent = agent(&desk, "");
+    let path = desk.dir().join("a.log");
+    file(&path, 10, 40);
+    let limits = ["--max-files", "0", "--yes", "--every", "1h"];
+    let id = desk.add("*.log", &limits);
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        // What is written to all the while is waited for.
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                file(&path, 10, 40);
+            }
+        });
+        let runner = scope.spawn(|| desk.run(&["run", &id]));
+        let removed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            until(&desk, &id, "a run under way", |shown| {
+                let runs = shown["runs"].as_array().expect("a list");
+                runs.iter().any(|run| run["outcome"] == "running")
+            });
+            desk.done(&["remove", &id]);
+        }));
+        is_over.store(true, Ordering::Relaxed);
+        removed.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let answered = runner.join().expect("no panic");
+        assert_ne!(answered.code, 0, "{answered:?}");
+    });
+    assert!(path.exists(), "nobody wants it gone any more");
+    drop(agent);
 }
