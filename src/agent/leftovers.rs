@@ -263,7 +263,8 @@ impl<'a> Court<'a> {
             }
             Work::Blobs(_) => {
                 let (_, left) = finish_blobs(self.tree, intent, self.now);
-                if self.root.layout.catalogue().is_some() {
+                // What is still there keeps its entry.
+                if left.is_empty() && self.root.layout.catalogue().is_some() {
                     leftovers.unlist.push(intent.key.clone());
                 }
                 left.len()

@@ -16,6 +16,7 @@ use crate::disk::removed::RemovedIds;
 use crate::disk::tree::Tree;
 use crate::engine::{Command, Effect, Engine, Input};
 use crate::layout::LockAt;
+use crate::layout::spec::Kind;
 use crate::model::disk::Records;
 use crate::model::fact::Fact;
 use crate::model::lifecycle::{LifeOrder, LifeOutcome, LifeReport};
@@ -622,8 +623,10 @@ impl Shell {
 
     /// Discards the records of what is done now.
     fn finish_intents(&mut self, removed: &Removed) {
+        let is_listed = self.engine.rules().layout.kind() == Kind::Catalog;
         let done: Vec<Key> = match removed {
-            Removed::InPlace { key, left } if left.is_empty() => vec![key.clone()],
+            // A catalogue's entry is still to go.
+            Removed::InPlace { key, left } if left.is_empty() && !is_listed => vec![key.clone()],
             // The ids are remembered among the removed ones: that is enough from here on.
             Removed::Unlisted { keys, .. } => keys.clone(),
             Removed::InPlace { .. } | Removed::Trash { .. } => return,

@@ -4,6 +4,7 @@ use super::deciding::LONGEST_PAUSE;
 use super::living::Phase as LifePhase;
 use super::{Effect, Engine};
 use crate::index::Dropped;
+use crate::layout::spec::Kind;
 use crate::model::bytes::Bytes;
 use crate::model::fact::{Fact, Moment, Summary};
 use crate::model::place::DirId;
@@ -266,6 +267,9 @@ impl Engine {
                     self.pace.reacted(now.tick.since(since));
                 }
                 self.tell_deleted(now, &victim, out);
+                if matches!(victim.body, Body::Blobs { .. }) {
+                    self.deciding.burst.unlist.push(victim.key.clone());
+                }
                 // The first name stands for the bytes of all: they leave together.
                 if let [Aside::Kept(name)] = &aside[..] {
                     self.note_kept(name.clone(), victim.freed);
@@ -386,9 +390,6 @@ impl Engine {
         if victim.because.rule() == Rule::Failed {
             self.living.count();
         }
-        if matches!(victim.body, Body::Blobs { .. }) {
-            burst.unlist.push(victim.key.clone());
-        }
         out.push(Effect::Tell(Fact::PruneDeleted {
             key: victim.key.clone(),
             path: victim.shown_path(),
@@ -473,8 +474,13 @@ impl Engine {
                 }
             }
             Removed::InPlace { key, left } => {
+                let is_whole = left.is_empty();
                 if let Some(id) = self.index.session_by_key(&key) {
-                    self.left_in_place(now, id, left.is_empty(), out);
+                    self.left_in_place(now, id, is_whole, out);
+                }
+                // What is still there keeps its entry: without it nobody knows whose it is.
+                if is_whole && self.rules.layout.kind() == Kind::Catalog {
+                    self.unlist(vec![key], out);
                 }
                 if !left.is_empty() {
                     out.push(Effect::Tell(Fact::TrashLeft { left }));

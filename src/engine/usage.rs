@@ -248,8 +248,9 @@ impl Engine {
     /// The bytes of one entry of the catalogue, about, and of all that are to be taken out of
     /// it: sessions that left need no others to leave for their entries.
     fn entry_bytes(&self, catalogue: Bytes) -> (Bytes, Bytes) {
-        let n_out = (self.deciding.burst.unlist.len() + self.n_unlisting()) as u64;
-        let n_listed = self.index.totals().n_sessions.saturating_add(n_out);
+        let n_dropped = (self.deciding.burst.unlist.len() + self.n_unlisting()) as u64;
+        let n_listed = self.index.totals().n_sessions.saturating_add(n_dropped);
+        let n_out = n_dropped + self.deciding.leaving.len() as u64;
         let entry = catalogue.0 / n_listed.max(1);
         (Bytes(entry), Bytes(entry.saturating_mul(n_out)))
     }

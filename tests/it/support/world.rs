@@ -173,6 +173,8 @@ pub(crate) struct World {
     /// Victims that were passed over lately.
     skipped: BTreeMap<Key, u64>,
     in_place: BTreeSet<Key>,
+    /// Of these something was left where it lay.
+    left_there: BTreeSet<Key>,
     /// Sessions that a step of their life is under way for.
     at_work: BTreeSet<Key>,
     /// Steps done: metadata changed, parts gone, failed sessions gone.
@@ -387,6 +389,7 @@ impl World {
             locked: false,
             skipped: BTreeMap::new(),
             in_place: BTreeSet::new(),
+            left_there: BTreeSet::new(),
             at_work: BTreeSet::new(),
             n_lived: [0; 3],
             fresh: false,
@@ -582,6 +585,7 @@ impl World {
                 self.later.push((at, Later::Reap(asides)));
             }
             Effect::Unlist(keys) => {
+                self.check_unlisting(&keys);
                 let at = self.after(500);
                 self.later.push((at, Later::Unlist(keys)));
             }

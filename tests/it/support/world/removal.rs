@@ -141,6 +141,7 @@ impl World {
             self.in_place.insert(victim.key.clone());
             return Outcome::InPlace;
         }
+        self.left_there.remove(&victim.key);
         let mut aside = Vec::new();
         if let (Body::Files { names: one, .. }, [(dir, name)]) = (&victim.body, &names[..])
             && let [(_, id)] = &one[..]
@@ -338,12 +339,25 @@ impl World {
             }
         }
         self.in_place.remove(&victim.key);
-        if !left.is_empty() {
+        if left.is_empty() {
+            self.left_there.remove(&victim.key);
+        } else {
+            self.left_there.insert(victim.key.clone());
             let until = self.nanos + LONGEST_PAUSE;
             self.skipped.insert(victim.key.clone(), until);
         }
         let key = victim.key.clone();
         self.give(Input::Removed(Removed::InPlace { key, left }));
+    }
+
+    /// Only what is gone leaves the catalogue.
+    pub(super) fn check_unlisting(&self, keys: &[Key]) {
+        for key in keys {
+            assert!(
+                !self.in_place.contains(key) && !self.left_there.contains(key),
+                "{key:?} loses its entry while it is there"
+            );
+        }
     }
 
     pub(super) fn unlist(&mut self, keys: &[Key]) -> Unlist {
