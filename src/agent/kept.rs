@@ -16,7 +16,7 @@ use crate::disk::records::RecordDir;
 use crate::disk::tree::Tree;
 use crate::engine::Command;
 use crate::layout::spec::Kind;
-use crate::model::bytes::Bytes;
+use crate::model::bytes::{Bytes, Measure};
 use crate::model::disk::{Disk, Records};
 use crate::model::path::{escape, unescape};
 use crate::model::pin::{Pin, Pins};
@@ -30,7 +30,7 @@ use crate::store::audit::{Actor, Entry};
 use crate::store::pin_file::PinFile;
 use chrono::TimeDelta;
 use serde_json::{Value, json};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -57,14 +57,13 @@ pub fn rows(tree: &Arc<Tree>) -> io::Result<Vec<Row>> {
         return Ok(Vec::new());
     }
     // Without its record a session is in the trash all the same.
-    let records = origins(tree).all().unwrap_or_else(|error| {
-        tracing::warn!(event = "trash.unread", error = %error, "where kept sessions came from cannot be read");
-        Vec::new()
-    });
-    let records: HashMap<String, Vec<u8>> = records.into_iter().collect();
+    let records = origins(tree);
     let row = |name: AsideName| {
-        let text = records.get(&name.0);
-        let origin = text.and_then(|text| Origin::from_json(&name.0, text));
+        let text = records.one(&name.0).unwrap_or_else(|error| {
+            tracing::warn!(event = "trash.unread", record = %name.0, error = %error, "where a kept session came from cannot be read");
+            None
+        });
+        let origin = text.and_then(|text| Origin::from_json(&name.0, &text));
         Row { name, origin }
     };
     Ok(names.into_iter().map(row).collect())
@@ -75,17 +74,16 @@ pub fn origins(tree: &Arc<Tree>) -> RecordDir {
     RecordDir::origins(tree.clone())
 }
 
-/// What an engine must know of it: names with their bytes. What cannot be read is logged, and
-/// waits for the next start.
-pub(super) fn known(tree: &Arc<Tree>) -> Vec<(AsideName, Bytes)> {
+/// What an engine must know of it: names with their bytes, counted where no record tells them.
+/// What cannot be read is logged, and waits for the next start.
+pub(super) fn known(tree: &Arc<Tree>, measure: Measure) -> Vec<(AsideName, Bytes)> {
     let rows = rows(tree).unwrap_or_else(|error| {
         tracing::warn!(event = "start.leftover", error = %error, "the kept trash cannot be listed");
         Vec::new()
     });
-    let bytes = |row: &Row| {
-        row.origin
-            .as_ref()
-            .map_or(Bytes::ZERO, |origin| origin.bytes)
+    let bytes = |row: &Row| match &row.origin {
+        Some(origin) => origin.bytes,
+        None => kept::measured(tree, &row.name).bytes(measure),
     };
     rows.into_iter()
         .map(|row| (row.name.clone(), bytes(&row)))

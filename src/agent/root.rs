@@ -359,7 +359,10 @@ impl Keeper {
             shell
                 .finish_leftovers(|now| leftovers::finish(&tree, &records, &self.root, &pins, now));
             let now = shell.now();
-            shell.input(now, Input::Kept(kept::known(&tree)));
+            shell.input(
+                now,
+                Input::Kept(kept::known(&tree, self.root.limits.measure)),
+            );
         }
         let governor = Governor::idle(self.class, sched::ENGINE, home);
         let barrier = Barrier::new(self.barrier, cookie::fresh_name, shell.cookies());

@@ -196,7 +196,9 @@ pub fn survey_at(
             .input(begun, Input::Command(Command::FollowFiles));
     }
     if enforce {
-        survey.shell.input(begun, Input::Kept(kept::known(&tree)));
+        survey
+            .shell
+            .input(begun, Input::Kept(kept::known(&tree, root.limits.measure)));
     }
     survey.shell.input(begun, Input::Wake);
     let is_stopped = || stop.load(Ordering::Relaxed);

@@ -2,17 +2,21 @@
 //! of two who want the same one only one has it.
 
 use crate::disk::DiskError;
-use crate::disk::tree::{Tree, Unable, rename_new, stat_name};
+use crate::disk::tree::{Tree, Unable, open_name, rename_new, stat_name};
+use crate::model::bytes::Tally;
 use crate::model::disk::Disk;
 use crate::model::path::{RelPath, escape, is_name};
 use crate::model::report::{Aside, AsideName};
-use crate::model::seen::Seen;
+use crate::model::seen::{FileKind, Seen};
 use rustix::fd::AsFd;
+use rustix::fs::{Dir, OFlags};
 use rustix::io::Errno;
 use std::io;
 
 /// How many names are listed.
 pub const MAX_LISTED: usize = 65_536;
+/// How many directories of one that is measured wait, open, at once.
+const MAX_OPEN: usize = 256;
 
 /// What is kept, oldest first: names that are still the inode they were made for. Makes nothing.
 ///
@@ -28,7 +32,7 @@ pub fn list(tree: &Tree) -> Result<Vec<AsideName>, DiskError> {
         source: errno.into(),
     };
     let mut kept = Vec::new();
-    for entry in rustix::fs::Dir::read_from(&dir).map_err(failed)? {
+    for entry in Dir::read_from(&dir).map_err(failed)? {
         let entry = entry.map_err(failed)?;
         let name = entry.file_name().to_bytes();
         if !is_name(name) || kept.len() == MAX_LISTED {
@@ -36,7 +40,8 @@ pub fn list(tree: &Tree) -> Result<Vec<AsideName>, DiskError> {
         }
         let aside = AsideName(escape(name));
         // Another inode under the name is a stranger: it stays, and nobody gets it back as his.
-        let is_it = stat_name(dir.as_fd(), name).is_ok_and(|stat| aside.id() == Some(stat.id));
+        let is_it =
+            stat_name(dir.as_fd(), name).is_ok_and(|stat| aside.names(stat.id, tree.id().dev));
         if is_it {
             kept.push(aside);
         }
@@ -52,6 +57,36 @@ pub fn has(tree: &Tree, name: &AsideName) -> bool {
         Ok(None) => false,
         Err(_) => true,
     }
+}
+
+/// What lies in one, each name of a file; nothing of what can't be read, or lies in more than
+/// [`MAX_OPEN`] directories that wait at once.
+pub fn measured(tree: &Tree, name: &AsideName) -> Tally {
+    let mut sum = Tally::default();
+    let Ok(Some(kept)) = tree.existing_kept() else {
+        return sum;
+    };
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+    let mut waiting = Vec::new();
+    waiting.extend(open_name(kept.as_fd(), name.0.as_bytes(), flags));
+    while let Some(dir) = waiting.pop() {
+        for entry in Dir::read_from(&dir).into_iter().flatten().flatten() {
+            let name = entry.file_name().to_bytes();
+            if !is_name(name) {
+                continue;
+            }
+            match stat_name(dir.as_fd(), name) {
+                Ok(stat) if stat.kind == FileKind::File => {
+                    sum.add(Tally::file(stat.apparent, stat.allocated));
+                }
+                Ok(stat) if stat.kind == FileKind::Dir && waiting.len() < MAX_OPEN => {
+                    waiting.extend(open_name(dir.as_fd(), name, flags));
+                }
+                Ok(_) | Err(_) => {}
+            }
+        }
+    }
+    sum
 }
 
 /// Moves one to where its bytes are removed. `false`: it is not there any more.
@@ -77,22 +112,18 @@ pub fn let_go(tree: &Tree, name: &AsideName) -> io::Result<bool> {
     }
 }
 
-/// Brings one back to a free path, through no symlink and no mount. What is there then is the
-/// inode that its name says, or it is in the trash as before.
+/// Brings one back to a free path, through no symlink and no mount.
 ///
 /// # Errors
 /// EEXIST: something is at the path. ENOENT: it, or the directory that the path is in, is gone.
-/// ELOOP, EXDEV, ENOTDIR: a symlink, a mount or a file is in the way.
+/// ELOOP, EXDEV, ENOTDIR: a symlink, a mount or a file is in the way. ESTALE: it came back, and
+/// somebody moved it on at once and has put something else in its place.
 pub fn bring_back(tree: &Tree, name: &AsideName, path: &RelPath) -> io::Result<()> {
     let aside = Aside::Kept(name.clone());
     tree.put_back(&aside, path)?;
     match tree.look(path) {
-        Seen::There(stat) if Some(stat.id) == name.id() => Ok(()),
-        Seen::There(_) => {
-            tree.take(path, &aside)?;
-            Err(Errno::STALE.into())
-        }
+        Seen::There(stat) if !name.names(stat.id, tree.id().dev) => Err(Errno::STALE.into()),
         // Somebody else moved it on: it is his.
-        Seen::Gone | Seen::Unreadable(_) => Ok(()),
+        Seen::There(_) | Seen::Gone | Seen::Unreadable(_) => Ok(()),
     }
 }

@@ -111,6 +111,19 @@ impl RecordDir {
     }
 }
 
+impl RecordDir {
+    /// One record in the root; `None`: it is not there, or no file of ours.
+    ///
+    /// # Errors
+    /// The directory is not the agent's own, or the record can't be read.
+    pub fn one(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+        match self.existing_in_root()? {
+            Some(dir) => read_record(dir.as_fd(), name),
+            None => Ok(None),
+        }
+    }
+}
+
 impl Records for RecordDir {
     fn save(&self, name: &str, text: &[u8], lasting: Lasting) -> io::Result<()> {
         if self.is_apart {

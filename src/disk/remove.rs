@@ -58,29 +58,33 @@ pub struct Leftovers {
 pub const MAX_LEFTOVERS: usize = 65_536;
 
 /// Removes something that was set aside, if it is still the inode its name says.
+///
+/// What was kept is moved into the trash first, so that nobody brings half of it back. Where that
+/// cannot be done the answer names it as kept still, and left.
 pub fn remove_aside(tree: &Tree, aside: &Aside) -> Removed {
-    let (bytes, left) = match aside {
+    let mut aside = aside.clone();
+    let (bytes, left) = match &aside {
         Aside::Trash(name) => remove_trash(tree, name),
-        // It is moved into the trash first, so that nobody brings half of it back.
         Aside::Kept(name) => match kept::let_go(tree, name) {
-            Ok(true) => remove_trash(tree, name),
+            Ok(true) => {
+                let name = name.clone();
+                let removed = remove_trash(tree, &name);
+                aside = Aside::Trash(name);
+                removed
+            }
             Ok(false) => (0, Vec::new()),
             Err(error) => {
                 let errno = error.raw_os_error().unwrap_or(libc::EIO);
                 (0, vec![(name.0.clone(), errno)])
             }
         },
-        Aside::Beside(dir, name) => match unlink_beside(tree, dir, aside, name.id()) {
+        Aside::Beside(dir, name) => match unlink_beside(tree, dir, &aside, name.id()) {
             Ok(bytes) => (bytes, Vec::new()),
             Err(Errno::NOENT) => (0, Vec::new()),
-            Err(errno) => (0, vec![(aside_path(aside), errno.raw_os_error())]),
+            Err(errno) => (0, vec![(aside_path(&aside), errno.raw_os_error())]),
         },
     };
-    Removed::Trash {
-        aside: aside.clone(),
-        bytes,
-        left,
-    }
+    Removed::Trash { aside, bytes, left }
 }
 
 fn aside_path(aside: &Aside) -> String {
@@ -155,10 +159,12 @@ pub fn leftovers(tree: &Tree) -> Result<Leftovers, DiskError> {
         }
         let aside = AsideName(escape(name));
         let id = stat_name(control.trash(), name).map(|stat| stat.id);
-        match (aside.id(), id) {
-            (_, Err(Errno::NOENT)) => {}
-            (Some(planned), Ok(id)) if planned == id => leftovers.asides.push(Aside::Trash(aside)),
-            (Some(_) | None, Ok(_) | Err(_)) => leftovers.strangers.push(aside.0),
+        match id {
+            Err(Errno::NOENT) => {}
+            Ok(id) if aside.names(id, tree.id().dev) => {
+                leftovers.asides.push(Aside::Trash(aside));
+            }
+            Ok(_) | Err(_) => leftovers.strangers.push(aside.0),
         }
     }
     Ok(leftovers)
@@ -234,10 +240,9 @@ impl<'a> Remover<'a> {
     }
 
     fn take_from_trash(&mut self, control: &Control, aside: &AsideName) -> rustix::io::Result<()> {
-        let id = aside.id().ok_or(Errno::INVAL)?;
         let c_name = CString::new(aside.0.as_bytes()).map_err(|_| Errno::INVAL)?;
         let stat = stat_at(control.trash(), &c_name)?;
-        if stat.id != id {
+        if !aside.names(stat.id, self.tree.id().dev) {
             return Err(Errno::STALE);
         }
         if stat.kind != FileKind::Dir {
@@ -245,7 +250,7 @@ impl<'a> Remover<'a> {
         }
         let frame = self.enter(control.trash(), c_name, aside.0.clone())?;
         // The descriptor, not the name, decides.
-        if fd_stat(frame.dir.as_fd())?.id != id {
+        if fd_stat(frame.dir.as_fd())?.id != stat.id {
             return Err(Errno::STALE);
         }
         self.empty(control.trash(), frame)

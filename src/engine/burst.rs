@@ -468,6 +468,10 @@ impl Engine {
                 let bytes = self.deciding.trash.remove(&aside.name().0);
                 let bytes = bytes.unwrap_or(Bytes::ZERO);
                 self.deciding.trash_bytes = self.deciding.trash_bytes.saturating_sub(bytes);
+                match &aside {
+                    Aside::Kept(name) if !left.is_empty() => self.keep_on(now, name.clone(), bytes),
+                    Aside::Kept(_) | Aside::Trash(_) | Aside::Beside(..) => {}
+                }
                 self.beside_removed(&aside, out);
                 if !left.is_empty() {
                     out.push(Effect::Tell(Fact::TrashLeft { left }));

@@ -14,7 +14,10 @@ use crate::model::report::AsideName;
 use crate::model::time::{Now, Tick, Time};
 use chrono::TimeDelta;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+/// So long none is let go of after one could not be.
+const REFUSED_PAUSE: Duration = Duration::from_secs(5);
 /// Most sessions kept in one root.
 const MAX_KEPT: usize = 65_536;
 
@@ -23,6 +26,8 @@ const MAX_KEPT: usize = 65_536;
 pub(super) struct Kept {
     items: BTreeMap<String, Bytes>,
     bytes: Bytes,
+    /// One could not be let go of: the next are tried from then on.
+    not_before: Option<Tick>,
 }
 
 impl Kept {
@@ -75,9 +80,18 @@ impl Engine {
         since.checked_add_signed(keep).unwrap_or(Time::MAX_UTC)
     }
 
+    /// One could not be let go of: it stays, it counts, and it is tried again after a pause.
+    pub(super) fn keep_on(&mut self, now: Now, name: AsideName, bytes: Bytes) {
+        self.kept.add(name, bytes);
+        self.kept.not_before = Some(now.tick.after(REFUSED_PAUSE));
+    }
+
     /// When the next one's time is over; never while the clock cannot be believed.
     pub(super) fn kept_due(&self, now: Now) -> Option<Tick> {
         let (name, _) = self.kept.oldest()?;
+        if let Some(at) = self.kept.not_before {
+            return Some(at);
+        }
         let left = (self.kept_until(&name) - now.wall).to_std();
         let may_end = self.rules.enforce && self.clock.is_believed(now);
         may_end.then(|| now.tick.after(left.unwrap_or_default()))
@@ -88,6 +102,10 @@ impl Engine {
         if self.kept.items.is_empty() || !self.rules.enforce {
             return;
         }
+        if self.kept.not_before.is_some_and(|at| at > now.tick) {
+            return;
+        }
+        self.kept.not_before = None;
         let believed = self.clock.is_believed(now);
         let most = self.limits().threshold().unwrap_or(Bytes(u64::MAX));
         let used = self.usage().bytes;

@@ -87,6 +87,14 @@ impl AsideName {
         (is_ulid && Self::new(ulid, id) == *self).then_some(id)
     }
 
+    /// Whether it was made for this inode, found in a directory on the device `home`. A restart may
+    /// give a file system another device number; one of its inodes has its number for as long as it
+    /// has a name.
+    pub fn names(&self, id: FileId, home: u64) -> bool {
+        self.id()
+            .is_some_and(|own| own == id || (own.ino == id.ino && id.dev == home))
+    }
+
     /// When it was set aside, by the wall clock of then. `None`: the name is not one of ours.
     pub fn since(&self) -> Option<Time> {
         self.id()?;

@@ -155,11 +155,19 @@ impl<D: Disk, R: Records> Executor<D, R> {
             Then::Kept => self.place_to_keep(victim, &ulid, id),
             Then::Removed => in_trash(&ulid, id),
         };
-        let renamed = set_aside(&self.disk, &victim.path, &aside);
-        drop((grip, dir));
+        let mut renamed = set_aside(&self.disk, &victim.path, &aside);
         if !matches!(renamed, Renamed::Aside(_)) {
             self.forget_origin(&aside);
         }
+        let is_refused = matches!(
+            renamed,
+            Renamed::Impossible | Renamed::Not(Skip::Refused { .. })
+        );
+        if is_refused && matches!(aside, Aside::Kept(_)) {
+            // What cannot be kept goes all the same: a rule took it.
+            renamed = set_aside(&self.disk, &victim.path, &in_trash(&ulid, id));
+        }
+        drop((grip, dir));
         match renamed {
             Renamed::Aside(aside) => Ok(Outcome::Aside(vec![aside])),
             Renamed::Gone => Ok(Outcome::Gone),

@@ -133,6 +133,9 @@ impl Disk for On {
 
     fn set_aside(&self, path: &RelPath, aside: &Aside) -> io::Result<Moved> {
         let path = text(path);
+        if matches!(aside, Aside::Kept(_)) {
+            self.0.check("keep", &path)?;
+        }
         self.0.check("rename", &path)?;
         let there = self.0.names.borrow_mut().remove(&path);
         let there = there.ok_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))?;
@@ -301,6 +304,20 @@ fn what_cannot_be_written_down_or_is_no_directory_goes_without_being_kept() {
     let (fake, victim) = a_file();
     let outcome = keep(&fake, &victim);
     assert!(matches!(&outcome, Outcome::Aside(aside) if matches!(aside[..], [Aside::Beside(..)])));
+}
+
+/// Where the place for what is kept cannot be used, the rules hold all the same.
+#[test]
+fn what_cannot_be_kept_goes_all_the_same() {
+    for errno in [libc::EACCES, libc::EXDEV, libc::ENOSPC] {
+        let (fake, victim) = session();
+        fake.fail("keep", "a/s", errno);
+        let outcome = keep(&fake, &victim);
+        let is_gone =
+            matches!(&outcome, Outcome::Aside(aside) if matches!(aside[..], [Aside::Trash(_)]));
+        assert!(is_gone, "{outcome:?}");
+        assert!(fake.records.borrow().is_empty());
+    }
 }
 
 #[test]

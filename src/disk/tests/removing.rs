@@ -3,6 +3,7 @@
 use super::{Ground, bind, ground, mkfifo, rel, skipped};
 use crate::disk::catalogue_edit::{Recovery, edit_catalogue, recover};
 use crate::disk::in_place::{remove_files_in_place, remove_in_place};
+use crate::disk::kept;
 use crate::disk::records::RecordDir;
 use crate::disk::remove::{leftovers, remove_aside};
 use crate::disk::removed::RemovedIds;
@@ -599,4 +600,69 @@ fn a_stranger_goes_back_into_the_directory_that_it_was_taken_from() {
         let others = std::fs::read_dir(ground.root.join("a")).expect("there");
         assert_eq!(others.count(), 1, "nothing came into the other directory");
     }
+}
+
+/// Another device number after a restart: what was set aside is what it was.
+#[test]
+fn what_was_set_aside_is_known_under_another_device_number() {
+    let ground = ground();
+    ground.write("a/s/data", b"12345");
+    ground.write("a/t/data", b"123");
+    ground.write("a/u/data", b"1");
+    let before = |id: FileId| FileId {
+        dev: id.dev + 1,
+        ..id
+    };
+    let set_aside = |path: &str, name: AsideName, aside: fn(AsideName) -> Aside| {
+        let own = aside(AsideName::new(name.ulid(), ground.stat(path).id));
+        let moved = ground.tree.set_aside(&rel(path), &own);
+        assert_eq!(moved.expect("a rename"), Moved::Aside);
+        let bin = ground.root.join(CONTROL).join(match own {
+            Aside::Kept(_) => "kept",
+            Aside::Trash(_) | Aside::Beside(..) => "trash",
+        });
+        std::fs::rename(bin.join(own.file_name()), bin.join(&name.0)).expect("a rename");
+        name
+    };
+    let name = |path: &str| AsideName::new(ULID, before(ground.stat(path).id));
+    let (s, t, u) = (name("a/s"), name("a/t"), name("a/u"));
+    let gone = set_aside("a/s", s, Aside::Trash);
+    let found = leftovers(&ground.tree).expect("a trash");
+    assert_eq!(
+        (found.asides, found.strangers.len()),
+        (vec![Aside::Trash(gone.clone())], 0)
+    );
+    assert_eq!(ground.removed(&Aside::Trash(gone)), (5, Vec::new()));
+
+    let (back, over) = (
+        set_aside("a/t", t, Aside::Kept),
+        set_aside("a/u", u, Aside::Kept),
+    );
+    let mut both = vec![back.clone(), over.clone()];
+    both.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+    assert_eq!(kept::list(&ground.tree).expect("a list"), both);
+    assert_eq!(kept::measured(&ground.tree, &back).n_files, 1);
+    kept::bring_back(&ground.tree, &back, &rel("a/t")).expect("it comes back");
+    let text = std::fs::read(ground.root.join("a/t/data"));
+    assert_eq!(text.expect("a file"), b"123");
+    assert_eq!(ground.removed(&Aside::Kept(over)), (1, Vec::new()));
+    assert_eq!(
+        (
+            kept::list(&ground.tree).expect("a list").len(),
+            ground.trash().len()
+        ),
+        (0, 0)
+    );
+    // Another inode under the name is nobody's.
+    ground.write("a/v/data", b"1");
+    let stranger = AsideName::new(
+        ULID,
+        FileId {
+            ino: 1,
+            ..before(ground.stat("a/v").id)
+        },
+    );
+    let stranger = set_aside("a/v", stranger, Aside::Kept);
+    assert_eq!(kept::list(&ground.tree).expect("a list"), []);
+    assert!(kept::has(&ground.tree, &stranger));
 }

@@ -175,6 +175,8 @@ pub(crate) struct World {
     in_place: BTreeSet<Key>,
     /// Of these something was left where it lay.
     left_there: BTreeSet<Key>,
+    /// Until then none that is kept is let go of after one could not be.
+    kept_refused_until: u64,
     /// Sessions that a step of their life is under way for.
     at_work: BTreeSet<Key>,
     /// Steps done: metadata changed, parts gone, failed sessions gone.
@@ -390,6 +392,7 @@ impl World {
             skipped: BTreeMap::new(),
             in_place: BTreeSet::new(),
             left_there: BTreeSet::new(),
+            kept_refused_until: 0,
             at_work: BTreeSet::new(),
             n_lived: [0; 3],
             fresh: false,

@@ -17,6 +17,9 @@ use housekeeper::model::time::UnixNanos;
 /// engine's pauses double up to here.
 const LONGEST_PAUSE: u64 = 30_000_000_000;
 
+/// The same for what is kept and could not be let go of: a fixed pause.
+const KEPT_PAUSE: u64 = 5_000_000_000;
+
 impl World {
     pub(super) fn quiet(&self) -> i64 {
         self.rules.protect.quiet.as_nanos() as i64
@@ -183,6 +186,9 @@ impl World {
 
     /// What is kept is gone before its space is needed.
     pub(super) fn check_kept(&self) {
+        if self.nanos <= self.kept_refused_until {
+            return;
+        }
         let rules = self.engine.rules();
         if rules.trash_keep.is_zero() {
             return;
@@ -254,6 +260,11 @@ impl World {
     /// As the disk does it: what is not the inode that was meant stays.
     fn reap(&mut self, aside: &Aside) -> Vec<(String, i32)> {
         let name = aside.file_name().into_bytes();
+        let refusal = self.refusal;
+        if matches!(aside, Aside::Kept(_)) && self.dice.percent(refusal) {
+            self.kept_refused_until = self.nanos + KEPT_PAUSE;
+            return vec![(aside.file_name(), 28)];
+        }
         let Aside::Beside(dir, meant) = aside else {
             self.unlink(OUTSIDE, name);
             return Vec::new();
