@@ -29,8 +29,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use ulid::Ulid;
 
-/// Between two tries for a lock that somebody else has.
+/// Between two tries for a lock that somebody else has, each of which looks at the directory: at
+/// first, and at most.
 const BUSY: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// How long the store is waited for; a run goes on without it.
 const STORE: Duration = Duration::from_secs(10);
 /// Files that an answer names; it counts all.
@@ -219,6 +221,7 @@ fn put_run(row: &Run, means: &Means) {
 fn clean(task: &Task, means: &Means, dry_run: bool) -> Result<(Outcome, Figures, String), String> {
     let root = root_now(&task.cleanup, &task.others, &means.settings)?;
     let deadline = Instant::now() + task.lock_patience;
+    let mut pause = BUSY;
     loop {
         let manner = manner(&root, task, means, dry_run)?;
         let survey = match survey_at(&root, manner, means.clock.clone()) {
@@ -230,7 +233,8 @@ fn clean(task: &Task, means: &Means, dry_run: bool) -> Result<(Outcome, Figures,
         let may_wait = Instant::now() < deadline && !task.stop.load(Ordering::Relaxed);
         if is_busy && may_wait {
             survey.end();
-            std::thread::sleep(BUSY);
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(LONGEST_PAUSE);
             continue;
         }
         tell_all(task, means, &root, &survey);

@@ -1,6 +1,7 @@
 //! The agent in the foreground: its roots, signals and the socket.
 
 use crate::agent::audit::Clerk;
+use crate::agent::cleaning::removes_nothing;
 use crate::agent::control;
 use crate::agent::descriptors;
 use crate::agent::kept::Restorer;
@@ -13,6 +14,7 @@ use crate::agent::root::{Handle, Order, Surroundings, rules};
 use crate::agent::teller::Teller;
 use crate::clock::SystemClock;
 use crate::config;
+use crate::config::cleanup::is_apart;
 use crate::config::request::Request;
 use crate::config::settings::{Agent, Mode, Origin, Problem, Root, Settings};
 use crate::engine::Command;
@@ -390,6 +392,9 @@ impl Service {
             );
         }
         self.around.teller.settle(settings.notify.clone());
+        // The registry says anew what is watched. Until then nothing is that may not be.
+        let watched = &mut self.registered.watched;
+        watched.retain(|root| !removes_nothing(&settings) && is_apart(root, &settings.roots));
         let before = std::mem::replace(&mut self.settings, settings);
         self.around.agent = self.settings.agent.clone();
         self.look_after_all(&before.agent);

@@ -316,8 +316,11 @@ pub fn judge(cleanup: &Cleanup, beside: Beside<'_>) -> Result<PathBuf, String> {
         return refuse(&format!("{how} the configured root `{}`", root.name));
     }
     for other in beside.others.iter().filter(|other| other.id != cleanup.id) {
-        let how = match place.relation(&Place::survey(&directory(other))) {
+        let theirs = Place::survey(&directory(other));
+        let how = match place.relation(&theirs) {
             Relation::Apart => continue,
+            // A symlink came into its way: it does not run, and keeps nobody from running.
+            _ if theirs.real() != theirs.written() => continue,
             // Each looks at its own names, under the one lock of the directory.
             Relation::Same if other.pattern != cleanup.pattern => continue,
             // The store makes one of them.
@@ -330,6 +333,14 @@ pub fn judge(cleanup: &Cleanup, beside: Beside<'_>) -> Result<PathBuf, String> {
         return refuse(&format!("{how} the clean-up {id} of `{owner}`"));
     }
     Ok(place.real().to_owned())
+}
+
+/// Whether a registration's root lies apart from all configured ones.
+pub fn is_apart(root: &Root, configured: &[Root]) -> bool {
+    let place = Place::survey(&root.path);
+    configured
+        .iter()
+        .all(|other| place.relation(&Place::survey(&other.path)) == Relation::Apart)
 }
 
 fn directory(cleanup: &Cleanup) -> PathBuf {

@@ -323,3 +323,29 @@ fn a_registration_that_is_taken_away_ends_its_run_under_way() {
     assert!(path.exists(), "nobody wants it gone any more");
     drop(agent);
 }
+
+/// A reload that lets nothing go ends the watches at once, whether or not the store can be read.
+#[test]
+fn a_reload_that_lets_nothing_go_ends_the_watches() {
+    let desk = Desk::new("");
+    let agent = agent(&desk, "");
+    let id = desk.add("*.log", &["--max-files", "0", "--yes", "--watch"]);
+    let name = format!("cleanup-{id}");
+    let state = |agent: &Agent| {
+        let status = agent.status()?;
+        let roots = status["roots"].as_array()?.clone();
+        let root = roots.into_iter().find(|root| root["name"] == *name)?;
+        Some(root["watch"]["state"].clone())
+    };
+    agent.until("a watched directory", |agent| {
+        state(agent).is_some_and(|state| state == "watching")
+    });
+    fs::remove_file(desk.scratch.path("state/housekeeper.db")).expect("removed");
+    desk.configure("[registry]\nzone = \"utc\"\nread_only = true\n");
+    agent.signal(Signal::HUP);
+    agent.told("config.reloaded", 1);
+    assert_eq!(state(&agent), None, "nothing is watched from then on");
+    desk.file("0.log", 10, 40);
+    drop(agent);
+    assert_eq!(names(&desk.dir()), ["0.log"]);
+}

@@ -124,6 +124,19 @@ fn several_patterns_share_a_directory_and_nothing_else_is_shared() {
 }
 
 #[test]
+fn a_directory_that_leads_elsewhere_by_now_keeps_nobody_away() {
+    let host = Host::new();
+    fs::create_dir(host.at("moved")).expect("made");
+    let moved = host.register(&wanted(&host.at("moved"), "*.log"), &[]);
+    let moved = other(moved.expect("lawful"), "moved", "bob");
+    fs::remove_dir(host.at("moved")).expect("removed");
+    symlink(host.at("logs"), host.at("moved")).expect("linked");
+    assert!(host.register(&host.logs("*.log"), &[moved.clone()]).is_ok());
+    let inside = wanted(&host.at("logs/sub"), "*.log");
+    assert!(host.register(&inside, &[moved]).is_ok());
+}
+
+#[test]
 fn a_symlink_above_a_directory_is_followed_once_and_for_all() {
     let host = Host::new();
     let judged = host
