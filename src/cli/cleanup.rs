@@ -3,7 +3,7 @@
 
 use super::cleanup_args::{Cleanup, What};
 use super::render::{text, time};
-use super::{DONE, LAST_WORDS, WRONG_CONFIG, ask, begin_logging, complain, open_store};
+use super::{DONE, LAST_WORDS, WRONG_CONFIG, ask, begin_logging, complain, open_store, sound};
 use super::{print_document, render};
 use crate::agent::cleaning::Means;
 use crate::agent::registrations::{Desk, parse};
@@ -48,18 +48,10 @@ pub(super) fn cleanup(request: &Request, asked: &Cleanup) -> anyhow::Result<u8> 
 
 /// Without an agent.
 fn here(request: &Request, question: &Value) -> anyhow::Result<Result<Value, u8>> {
-    let settings = match config::load_registry(request) {
+    let settings = match sound(config::load_registry(request))? {
         Ok(settings) => settings,
-        Err(problems) => {
-            complain(&problems)?;
-            return Ok(Err(WRONG_CONFIG));
-        }
+        Err(code) => return Ok(Err(code)),
     };
-    let problems = settings.strict_problems();
-    if !problems.is_empty() {
-        complain(&problems)?;
-        return Ok(Err(WRONG_CONFIG));
-    }
     let quietest = request.agent.log_level.is_none().then_some("warn");
     begin_logging(&settings, quietest)?;
     let store = open_store(&settings.agent, Access::Write)?;

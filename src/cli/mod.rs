@@ -262,19 +262,24 @@ fn open_store(agent: &Agent, access: Access) -> anyhow::Result<Store> {
     store.context("cannot start the store's thread")
 }
 
-fn settings_for(args: &Args, request: &Request) -> anyhow::Result<Result<Settings, u8>> {
-    let settings = match config::load(request) {
-        Ok(settings) => settings,
-        Err(problems) => {
-            complain(&problems)?;
-            return Ok(Err(WRONG_CONFIG));
-        }
+/// Settings in which nothing is wrong. `Err`: what is was told, and this is the exit code.
+fn sound(loaded: Result<Settings, Vec<Problem>>) -> anyhow::Result<Result<Settings, u8>> {
+    let problems = match loaded {
+        Ok(settings) => match settings.strict_problems() {
+            problems if problems.is_empty() => return Ok(Ok(settings)),
+            problems => problems,
+        },
+        Err(problems) => problems,
     };
-    let problems = settings.strict_problems();
-    if !problems.is_empty() {
-        complain(&problems)?;
-        return Ok(Err(WRONG_CONFIG));
-    }
+    complain(&problems)?;
+    Ok(Err(WRONG_CONFIG))
+}
+
+fn settings_for(args: &Args, request: &Request) -> anyhow::Result<Result<Settings, u8>> {
+    let settings = match sound(config::load(request))? {
+        Ok(settings) => settings,
+        Err(code) => return Ok(Err(code)),
+    };
     let quietest = match &args.command {
         Command::PruneSize(PruneSize { verbose: true, .. }) => None,
         _ if args.log.log_level.is_some() => None,

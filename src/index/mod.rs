@@ -13,6 +13,8 @@
 mod buckets;
 mod dirs;
 mod entry;
+mod evidence;
+mod files;
 mod homes;
 mod links;
 mod numbers;

@@ -2,6 +2,8 @@
 
 use super::dirs::Dir;
 use super::entry::What;
+use super::evidence::{Common, ITSELF, Marks};
+use super::files::{Listed, files_of_one_home};
 use super::numbers::ByNumber;
 use super::tree::{DirOwner, Dropped, path_bytes};
 use super::words::{Word, Words};
@@ -10,8 +12,8 @@ use crate::model::anomaly::Anomalies;
 use crate::model::bytes::{Bytes, Measure, Tally};
 use crate::model::path::RelPath;
 use crate::model::place::DirId;
-use crate::model::plan::{Blocker, Proof, ReadAs};
-use crate::model::seen::{FileId, Mark, Stat};
+use crate::model::plan::{Blocker, ReadAs};
+use crate::model::seen::Stat;
 use crate::model::session::{Declared, Facts, Key, Phase, SessionId, Verdict};
 use crate::model::time::{Time, UnixNanos};
 use std::cmp::Ordering;
@@ -52,8 +54,8 @@ pub struct Session {
     /// Names of inodes that have others.
     pub(super) n_linked: u32,
     /// The files the facts were read from, as they were then.
-    marks: Marks,
-    common: Option<Word>,
+    pub(super) marks: Marks,
+    pub(super) common: Option<Word>,
     pub created: Option<Time>,
     /// What its metadata says is wrong.
     pub anomalies: Anomalies,
@@ -74,102 +76,20 @@ pub struct Session {
     giant: bool,
 }
 
-const NO_DIR: u32 = u32::MAX;
-
-/// One mark for each document, `None` for one that was absent.
-#[derive(Debug, PartialEq, Eq)]
-enum Marks {
-    One(Option<Mark>),
-    Several(Box<[Option<Mark>]>),
-}
-
-impl Marks {
-    fn new(documents: &[ReadAs]) -> Self {
-        let mut marks = documents.iter().map(|d| d.signature.map(|s| s.mark()));
-        match documents.len() {
-            1 => Self::One(marks.next().flatten()),
-            _ => Self::Several(marks.collect()),
-        }
-    }
-
-    fn as_slice(&self) -> &[Option<Mark>] {
-        match self {
-            Self::One(mark) => std::slice::from_ref(mark),
-            Self::Several(marks) => marks,
-        }
-    }
-}
-
-/// What only a session that is files has.
-#[derive(Debug)]
-struct Listed {
-    /// `None`: the path of its only file.
-    key: Option<Key>,
-    /// The slot of the directory that they lie in.
-    home: u32,
-    names: Names,
-    /// The last of these is the metadata's.
-    ends_in_metadata: bool,
-}
-
-/// Most are one file.
-#[derive(Debug)]
-enum Names {
-    One(Box<[u8]>),
-    Several(Box<[Box<[u8]>]>),
-}
-
-impl Names {
-    fn new(mut names: Vec<Box<[u8]>>) -> Self {
-        match names.len() {
-            1 => names.pop().map_or_else(Self::none, Self::One),
-            _ => Self::Several(names.into_boxed_slice()),
-        }
-    }
-
-    fn none() -> Self {
-        Self::Several(Box::default())
-    }
-
-    fn as_slice(&self) -> &[Box<[u8]>] {
-        match self {
-            Self::One(name) => std::slice::from_ref(name),
-            Self::Several(names) => names,
-        }
-    }
-
-    fn take(&mut self) -> Vec<Box<[u8]>> {
-        match std::mem::replace(self, Self::none()) {
-            Self::One(name) => vec![name],
-            Self::Several(names) => names.into_vec(),
-        }
-    }
-}
-
-/// Stands for the name of a session's only file where it is a document: all of them share it.
-const ITSELF: &[u8] = b"";
-
-/// What a session's metadata says in the words of many others.
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct Common {
-    /// The names of the documents that the facts were read from; [`ITSELF`] among them.
-    documents: Box<[Box<[u8]>]>,
-    state: Option<Arc<str>>,
-    group: Option<Arc<str>>,
-}
+pub(super) const NO_DIR: u32 = u32::MAX;
 
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
     slots: Vec<Session>,
     free: Vec<u32>,
     /// Those that are files, by slot, and by key where that is no path.
-    listed: ByNumber<u32, Listed>,
-    by_key: HashMap<Key, u32>,
+    pub(super) listed: ByNumber<u32, Listed>,
+    pub(super) by_key: HashMap<Key, u32>,
     /// The sizes that metadata says.
     declared: ByNumber<u32, Declared>,
     /// Sums that 64 bits do not hold, or more files than 32 bits count.
     giants: ByNumber<u32, Tally>,
-    common: Words<Arc<Common>>,
+    pub(super) common: Words<Arc<Common>>,
 }
 
 impl Sessions {
@@ -304,7 +224,7 @@ impl Session {
 pub struct Taken(HashMap<u64, u32>);
 
 impl Index {
-    fn session_id(&self, slot: u32) -> SessionId {
+    pub(super) fn session_id(&self, slot: u32) -> SessionId {
         SessionId {
             slot,
             generation: self.sessions.at(slot).generation,
@@ -333,102 +253,7 @@ impl Index {
         }
     }
 
-    /// Begins a session of a catalogue with nothing in it. Its facts are unknown, so nothing
-    /// may take it.
-    pub fn begin_session(&mut self, key: Key) -> SessionId {
-        self.begin_files(self.root(), key)
-    }
-
-    /// Begins a session that is files in a directory with others, none of them so far.
-    pub fn begin_files(&mut self, home: DirId, key: Key) -> SessionId {
-        let id = self.begin(NO_DIR);
-        let listed = Listed {
-            key: Some(key.clone()),
-            home: home.slot,
-            names: Names::none(),
-            ends_in_metadata: false,
-        };
-        self.sessions.listed.insert(id.slot, listed);
-        self.sessions.by_key.insert(key, id.slot);
-        id
-    }
-
-    /// Begins a session that is one file, which is still to be put. Its key is its path.
-    pub fn begin_file(&mut self, home: DirId, name: &[u8]) -> SessionId {
-        let id = self.begin(NO_DIR);
-        let listed = Listed {
-            key: None,
-            home: home.slot,
-            names: Names::One(name.into()),
-            ends_in_metadata: false,
-        };
-        self.sessions.listed.insert(id.slot, listed);
-        self.set_owner(home, name, Owner::Session(id.slot));
-        id
-    }
-
-    /// Gives a session that is files one name more, the last one where it is the metadata.
-    pub fn add_file(&mut self, id: SessionId, name: &[u8], is_metadata: bool) {
-        let (Some(home), Some(listed)) =
-            (self.session_dir(id), self.sessions.listed.get_mut(&id.slot))
-        else {
-            return;
-        };
-        if listed.names.as_slice().iter().all(|known| **known != *name) {
-            let mut blobs = listed.names.take();
-            let n_data = blobs.len() - usize::from(listed.ends_in_metadata);
-            let at = if is_metadata {
-                n_data
-            } else {
-                blobs[..n_data].partition_point(|known| **known < *name)
-            };
-            listed.ends_in_metadata |= is_metadata;
-            blobs.insert(at, name.into());
-            listed.names = Names::new(blobs);
-        }
-        self.set_owner(home, name, Owner::Session(id.slot));
-    }
-
-    /// A file of such a session is gone, known by the hash of its name. With the last one the
-    /// session ends.
-    pub fn take_file(&mut self, id: SessionId, hash: u64) -> Option<SessionId> {
-        let home = self.files(id)?.home;
-        let names = self.blobs(id);
-        let at = names
-            .iter()
-            .position(|name| self.hash_in(home, name) == hash)?;
-        let is_last = names.len() == 1;
-        self.loose.remove(&(home, hash));
-        if is_last {
-            return Some(self.end_session(id.slot));
-        }
-        let listed = self.sessions.listed.get_mut(&id.slot)?;
-        let mut names = listed.names.take();
-        listed.ends_in_metadata &= at + 1 < names.len();
-        names.remove(at);
-        listed.names = Names::new(names);
-        None
-    }
-
-    /// Of a session that is files the metadata's name, or else the first one.
-    pub fn metadata_or_first(&self, id: SessionId) -> Option<&[u8]> {
-        let listed = self.files(id)?;
-        let names = listed.names.as_slice();
-        let name = if listed.ends_in_metadata {
-            names.last()
-        } else {
-            names.first()
-        };
-        name.map(|name| &**name)
-    }
-
-    /// Whether a session is files, and none but the metadata.
-    pub fn is_bare_metadata(&self, id: SessionId) -> bool {
-        let listed = self.files(id);
-        listed.is_some_and(|listed| listed.ends_in_metadata && listed.names.as_slice().len() == 1)
-    }
-
-    fn begin(&mut self, dir: u32) -> SessionId {
+    pub(super) fn begin(&mut self, dir: u32) -> SessionId {
         let sessions = &mut self.sessions;
         let slot = sessions.free.pop().unwrap_or_else(|| {
             let unused = Session {
@@ -513,52 +338,6 @@ impl Index {
         }
     }
 
-    /// Ends a session of a catalogue; names that are still there become orphans.
-    pub fn unclaim_session(&mut self, id: SessionId) {
-        if self.session(id).is_none() {
-            return;
-        }
-        let blobs: Box<[Box<[u8]>]> = self.blobs(id).into();
-        for blob in &blobs {
-            self.set_owner(self.root(), blob, Owner::Orphan);
-        }
-        self.end_session(id.slot);
-    }
-
-    /// Gives a session of a catalogue these blobs; others it had become orphans.
-    pub fn set_blobs(&mut self, id: SessionId, blobs: Vec<Box<[u8]>>) {
-        if self.session(id).is_none() {
-            return;
-        }
-        let before: Box<[Box<[u8]>]> = self.blobs(id).into();
-        for old in before.iter().filter(|old| !blobs.contains(old)) {
-            self.set_owner(self.root(), old, Owner::Orphan);
-        }
-        for blob in &blobs {
-            self.set_owner(self.root(), blob, Owner::Session(id.slot));
-        }
-        if let Some(listed) = self.sessions.listed.get_mut(&id.slot) {
-            listed.names = Names::new(blobs);
-        }
-    }
-
-    /// The files of a session that is some, its metadata last.
-    pub fn blobs(&self, id: SessionId) -> &[Box<[u8]>] {
-        self.files(id).map_or(&[], |listed| listed.names.as_slice())
-    }
-
-    /// The file of a session that has no other and never will.
-    fn only_file(&self, slot: u32) -> Option<&[u8]> {
-        let listed = self.sessions.listed.get(&slot)?;
-        let name = listed.names.as_slice().first()?;
-        listed.key.is_none().then_some(name)
-    }
-
-    fn files(&self, id: SessionId) -> Option<&Listed> {
-        self.session(id)?;
-        self.sessions.listed.get(&id.slot)
-    }
-
     /// What its metadata says its size is.
     pub fn declared(&self, id: SessionId) -> Declared {
         let declared = self.sessions.declared.get(&id.slot);
@@ -572,20 +351,6 @@ impl Index {
             Some(_) => key_at(&self.sessions, &self.dirs, id.slot),
             None => Arc::from(&b""[..]),
         }
-    }
-
-    /// The state's own word.
-    pub fn state(&self, session: &Session) -> Option<&Arc<str>> {
-        self.common(session)?.state.as_ref()
-    }
-
-    pub fn group(&self, session: &Session) -> Option<&Arc<str>> {
-        self.common(session)?.group.as_ref()
-    }
-
-    fn common(&self, session: &Session) -> Option<&Common> {
-        let word = session.common?;
-        Some(self.sessions.common.get(word))
     }
 
     /// The exact sums of a session.
@@ -631,58 +396,6 @@ impl Index {
             session.anomalies = facts.anomalies;
             session.marks = Marks::new(documents);
         });
-    }
-
-    /// Names and marks of what the facts were read from.
-    fn marks(&self, id: SessionId) -> impl Iterator<Item = (&[u8], Option<Mark>)> + use<'_> {
-        let session = self.session(id);
-        let common = session.and_then(|session| self.common(session));
-        let names = common
-            .into_iter()
-            .flat_map(|common| common.documents.iter());
-        let itself = self.only_file(id.slot).unwrap_or(ITSELF);
-        names
-            .map(move |name| if **name == *ITSELF { itself } else { name })
-            .zip(
-                session
-                    .into_iter()
-                    .flat_map(|session| session.marks.as_slice()),
-            )
-            .map(|(name, mark)| (name, *mark))
-    }
-
-    /// What must still be as it was for the facts to be believed.
-    pub fn proofs(&self, id: SessionId) -> Vec<Proof> {
-        self.marks(id)
-            .map(|(name, mark)| Proof {
-                name: name.into(),
-                mark,
-            })
-            .collect()
-    }
-
-    /// Whether the facts were read from documents that were just like these.
-    pub fn was_read_from(&self, id: SessionId, documents: &[ReadAs]) -> bool {
-        let documents = documents
-            .iter()
-            .map(|d| (&*d.name, d.signature.map(|s| s.mark())));
-        self.session(id).is_some_and(|session| session.known) && self.marks(id).eq(documents)
-    }
-
-    /// Whether the facts were read from a document of this name as it is now.
-    pub fn is_read_as_seen(&self, id: SessionId, name: &[u8], stat: &Stat) -> bool {
-        self.marks(id)
-            .any(|(known, mark)| known == name && mark == Some(stat.signature().mark()))
-    }
-
-    /// Whether a document that was read is not in the index any more, or one that was absent
-    /// is there.
-    pub fn has_other_documents(&self, id: SessionId) -> bool {
-        let Some(dir) = self.session_dir(id) else {
-            return false;
-        };
-        self.marks(id)
-            .any(|(name, mark)| mark.is_some() != self.find(dir, name).is_some())
     }
 
     /// Changes what decides a session's place in the order.
@@ -840,12 +553,6 @@ impl Index {
         }
     }
 
-    /// The session that is this one file.
-    pub fn file_session(&self, home: DirId, name: &[u8]) -> Option<SessionId> {
-        let id = self.session_of(self.owner_of(home, name))?;
-        self.only_file(id.slot).is_some().then_some(id)
-    }
-
     /// The session whose own directory this is.
     pub fn session_at(&self, dir: DirId) -> Option<SessionId> {
         match self.dir_owner(dir)? {
@@ -854,12 +561,6 @@ impl Index {
             }
             _ => None,
         }
-    }
-
-    /// The session that is files and has this key, which is no path.
-    pub fn files_by_key(&self, key: &[u8]) -> Option<SessionId> {
-        let slot = self.sessions.by_key.get(key)?;
-        Some(self.session_id(*slot))
     }
 
     /// The directory of a session; for one that is files the directory that they lie in.
@@ -887,20 +588,6 @@ impl Index {
             }
             (None, None) => RelPath::root(),
         }
-    }
-
-    /// The blobs of a session that are there, with their inodes; `dev` completes them.
-    pub fn present_blobs(&self, id: SessionId, dev: u64) -> Vec<(Box<[u8]>, FileId)> {
-        let Some(home) = self.session_dir(id) else {
-            return Vec::new();
-        };
-        self.blobs(id)
-            .iter()
-            .filter_map(|blob| match self.find(home, blob) {
-                Some(Known::File { ino, .. }) => Some((blob.clone(), FileId { dev, ino })),
-                _ => None,
-            })
-            .collect()
     }
 
     /// By how much [`super::Totals::counted`] falls without the session, after those in
@@ -991,19 +678,6 @@ fn by_age(sessions: &Sessions, dirs: &[Dir], a: u32, b: u32) -> Ordering {
             },
         }
     })
-}
-
-/// The names of two sessions that are one file each, in one directory.
-fn files_of_one_home(sessions: &Sessions, a: u32, b: u32) -> Option<(&[u8], &[u8])> {
-    let (one, other) = (sessions.listed.get(&a)?, sessions.listed.get(&b)?);
-    match (&one.names, &other.names) {
-        (Names::One(a), Names::One(b))
-            if one.home == other.home && one.key.is_none() && other.key.is_none() =>
-        {
-            Some((a, b))
-        }
-        _ => None,
-    }
 }
 
 #[cfg(test)]
