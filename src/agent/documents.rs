@@ -5,11 +5,11 @@ use crate::disk::tree::{Tree, fd_stat};
 use crate::engine::{CatalogTrouble, Input, ReadOf, ReadOrder};
 use crate::layout::{Layout, Role};
 use crate::model::disk::Disk;
-use crate::model::listing::Gathered;
+use crate::model::listing::{Gathered, Listing};
 use crate::model::path::RelPath;
 use crate::model::plan::ReadAs;
 use crate::model::seen::{FileKind, Seen, Stat};
-use crate::model::session::{Content, Document};
+use crate::model::session::{Content, Document, Key};
 use crate::model::time::Clock;
 use rustix::fd::BorrowedFd;
 
@@ -45,25 +45,46 @@ pub fn read(tree: &Tree, layout: &Layout, clock: &dyn Clock, order: ReadOrder) -
     Input::Read { seq, of }
 }
 
-/// Reads a session's documents in its open directory. `None` where no session is.
+/// Reads the documents of the sessions of a chunk in its open directory: of one that is the
+/// directory with the last chunk, of those that are files with the chunk that names their metadata.
 pub fn gather(
     tree: &Tree,
     layout: &Layout,
     clock: &dyn Clock,
-    path: &RelPath,
+    listed: &Listing,
     dir: BorrowedFd<'_>,
-) -> Option<Gathered> {
-    let key = path.as_bytes();
-    if layout.role(key, FileKind::Dir) != Role::Session {
-        return None;
+) -> Vec<(Key, Gathered)> {
+    let read = |key: &[u8], stat: Option<&Stat>| {
+        let names = layout.documents(key);
+        let documents = names
+            .iter()
+            .map(|name| document::read_in(tree, dir, name, MAX_METADATA))
+            .collect();
+        let stat = stat.filter(|_| layout.reads_inode());
+        (key.into(), gathered(layout, clock, key, stat, documents))
+    };
+    if !layout.is_of_files() {
+        let key = listed.dir.as_bytes();
+        let is_session = listed.last && layout.role(key, FileKind::Dir) == Role::Session;
+        let stat = is_session.then(|| fd_stat(dir).ok()).flatten();
+        return is_session
+            .then(|| read(key, stat.as_ref()))
+            .into_iter()
+            .collect();
     }
-    let names = layout.documents(key);
-    let documents = names
-        .iter()
-        .map(|name| document::read_in(tree, dir, name, MAX_METADATA))
-        .collect();
-    let stat = layout.reads_inode().then(|| fd_stat(dir).ok()).flatten();
-    Some(gathered(layout, clock, key, stat.as_ref(), documents))
+    if layout.reads_no_file() || !layout.is_container(&listed.dir) {
+        return Vec::new();
+    }
+    let documents = listed.entries().filter_map(|(name, seen)| {
+        let Seen::There(stat) = seen else { return None };
+        let path = listed.dir.join(name).ok()?;
+        let is_file = stat.kind == FileKind::File;
+        let key = is_file.then(|| layout.part_of(path.as_bytes())).flatten()?;
+        layout
+            .is_document(&key, name)
+            .then(|| read(&key, Some(stat)))
+    });
+    documents.collect()
 }
 
 fn gathered(

@@ -28,14 +28,13 @@ use crate::disk::walk::{Aides, walk};
 use crate::engine::{AnomalyRow, Input, ReadOrder};
 use crate::layout::{Layout, catalog};
 use crate::model::lifecycle::{LifeOrder, LifeReport, PartsOrder};
-use crate::model::listing::ScanOrder;
+use crate::model::listing::{Listing, ScanOrder};
 use crate::model::path::RelPath;
 use crate::model::report::{Aside, Removed, Unlist};
 use crate::model::seen::FileId;
 use crate::model::session::Key;
 use crate::model::time::Clock;
-use crate::model::watcher::Watch;
-use crate::model::watcher::Watcher;
+use crate::model::watcher::{Watch, Watcher};
 use crate::policy::lifecycle::Lifecycle;
 use crate::prune::intent::{Intent, Work};
 use crate::prune::lifecycle::Keeping;
@@ -385,8 +384,8 @@ impl Shop {
                 // A new directory is small; a whole root is spread over the cores.
                 let n_threads = if order.at.is_root() { N_LOOKERS } else { 1 };
                 let (tree, layout, clock) = (&self.tree, &self.layout, &*self.clock);
-                let gather = |path: &RelPath, dir: BorrowedFd<'_>| {
-                    documents::gather(tree, layout, clock, path, dir)
+                let gather = |listed: &Listing, dir: BorrowedFd<'_>| {
+                    documents::gather(tree, layout, clock, listed, dir)
                 };
                 let watcher = self.watcher();
                 let aides = Aides {

@@ -18,6 +18,7 @@ use crate::disk::tree::{CONTROL, MAX_PATH, Tree, fd_stat, seen, stat_at};
 use crate::model::listing::{Gathered, Listing, ScanId, ScanOrder, Unlisted, Walked, Watched};
 use crate::model::path::RelPath;
 use crate::model::seen::{FileId, FileKind, Seen, Stat};
+use crate::model::session::Key;
 use crate::model::watcher::{WatchError, Watcher};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::RawDir;
@@ -41,16 +42,15 @@ const MAX_MESSAGE: usize = Listing::MAX_ENTRIES / 2;
 /// long for each, and nobody knows of them before the message is sent.
 const WEIGHT: usize = 16;
 
-/// Reads what a session's documents say, given its path and its open directory. `None`: it is
-/// no session.
-pub type Gather<'a> = dyn Fn(&RelPath, BorrowedFd<'_>) -> Option<Gathered> + Sync + 'a;
+/// Reads what documents say of the sessions of a chunk, by their keys, given the open directory.
+pub type Gather<'a> = dyn Fn(&Listing, BorrowedFd<'_>) -> Vec<(Key, Gathered)> + Sync + 'a;
 
 /// Who helps a walk.
 #[derive(Clone, Copy, Default)]
 pub struct Aides<'a> {
     /// Watches each directory before it is listed.
     pub watcher: Option<&'a dyn Watcher>,
-    /// Asked for each directory after it was listed, where the order says so.
+    /// Asked for each chunk, where the order says so.
     pub gather: Option<&'a Gather<'a>>,
 }
 
@@ -299,6 +299,7 @@ impl Walk<'_> {
                 continue;
             }
             if listed.len() == Listing::MAX_ENTRIES {
+                self.gather(&mut listed, dir);
                 let next =
                     Listing::new(self.scan, path.clone(), listed.stat, listed.watched, false);
                 self.say(bench, Walked::Chunk(std::mem::replace(&mut listed, next)));
@@ -319,13 +320,17 @@ impl Walk<'_> {
         }
         listed.last = true;
         bench.like = listed.room();
-        // After the listing: what is read then is never older than what the listing says.
-        let gather = self.gather;
-        let gathered = gather.and_then(|gather| gather(&path, dir.as_fd()));
-        listed.gathered = gathered.map(Box::new);
+        self.gather(&mut listed, dir);
         self.say(bench, Walked::Chunk(listed));
         bench.dirs.append(&mut subdirs);
         Ok(())
+    }
+
+    /// After the listing: what is read then is never older than what the listing says.
+    fn gather(&self, listed: &mut Listing, dir: &OwnedFd) {
+        if let Some(gather) = self.gather {
+            listed.gathered = gather(listed, dir.as_fd());
+        }
     }
 
     fn follow(&self, dir: &OwnedFd, name: &[u8], id: FileId) {

@@ -1,7 +1,7 @@
 //! What is wrong at which place, and what of it was told.
 
 use super::{AnomalyRow, Effect, Engine};
-use crate::index::{Known, Session};
+use crate::index::{Known, Owner, Session};
 use crate::layout::spec::{Kind, Means};
 use crate::model::anomaly::AnomalyKind;
 use crate::model::bytes::Bytes;
@@ -12,9 +12,10 @@ use crate::model::time::{Now, Time, UnixNanos};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-/// Most places kept of what nobody owns, and as many of all other kinds; above it they are counted
-/// only.
+/// Most places kept; above it they are counted only.
 const MAX_PLACES: usize = 100_000;
+/// As many of what nobody owns: nobody reads a longer list, and it costs a scan.
+const MAX_UNOWNED: u64 = 10_000;
 /// Most lines a kind and scan.
 const MAX_LINES: u64 = 100;
 
@@ -29,10 +30,11 @@ fn is_to_come(at: UnixNanos, now: Now) -> bool {
 #[derive(Debug, Default)]
 pub(super) struct Places {
     all: BTreeMap<(RelPath, AnomalyKind), Bytes>,
+    /// Of what nobody owns.
     n_unowned: u64,
     /// How often something other than an unowned name was told of.
     pub(super) n_told: u64,
-    /// Places above the bound since the last full scan.
+    /// Places above the bound since the last full scan, but for what nobody owns.
     n_more: u64,
     /// What was there at the end of the last full scan, and since when.
     told: BTreeMap<(AnomalyKind, RelPath), Time>,
@@ -54,12 +56,12 @@ impl Places {
     pub(super) fn insert(&mut self, kind: AnomalyKind, path: RelPath, bytes: Bytes) {
         self.n_told += u64::from(kind != AnomalyKind::Unowned);
         let is_full = match kind {
-            AnomalyKind::Unowned => self.n_unowned >= MAX_PLACES as u64,
+            AnomalyKind::Unowned => self.n_unowned >= MAX_UNOWNED,
             _ => self.is_full(),
         };
         let at = (path, kind);
         if is_full && !self.all.contains_key(&at) {
-            self.n_more += 1;
+            self.n_more += u64::from(kind != AnomalyKind::Unowned);
         } else if self.all.insert(at, bytes).is_none() {
             self.n_unowned += u64::from(kind == AnomalyKind::Unowned);
         }
@@ -75,9 +77,7 @@ impl Places {
     /// The same for an unowned name of which nothing was kept: above the bound it costs nothing
     /// that there are many.
     pub(super) fn insert_unowned(&mut self, path: RelPath, bytes: Bytes) {
-        if self.n_unowned >= MAX_PLACES as u64 {
-            self.n_more += 1;
-        } else {
+        if self.n_unowned < MAX_UNOWNED {
             self.insert(AnomalyKind::Unowned, path, bytes);
         }
     }
@@ -158,10 +158,6 @@ impl Places {
         latest.is_some_and(|at| is_to_come(*at, now))
     }
 
-    pub(super) fn n_unowned(&self) -> u64 {
-        self.n_unowned
-    }
-
     pub(super) fn iter(&self) -> impl Iterator<Item = (AnomalyKind, &RelPath, Bytes)> {
         self.all
             .iter()
@@ -238,6 +234,18 @@ impl Engine {
             || layout
                 .part_of(path.as_bytes())
                 .is_some_and(|key| self.index.files_by_key(&key).is_some())
+    }
+
+    /// Names that nobody owns, and that are to be reported.
+    pub(super) fn n_unowned(&self) -> u64 {
+        let root = self.index.root();
+        let lock = self.rules.layout.spec().foreign_lock.as_deref();
+        let is_there = lock.map(str::as_bytes).is_some_and(|name| {
+            let known = self.index.find(root, name);
+            matches!(known, Some(Known::File { .. } | Known::Other { .. }))
+                && self.index.owner_of(root, name) == Owner::Unowned
+        });
+        self.index.n_unowned() - u64::from(is_there)
     }
 
     fn catalogue_path(&self) -> Option<RelPath> {
@@ -360,7 +368,8 @@ impl Engine {
     pub(super) fn publish_anomalies(&mut self, now: Now, out: &mut Vec<Effect>) {
         self.refresh_obstacles();
         let all = self.anomaly_rows(now);
-        self.scanning.n_anomalies = all.len() as u64 + self.places.n_more;
+        let n_unnamed = self.n_unowned().saturating_sub(self.places.n_unowned);
+        self.scanning.n_anomalies = all.len() as u64 + self.places.n_more + n_unnamed;
         self.places.n_more = 0;
         let mut lines: HashMap<AnomalyKind, (u64, u64)> = HashMap::new();
         let mut now_there = BTreeMap::new();

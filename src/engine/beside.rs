@@ -9,12 +9,14 @@ use crate::index::Owner;
 use crate::layout::spec::Kind;
 use crate::model::anomaly::AnomalyKind;
 use crate::model::bytes::Bytes;
+use crate::model::listing::Gathered;
 use crate::model::path::RelPath;
 use crate::model::place::{DirId, Look, Why};
 use crate::model::plan::ReadAs;
 use crate::model::seen::Stat;
 use crate::model::session::SessionId;
 use crate::model::time::Now;
+use std::borrow::Cow;
 
 impl Engine {
     /// The session of a name, whatever kind the layout is of.
@@ -42,11 +44,17 @@ impl Engine {
         out: &mut Vec<Effect>,
     ) {
         let layout = self.rules.layout.clone();
-        let Some(key) = layout.part_of(path.as_bytes()) else {
-            return;
-        };
         // Where a session is one file its key is its path, and nobody has to look for it by that.
         let is_one_file = layout.kind() == Kind::Files;
+        let key = match is_one_file {
+            true => Some(Cow::Borrowed(path.as_bytes())),
+            false => layout
+                .part_of(path.as_bytes())
+                .map(|key| Cow::Owned(key.into_vec())),
+        };
+        let Some(key) = key else {
+            return;
+        };
         let known = match is_one_file {
             true => self.index.file_session(dir, name),
             false => self.index.files_by_key(&key),
@@ -187,6 +195,30 @@ impl Engine {
             .collect();
         for session in unreadable {
             self.read_session(session, out);
+        }
+    }
+
+    /// What a walk read of a session that is files in a directory: where it is the first word, it
+    /// need not be read when the directory is known whole.
+    pub(super) fn file_gathered(
+        &mut self,
+        now: Now,
+        dir: DirId,
+        key: &[u8],
+        gathered: Gathered,
+        out: &mut Vec<Effect>,
+    ) {
+        let session = match self.rules.layout.kind() {
+            Kind::Sidecar => self.index.files_by_key(key),
+            Kind::Files | Kind::Directories | Kind::Catalog => {
+                let name = gathered.proofs.first().map(|proof| &proof.name);
+                name.and_then(|name| self.index.file_session(dir, name))
+            }
+        };
+        let session = session.filter(|session| self.index.session_dir(*session) == Some(dir));
+        if let Some(session) = session.filter(|id| self.is_first_word(*id, dir, &gathered)) {
+            self.reading.read_in_passing(dir, session);
+            self.session_gathered(now, session, gathered, out);
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::{Effect, Engine};
 use crate::index::{DirOwner, Known, Listed, Owner};
+use crate::layout::Within;
 use crate::model::anomaly::AnomalyKind;
 use crate::model::bytes::Bytes;
 use crate::model::listing::{Gathered, Listing, ScanId, Unlisted, Walked, Watched};
@@ -18,6 +19,7 @@ use crate::model::time::Now;
 pub(super) struct InListing {
     pub(super) dir: DirId,
     pub(super) path: RelPath,
+    pub(super) within: Within,
     /// [`Places::n_told`](super::anomalies::Places) when the chunk began; `None`: something was
     /// kept of places in the directory already.
     pub(super) nothing_told_since: Option<u64>,
@@ -50,6 +52,7 @@ impl Engine {
         self.in_listing = Some(InListing {
             dir,
             path: listing.dir.clone(),
+            within: self.rules.layout.within(listing.dir.as_bytes()),
             nothing_told_since: (!self.places.are_below(&listing.dir))
                 .then_some(self.places.n_told),
         });
@@ -57,8 +60,15 @@ impl Engine {
             self.listed(now, listing.scan, dir, name, seen, believe, out);
         }
         self.in_listing = None;
+        let mut gathered = std::mem::take(&mut listing.gathered);
+        gathered.retain(|_| believe);
+        if self.rules.layout.is_of_files() {
+            for (key, gathered) in gathered.drain(..) {
+                self.file_gathered(now, dir, &key, gathered, out);
+            }
+        }
         if listing.last {
-            let gathered = listing.gathered.take().filter(|_| believe);
+            let gathered = gathered.pop().map(|(_, gathered)| gathered);
             self.listing_ended(now, listing.scan, dir, gathered, out);
         }
         self.note_peak();
@@ -306,7 +316,7 @@ impl Engine {
         now: Now,
         scan: ScanId,
         dir: DirId,
-        gathered: Option<Box<Gathered>>,
+        gathered: Option<Gathered>,
         out: &mut Vec<Effect>,
     ) {
         let defer = self.scanning.defers(scan) && self.index.is_listed(dir);
@@ -327,7 +337,7 @@ impl Engine {
         }
         if let Some(session) = self.index.session_at(dir) {
             match gathered.filter(|gathered| self.is_first_word(session, dir, gathered)) {
-                Some(gathered) => self.session_gathered(now, session, *gathered, out),
+                Some(gathered) => self.session_gathered(now, session, gathered, out),
                 None => self.read_if_unknown(session, out),
             }
         }
@@ -336,7 +346,12 @@ impl Engine {
 
     /// Whether what a walk read of a session is the newest that anybody knows: nothing was
     /// read of it yet, and none of its documents was touched since the walk came by.
-    fn is_first_word(&self, session: SessionId, dir: DirId, gathered: &Gathered) -> bool {
+    pub(super) fn is_first_word(
+        &self,
+        session: SessionId,
+        dir: DirId,
+        gathered: &Gathered,
+    ) -> bool {
         let is_touched =
             |proof: &ReadAs| self.is_recent(dir, self.index.name_hash(dir, &proof.name));
         self.is_unread(session) && !gathered.proofs.iter().any(is_touched)

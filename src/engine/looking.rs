@@ -579,9 +579,15 @@ impl Engine {
         }
         let kind = stat.kind;
         let is_catalog = self.rules.layout.kind() == Kind::Catalog;
-        let claimant = self.index.session_of(self.index.owner_of(dir, name));
-        let claimant = claimant.filter(|_| is_catalog);
-        let new = match self.rules.layout.role(path.as_bytes(), kind) {
+        let claimant = is_catalog.then(|| self.index.owner_of(dir, name));
+        let claimant = claimant.and_then(|owner| self.index.session_of(owner));
+        let listed = self.in_listing.as_ref().filter(|listed| listed.dir == dir);
+        let layout = &self.rules.layout;
+        let role = match listed {
+            Some(listed) => layout.role_within(listed.within, path.as_bytes(), kind),
+            None => layout.role(path.as_bytes(), kind),
+        };
+        let new = match role {
             Role::Own => None,
             // What a catalogue claims is judged by the claim, whatever lies there now.
             _ if claimant.is_some() => self.place_blob(dir, name, path, stat, out),

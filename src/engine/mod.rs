@@ -621,7 +621,7 @@ impl Engine {
             allocated: Bytes(u64::try_from(totals.counted.allocated).unwrap_or(u64::MAX)),
             n_files: totals.counted.n_files,
             n_sessions: totals.n_sessions,
-            unowned_entries: self.places.n_unowned() + self.index.n_disowned(),
+            unowned_entries: self.n_unowned() + self.index.n_disowned(),
             unowned_bytes: totals.unowned.bytes(self.rules.limits.measure),
             n_anomalies: self.scanning.n_anomalies,
             n_pins: self.pinning.n_lasting(),

@@ -87,6 +87,16 @@ impl Reading {
         self.listed.entry(dir).or_default().push(session);
     }
 
+    /// One of those was read by the walk that lists the directory.
+    pub(super) fn read_in_passing(&mut self, dir: DirId, session: SessionId) {
+        if let Some(waiting) = self.listed.get_mut(&dir)
+            // Walks name a session and read it soon after.
+            && let Some(at) = waiting.iter().rposition(|id| *id == session)
+        {
+            waiting.swap_remove(at);
+        }
+    }
+
     /// Those that waited for the end of a listing.
     pub(super) fn listed(&mut self, dir: DirId) -> Vec<SessionId> {
         self.listed.remove(&dir).unwrap_or_default()

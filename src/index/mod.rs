@@ -79,6 +79,7 @@ pub struct Index {
     homes: Homes,
     totals: Totals,
     n_unwatched: u64,
+    n_unowned: u64,
     n_disowned: u64,
 }
 
@@ -113,6 +114,7 @@ impl Index {
             homes: Homes::default(),
             totals: Totals::default(),
             n_unwatched: 0,
+            n_unowned: 0,
             n_disowned: 0,
         }
     }

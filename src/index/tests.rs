@@ -517,6 +517,7 @@ impl Beside {
         let unowned = model.tally(|by| !by.iter().any(|h| model.counts(*h)));
         prop_assert_eq!(index.totals().counted, counted);
         prop_assert_eq!(index.totals().unowned, unowned);
+        prop_assert_eq!(index.n_unowned(), unowned_names(index));
         for (at, (id, _)) in self.holders.iter().enumerate() {
             let Some(id) = id else { continue };
             prop_assert_eq!(index.tally(*id), model.tally(|by| by.contains(&at)));
@@ -559,6 +560,7 @@ impl Beside {
         }
         self.index.settle_links();
         prop_assert_eq!(*self.index.totals(), Totals::default());
+        prop_assert_eq!(self.index.n_unowned(), 0);
         prop_assert_eq!(self.index.wides.n_used(), 0);
         prop_assert_eq!(self.index.homes.n_numbers(), 0);
         Ok(())
@@ -591,4 +593,67 @@ proptest! {
         }
         beside.end()?;
     }
+}
+
+/// Counted anew.
+fn unowned_names(index: &Index) -> u64 {
+    let dirs = (0..).zip(&index.dirs).filter(|(_, dir)| dir.is_live());
+    let loose = dirs.map(|(slot, dir)| {
+        let is_loose = |entry: &&super::entry::Entry| {
+            let owner = index.owner_at(slot, entry.hash());
+            index.is_loose(slot, entry.what(&index.wides), owner)
+        };
+        dir.table.iter().filter(is_loose).count() as u64
+    });
+    loose.sum()
+}
+
+#[test]
+fn names_that_nobody_owns_are_counted() {
+    let mut index = Index::new();
+    let root = index.root();
+    let file = stat(1, FileKind::File, 5, 1);
+    let n = |index: &Index| {
+        assert_eq!(index.n_unowned(), unowned_names(index));
+        index.n_unowned()
+    };
+    index.put_file(root, b"a", &file);
+    index.put_other(root, b"b", 2);
+    let nobodys = index.put_dir(
+        root,
+        b"c",
+        &stat(3, FileKind::Dir, 0, 1),
+        DirOwner::In(Owner::Unowned),
+    );
+    index.put_file(nobodys, b"in it", &stat(4, FileKind::File, 1, 1));
+    assert_eq!(n(&index), 3);
+    let container = index.put_dir(
+        root,
+        b"d",
+        &stat(5, FileKind::Dir, 0, 1),
+        DirOwner::Container,
+    );
+    index.put_file(container, b"e", &stat(6, FileKind::File, 1, 1));
+    let below = index.put_dir(
+        container,
+        b"f",
+        &stat(7, FileKind::Dir, 0, 1),
+        DirOwner::In(Owner::Unowned),
+    );
+    index.put_file(below, b"g", &stat(8, FileKind::File, 1, 1));
+    assert_eq!(n(&index), 5);
+    index.set_owner(root, b"a", Owner::Orphan);
+    index.set_owner(root, b"b", Owner::Orphan);
+    assert_eq!(n(&index), 4, "no file is of no use to who claims it");
+    index.set_owner(root, b"a", Owner::Unowned);
+    index.put_file(root, b"a", &stat(9, FileKind::File, 1, 1));
+    assert_eq!(n(&index), 5);
+    index.begin_file(container, b"e");
+    assert_eq!(n(&index), 4);
+    index.forget(root, b"d");
+    assert_eq!(n(&index), 3);
+    index.forget(root, b"c");
+    index.forget(root, b"b");
+    index.forget(root, b"a");
+    assert_eq!(n(&index), 0);
 }

@@ -253,7 +253,7 @@ impl Index {
     }
 
     /// The owner of a name in a directory.
-    fn owner_at(&self, slot: u32, hash: u64) -> Owner {
+    pub(super) fn owner_at(&self, slot: u32, hash: u64) -> Owner {
         match self.dirs[slot as usize].owner() {
             DirOwner::In(owner) => owner,
             DirOwner::Container => self
@@ -269,9 +269,28 @@ impl Index {
         Some(entry.what(&self.wides))
     }
 
-    /// Puts an entry into a table, or in the place of the one that is there.
-    fn put(&mut self, slot: u32, hash: u64, what: What) {
+    /// Whether a name, which has an entry and this owner, is one that nobody owns, and not only
+    /// below one.
+    pub(super) fn is_loose(&self, slot: u32, what: What, owner: Owner) -> bool {
+        let is_unowned = match what {
+            What::Dir(dir) => self.dirs[dir as usize].owner() == DirOwner::In(Owner::Unowned),
+            What::File { .. } | What::Linked { .. } => owner == Owner::Unowned,
+            // Who claims its name cannot use it.
+            What::Other { .. } => true,
+        };
+        is_unowned && self.dirs[slot as usize].owner() == DirOwner::Container
+    }
+
+    /// Names in containers that nobody owns: a directory of them is one.
+    pub fn n_unowned(&self) -> u64 {
+        self.n_unowned
+    }
+
+    /// Puts an entry into a table, or in the place of the one that is there, whose owner is the
+    /// same.
+    fn put(&mut self, slot: u32, hash: u64, what: What, owner: Owner) {
         let old = self.what_at(slot, hash);
+        self.n_unowned += u64::from(old.is_none() && self.is_loose(slot, what, owner));
         let (left, came) = (old.and_then(What::file_ino), what.file_ino());
         let moves = left != came;
         let table = &mut self.dirs[slot as usize].table;
@@ -308,8 +327,13 @@ impl Index {
         if old == owner {
             return;
         }
-        let what = self.what_at(at.0, at.1).filter(|what| what.is_file());
-        let file = what.map(|what| (what, self.sizes(what)));
+        let what = self.what_at(at.0, at.1);
+        if let Some(what) = what.filter(|what| !matches!(what, What::Dir(_))) {
+            self.n_unowned -= u64::from(self.is_loose(at.0, what, old));
+            self.n_unowned += u64::from(self.is_loose(at.0, what, owner));
+        }
+        let file = what.filter(|what| what.is_file());
+        let file = file.map(|what| (what, self.sizes(what)));
         if let Some((what, _)) = file {
             self.uncount(old, what);
         }
@@ -435,7 +459,7 @@ impl Index {
                 self.links.unsettle(ino);
             }
         }
-        self.put(at.0, at.1, new);
+        self.put(at.0, at.1, new, owner);
     }
 
     /// A symlink, device or mount point: known, counts nothing.
@@ -444,10 +468,11 @@ impl Index {
             return;
         }
         let at = (dir.slot, self.hash_for(dir, name));
+        let owner = self.owner_at(at.0, at.1);
         if let Some(old) = self.what_at(at.0, at.1) {
-            self.uncount(self.owner_at(at.0, at.1), old);
+            self.uncount(owner, old);
         }
-        self.put(at.0, at.1, What::Other { ino });
+        self.put(at.0, at.1, What::Other { ino }, owner);
     }
 
     /// A directory as just seen, empty as far as known. The name must be free.
@@ -467,7 +492,8 @@ impl Index {
             self.by_ino.remove(ino, older.slot);
         }
         self.by_ino.insert(ino, slot);
-        self.put(parent.slot, hash, What::Dir(slot));
+        let owner_of_name = self.owner_at(parent.slot, hash);
+        self.put(parent.slot, hash, What::Dir(slot), owner_of_name);
         DirId { slot, generation }
     }
 
@@ -552,6 +578,7 @@ impl Index {
         };
         let owner = self.owner_at(slot, hash);
         let what = entry.what(&self.wides);
+        self.n_unowned -= u64::from(self.is_loose(slot, what, owner));
         self.uncount(owner, what);
         self.wides.free(&entry);
         if let Some(ino) = what.file_ino() {
@@ -632,6 +659,8 @@ impl Index {
         }
         let dir = &self.dirs[slot as usize];
         let (parent, hash) = (dir.parent, self.hash_in(dir.parent, dir.name.as_bytes()));
+        let is_loose = self.is_loose(parent, What::Dir(slot), Owner::Unowned);
+        self.n_unowned -= u64::from(is_loose);
         self.dirs[parent as usize].table.remove(hash);
         // Parents come before their children in `leaving`; a session ends with its own
         // directory, when all below it is uncounted.
@@ -649,7 +678,10 @@ impl Index {
         for entry in table.iter() {
             let at = (slot, entry.hash());
             let owner = self.owner_at(slot, entry.hash());
-            self.uncount(owner, entry.what(&self.wides));
+            let what = entry.what(&self.wides);
+            // Directories in it went before it, and have nobody.
+            self.n_unowned -= u64::from(self.is_loose(slot, what, owner));
+            self.uncount(owner, what);
             self.wides.free(entry);
             if !self.loose.is_empty() {
                 if let Some(session) = self.session_of(owner).filter(|_| is_container) {
@@ -838,7 +870,7 @@ impl Index {
         let sizes = self.sizes(new);
         self.count(owner, new, sizes);
         let was_marked = self.is_marked(slot, hash);
-        self.put(slot, hash, new);
+        self.put(slot, hash, new, owner);
         if !was_marked && let Some(entry) = self.dirs[slot as usize].table.get_mut(hash) {
             entry.unmark();
         }

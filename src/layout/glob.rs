@@ -30,6 +30,11 @@ enum Component {
     Any,
     /// No wildcards.
     Literal(Box<[u8]>),
+    /// One `*` among letters, like `*.log`: the common case, without a matcher.
+    Affixes {
+        prefix: Box<[u8]>,
+        suffix: Box<[u8]>,
+    },
     Wild {
         matcher: GlobSet,
         /// Begins with a dot that is written, so that it may match one.
@@ -38,6 +43,10 @@ enum Component {
         is_bare: bool,
     },
 }
+
+/// Where a directory's path got to in a glob: the same for all names in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Within(u64);
 
 /// How far a path gets through a glob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,29 +106,32 @@ impl Glob {
         match self.components.last() {
             Some(Component::Deep | Component::Any) => true,
             Some(Component::Wild { is_bare, .. }) => *is_bare,
-            Some(Component::Literal(_)) | None => false,
+            Some(Component::Literal(_) | Component::Affixes { .. }) | None => false,
         }
     }
 
-    /// Walks `path` (bytes below the root, not empty) through the glob.
-    pub(super) fn reach(&self, path: &[u8], last: LastName) -> Reach {
-        let end = 1 << self.components.len();
+    /// Walks the path of a directory (bytes below the root) through the glob.
+    pub(super) fn after(&self, dir: &[u8]) -> Within {
         let mut states = self.closed(1);
-        let mut names = path.split(|b| *b == b'/').peekable();
-        while let Some(name) = names.next() {
-            let before = states;
-            states = self.step(before, name, is_hidden(name));
-            if names.peek().is_none() && last == LastName::WrittenByPattern {
-                // It may be a session then, but wildcards still do not lead through it.
-                let excused = self.step(before, name, false);
-                return Reach {
-                    matches: excused & end != 0,
-                    continues: states & (end - 1) != 0,
-                };
+        if !dir.is_empty() {
+            for name in dir.split(|b| *b == b'/') {
+                states = self.step(states, name, is_hidden(name));
             }
         }
+        Within(states)
+    }
+
+    /// How far a name in a directory gets, which was [walked to](Glob::after).
+    pub(super) fn reach(&self, dir: Within, name: &[u8], last: LastName) -> Reach {
+        let end = 1 << self.components.len();
+        let states = self.step(dir.0, name, is_hidden(name));
+        let matching = match last {
+            LastName::Plain => states,
+            // It may be a session then, but wildcards still do not lead through it.
+            LastName::WrittenByPattern => self.step(dir.0, name, false),
+        };
         Reach {
-            matches: states & end != 0,
+            matches: matching & end != 0,
             continues: states & (end - 1) != 0,
         }
     }
@@ -139,7 +151,10 @@ impl Glob {
                 Component::Deep if at + 1 < n_components => next |= 1 << at,
                 // At the end `**` stands for one name or more.
                 Component::Deep => next |= (1 << at) | (1 << (at + 1)),
-                Component::Any | Component::Literal(_) | Component::Wild { .. } => {
+                Component::Any
+                | Component::Literal(_)
+                | Component::Affixes { .. }
+                | Component::Wild { .. } => {
                     next |= 1 << (at + 1);
                 }
             }
@@ -184,6 +199,13 @@ impl Component {
         if !text.contains(['*', '?', '[', ']', '{', '}', '\\']) {
             return Ok(Self::Literal(text.as_bytes().into()));
         }
+        if let Some((prefix, suffix)) = text.split_once('*')
+            && !text.contains(['?', '[', ']', '{', '}', '\\'])
+            && !suffix.contains('*')
+        {
+            let [prefix, suffix] = [prefix, suffix].map(|letters| letters.as_bytes().into());
+            return Ok(Self::Affixes { prefix, suffix });
+        }
         let explain = |error: globset::Error| {
             format!(
                 "is no glob at `{text}`: {}; brackets and braces cannot span a slash",
@@ -207,6 +229,12 @@ impl Component {
         match self {
             Self::Deep | Self::Any => !hidden,
             Self::Literal(text) => **text == *name,
+            Self::Affixes { prefix, suffix } => {
+                (!hidden || (prefix.first() == Some(&b'.') && name.first() == Some(&b'.')))
+                    && name.len() >= prefix.len() + suffix.len()
+                    && name.starts_with(prefix)
+                    && name.ends_with(suffix)
+            }
             Self::Wild {
                 matcher,
                 writes_dot,
@@ -224,9 +252,10 @@ mod tests {
     use super::*;
 
     fn reach(glob: &str, path: &[u8]) -> (bool, bool) {
-        let reach = Glob::new(glob)
-            .expect("a good glob")
-            .reach(path, LastName::Plain);
+        let glob = Glob::new(glob).expect("a good glob");
+        let name = crate::layout::last_name(path);
+        let dir = glob.after(crate::layout::path_above(path));
+        let reach = glob.reach(dir, name, LastName::Plain);
         (reach.matches, reach.continues)
     }
 
@@ -266,6 +295,14 @@ mod tests {
             ("a/**/z", "a/b/c/z", true, true),
             ("a/**/z", "b/z", false, false),
             ("{x,y}-[0-9]", "y-3", true, false),
+            ("a*a", "a", false, false),
+            ("a*a", "aa", true, false),
+            ("*.log", "a.log", true, false),
+            ("*.log", "log", false, false),
+            ("*.log", ".log", false, false),
+            (".*rc", ".xrc", true, false),
+            (".*rc", "xrc", false, false),
+            ("*b*", "abc", true, false),
             ("*", "", false, false),
             (".*", "..", false, false),
         ] {

@@ -25,6 +25,7 @@ use crate::model::session::{CatalogEntry, Document, Facts};
 use crate::model::time::Time;
 use check::{Checked, Lock};
 use glob::Glob;
+pub use glob::Within;
 use life::RewriteFault;
 use pattern::Pattern;
 use spec::{Kind, LayoutSpec, SizeSpec, Source, SpecProblem};
@@ -127,7 +128,17 @@ impl Layout {
     /// What the name at `path` is (bytes below the root), given that its directory is the root
     /// or a [`Role::Container`].
     pub fn role(&self, path: &[u8], kind: FileKind) -> Role {
-        roles::role(self, path, kind)
+        self.role_within(self.within(path_above(path)), path, kind)
+    }
+
+    /// What all names of the directory at `path` have in common, for [`Layout::role_within`].
+    pub fn within(&self, dir: &[u8]) -> Within {
+        self.glob.after(dir)
+    }
+
+    /// [`Layout::role`], where it is known what the name's directory is.
+    pub fn role_within(&self, within: Within, path: &[u8], kind: FileKind) -> Role {
+        roles::role(self, within, path, kind)
     }
 
     /// Whether the directory at `path` is a session: every directory above it is one below
@@ -144,6 +155,13 @@ impl Layout {
                 .is_some_and(|part| *part == *key)
     }
 
+    /// Whether the directory at `path` is the root or one below which sessions may lie, and so is
+    /// each above it.
+    pub fn is_container(&self, path: &RelPath) -> bool {
+        self.role(path.as_bytes(), FileKind::Dir) == Role::Container
+            && roles::lies_in_containers(self, path)
+    }
+
     /// Whether a session that is a file may lie beside `path`.
     pub fn may_hold_files(&self, path: &RelPath) -> bool {
         self.is_of_files() && roles::lies_in_containers(self, path)
@@ -157,7 +175,7 @@ impl Layout {
 
     /// The key of the session that the file at `path` belongs to, where sessions are files.
     pub fn part_of(&self, path: &[u8]) -> Option<Box<[u8]>> {
-        let id = roles::part_id(self, path)?;
+        let id = roles::part_id(self, self.within(path_above(path)), path)?;
         let above = &path[..path.len() - last_name(path).len()];
         Some([above, id].concat().into())
     }
@@ -336,6 +354,12 @@ fn documents(spec: &LayoutSpec) -> Vec<Box<[u8]>> {
 }
 
 /// The part of a path after its last slash.
+/// The path of the directory that a path lies in.
+fn path_above(path: &[u8]) -> &[u8] {
+    let at = path.iter().rposition(|b| *b == b'/');
+    &path[..at.unwrap_or_default()]
+}
+
 fn last_name(path: &[u8]) -> &[u8] {
     match path.iter().rposition(|b| *b == b'/') {
         Some(at) => &path[at + 1..],

@@ -14,21 +14,22 @@
 //! with a dot in its name would look like a blob. What the catalogue lists is decided by exact
 //! name, whatever its role.
 
-use super::glob::LastName;
+use super::glob::{LastName, Within};
 use super::spec::Kind;
 use super::{Layout, Role};
 use crate::model::path::RelPath;
 use crate::model::report::BESIDE;
 use crate::model::seen::FileKind;
 
-/// The role of the name at `path`, bytes below the root; empty is the root itself.
-pub(super) fn role(layout: &Layout, path: &[u8], kind: FileKind) -> Role {
+/// The role of the name at `path`, bytes below the root; empty is the root itself. `within` is what
+/// the glob says of the directory that it lies in.
+pub(super) fn role(layout: &Layout, within: Within, path: &[u8], kind: FileKind) -> Role {
     if is_own(path) {
         return Role::Own;
     }
     match layout.spec.kind {
-        Kind::Directories => directory_role(layout, path, kind),
-        Kind::Files | Kind::Sidecar => file_role(layout, path, kind),
+        Kind::Directories => directory_role(layout, within, path, kind),
+        Kind::Files | Kind::Sidecar => file_role(layout, within, path, kind),
         Kind::Catalog => catalog_role(layout, path, kind),
     }
 }
@@ -41,7 +42,7 @@ fn is_own(path: &[u8]) -> bool {
         .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
 }
 
-fn directory_role(layout: &Layout, path: &[u8], kind: FileKind) -> Role {
+fn directory_role(layout: &Layout, within: Within, path: &[u8], kind: FileKind) -> Role {
     if kind != FileKind::Dir {
         return Role::Unowned;
     }
@@ -49,7 +50,7 @@ fn directory_role(layout: &Layout, path: &[u8], kind: FileKind) -> Role {
         return Role::Container;
     }
     let name = super::last_name(path);
-    let reach = layout.glob.reach(path, last_name(layout, name));
+    let reach = layout.glob.reach(within, name, last_name(layout, name));
     if reach.matches && layout.is_id(name) {
         Role::Session
     } else if reach.continues {
@@ -69,18 +70,26 @@ fn last_name(layout: &Layout, name: &[u8]) -> LastName {
     }
 }
 
-fn file_role(layout: &Layout, path: &[u8], kind: FileKind) -> Role {
+fn file_role(layout: &Layout, within: Within, path: &[u8], kind: FileKind) -> Role {
     match kind {
-        FileKind::Dir if path.is_empty() || layout.glob.reach(path, LastName::Plain).continues => {
-            Role::Container
+        FileKind::Dir if path.is_empty() => Role::Container,
+        FileKind::Dir => {
+            let reach = layout
+                .glob
+                .reach(within, super::last_name(path), LastName::Plain);
+            if reach.continues {
+                Role::Container
+            } else {
+                Role::Unowned
+            }
         }
-        FileKind::File if part_id(layout, path).is_some() => Role::Session,
-        FileKind::Dir | FileKind::File | FileKind::Symlink | FileKind::Other => Role::Unowned,
+        FileKind::File if part_id(layout, within, path).is_some() => Role::Session,
+        FileKind::File | FileKind::Symlink | FileKind::Other => Role::Unowned,
     }
 }
 
 /// The last name of the key of the session that a name at `path` belongs to.
-pub(super) fn part_id<'p>(layout: &Layout, path: &'p [u8]) -> Option<&'p [u8]> {
+pub(super) fn part_id<'p>(layout: &Layout, within: Within, path: &'p [u8]) -> Option<&'p [u8]> {
     let name = super::last_name(path);
     if name.starts_with(BESIDE.as_bytes()) {
         return None;
@@ -90,7 +99,7 @@ pub(super) fn part_id<'p>(layout: &Layout, path: &'p [u8]) -> Option<&'p [u8]> {
         Kind::Sidecar => sidecar_id(layout, name)?,
         Kind::Files | Kind::Directories | Kind::Catalog => return None,
     };
-    let reach = layout.glob.reach(path, last_name(layout, id));
+    let reach = layout.glob.reach(within, name, last_name(layout, id));
     reach.matches.then_some(id)
 }
 
@@ -132,15 +141,14 @@ pub(super) fn has_blob_form(layout: &Layout, name: &[u8]) -> bool {
 
 /// Whether the directory at `path` is a session, asked from the root down.
 pub(super) fn is_session(layout: &Layout, path: &RelPath) -> bool {
-    lies_in_containers(layout, path)
-        && role(layout, path.as_bytes(), FileKind::Dir) == Role::Session
+    lies_in_containers(layout, path) && layout.role(path.as_bytes(), FileKind::Dir) == Role::Session
 }
 
 /// Whether sessions may lie in every directory above `path`.
 pub(super) fn lies_in_containers(layout: &Layout, path: &RelPath) -> bool {
     let mut above = path.parent();
     while let Some(dir) = above {
-        if role(layout, dir.as_bytes(), FileKind::Dir) != Role::Container {
+        if layout.role(dir.as_bytes(), FileKind::Dir) != Role::Container {
             return false;
         }
         above = dir.parent();

@@ -3,7 +3,7 @@
 use super::path::RelPath;
 use super::plan::ReadAs;
 use super::seen::{Seen, Stat};
-use super::session::Facts;
+use super::session::{Facts, Key};
 use super::watcher::Watch;
 
 /// Identifies one scan; later scans have greater numbers.
@@ -20,8 +20,8 @@ pub struct ScanOrder {
     pub reads: bool,
 }
 
-/// What was read of a session through the descriptor that its directory was listed with,
-/// after the listing.
+/// What was read of a session through the descriptor that its directory, or the one that its
+/// files lie in, was listed with, after the listing named what was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gathered {
     pub facts: Facts,
@@ -50,8 +50,9 @@ pub struct Listing {
     pub first: bool,
     /// After this chunk the directory is known whole: a name in none of its chunks was not there.
     pub last: bool,
-    /// With the last chunk of a session, where the order asked for it.
-    pub gathered: Option<Box<Gathered>>,
+    /// Where the order asked for it: with the last chunk of a session what was read of it, with
+    /// any chunk what the metadata that it names says of sessions that are files, by their keys.
+    pub gathered: Vec<(Key, Gathered)>,
     names: Vec<u8>,
     entries: Vec<(u32, Seen)>,
 }
@@ -68,7 +69,7 @@ impl Listing {
             watched,
             first,
             last: false,
-            gathered: None,
+            gathered: Vec::new(),
             names: Vec::new(),
             entries: Vec::new(),
         }

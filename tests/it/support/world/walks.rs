@@ -8,7 +8,7 @@ use housekeeper::model::listing::{Gathered, Listing, ScanOrder, Unlisted, Walked
 use housekeeper::model::path::RelPath;
 use housekeeper::model::plan::ReadAs;
 use housekeeper::model::seen::{FileKind, Seen, Stat};
-use housekeeper::model::session::{Content, Document, Facts};
+use housekeeper::model::session::{Content, Document, Facts, Key};
 use housekeeper::model::watcher::{DirKey, Watch as Placed};
 use std::collections::VecDeque;
 
@@ -150,8 +150,9 @@ impl World {
             }
         }
         chunk.last = names.is_empty();
-        if chunk.last && walk.reads && self.dice.percent(80) {
-            chunk.gathered = self.gather(&path, node, stat).map(Box::new);
+        if walk.reads && self.dice.percent(80) {
+            chunk.gathered = self.gather(&chunk, node, stat);
+            self.n_reads += chunk.gathered.len() as u64;
         }
         if !chunk.last {
             walk.jobs.push(Job::List {
@@ -224,11 +225,14 @@ impl World {
 
     /// Through the descriptor that the listing was made with: of a directory that went meanwhile
     /// the world knows no more than the listing said.
-    fn gather(&self, path: &RelPath, dir: NodeId, listed: Stat) -> Option<Gathered> {
+    fn gather(&self, chunk: &Listing, dir: NodeId, listed: Stat) -> Vec<(Key, Gathered)> {
         let layout = self.layout();
-        let key = path.as_bytes();
-        if layout.role(key, FileKind::Dir) != Role::Session {
-            return None;
+        let key = chunk.dir.as_bytes();
+        if layout.is_of_files() {
+            return self.gather_files(chunk, dir);
+        }
+        if !chunk.last || layout.role(key, FileKind::Dir) != Role::Session {
+            return Vec::new();
         }
         let documents = self.documents(Some(dir), key);
         let is_there = self.tree.is_alive(dir);
@@ -239,7 +243,28 @@ impl World {
         };
         let facts = layout.facts(key, Some(&inode), &documents, self.now().wall);
         let proofs = proofs(documents);
-        Some(Gathered { facts, proofs })
+        vec![(key.into(), Gathered { facts, proofs })]
+    }
+
+    fn gather_files(&self, chunk: &Listing, dir: NodeId) -> Vec<(Key, Gathered)> {
+        let layout = self.layout();
+        let mut all = Vec::new();
+        if layout.reads_no_file() || !layout.is_container(&chunk.dir) {
+            return all;
+        }
+        for (name, seen) in chunk.entries() {
+            let Seen::There(stat) = seen else { continue };
+            let path = chunk.dir.join(name).expect("a path");
+            let key = layout.part_of(path.as_bytes());
+            let key = key.filter(|_| stat.kind == FileKind::File);
+            if let Some(key) = key.filter(|key| layout.is_document(key, name)) {
+                let documents = self.documents(Some(dir), &key);
+                let facts = layout.facts(&key, Some(stat), &documents, self.now().wall);
+                let proofs = proofs(documents);
+                all.push(((*key).into(), Gathered { facts, proofs }));
+            }
+        }
+        all
     }
 
     pub(super) fn read(&mut self, order: ReadOrder) {
