@@ -290,7 +290,9 @@ impl Index {
     /// same.
     fn put(&mut self, slot: u32, hash: u64, what: What, owner: Owner) {
         let old = self.what_at(slot, hash);
-        self.n_unowned += u64::from(old.is_none() && self.is_loose(slot, what, owner));
+        let was_loose = old.is_some_and(|old| self.is_loose(slot, old, owner));
+        self.n_unowned -= u64::from(was_loose);
+        self.n_unowned += u64::from(self.is_loose(slot, what, owner));
         let (left, came) = (old.and_then(What::file_ino), what.file_ino());
         let moves = left != came;
         let table = &mut self.dirs[slot as usize].table;
