@@ -12,6 +12,7 @@ use crate::agent::root::{Order, Orders};
 use crate::clock::SystemClock;
 use crate::config::settings::Root;
 use crate::disk::kept;
+use crate::disk::measure::measured;
 use crate::disk::records::RecordDir;
 use crate::disk::tree::Tree;
 use crate::engine::Command;
@@ -29,6 +30,7 @@ use crate::store::Store;
 use crate::store::audit::{Actor, Entry};
 use crate::store::pin_file::PinFile;
 use chrono::TimeDelta;
+use crossbeam_channel::{RecvTimeoutError, bounded};
 use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::io;
@@ -38,6 +40,8 @@ use std::time::Duration;
 
 /// A session that came back is pinned for so long at least.
 const SHORTEST_PIN: Duration = Duration::from_secs(600);
+/// So long a root's thread is waited for.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// One session in the trash.
 #[derive(Debug, Clone)]
@@ -83,7 +87,7 @@ pub(super) fn known(tree: &Arc<Tree>, measure: Measure) -> Vec<(AsideName, Bytes
     });
     let bytes = |row: &Row| match &row.origin {
         Some(origin) => origin.bytes,
-        None => kept::measured(tree, &row.name).bytes(measure),
+        None => measured(tree, &Aside::Kept(row.name.clone())).bytes(measure),
     };
     rows.into_iter()
         .map(|row| (row.name.clone(), bytes(&row)))
@@ -224,16 +228,7 @@ impl Restorer {
     pub fn restore(&self, wanted: &str) -> Result<Value, String> {
         let (root, orders) = self.root_with(wanted)?;
         let now = SystemClock::start().now().wall;
-        let restored = restore(&self.state_dir, root, wanted, now)?;
-        if let Some(orders) = orders {
-            // Lost, they cost nothing but that its bytes count twice until it would have gone:
-            // pins are looked at before each removal.
-            let name = restored.name.clone();
-            let told = orders.send(Order::Engine(Command::Restored(name)));
-            if !told {
-                tracing::debug!(root = %root.name, "a busy root does not know what came back");
-            }
-        }
+        let restored = restore(&self.state_dir, root, orders.as_ref(), wanted, now)?;
         let mut clerk = Clerk::new(Actor::Command);
         self.store.audit(Entry {
             root: Some(root.name.clone()),
@@ -292,7 +287,13 @@ fn is_called(root: &Root, row: &Row, wanted: &str) -> bool {
 ///
 /// # Errors
 /// A sentence that says why not and what to do; nothing changed then.
-fn restore(state_dir: &Path, root: &Root, wanted: &str, now: Time) -> Result<Restored, String> {
+fn restore(
+    state_dir: &Path,
+    root: &Root,
+    orders: Option<&Orders>,
+    wanted: &str,
+    now: Time,
+) -> Result<Restored, String> {
     let tree = Tree::open(&root.real).map_err(|error| error.to_string())?;
     let tree = Arc::new(tree);
     let rows = rows(&tree).map_err(|error| format!("the trash cannot be read: {error}"))?;
@@ -313,8 +314,16 @@ fn restore(state_dir: &Path, root: &Root, wanted: &str, now: Time) -> Result<Res
     }
     let mut file = PinFile::of(state_dir, &root.real);
     let (pinned_until, before) = pin(&mut file, root, &origin.key, now)?;
+    let told = orders.map_or(Ok(()), |orders| announce(orders, &name, &origin));
+    if let Err(why) = told {
+        unpin(&mut file, &origin.key, before);
+        return Err(why);
+    }
     if let Err(error) = kept::bring_back(&tree, &name, &origin.path) {
         unpin(&mut file, &origin.key, before);
+        if let Some(orders) = orders.filter(|_| kept::has(&tree, &name)) {
+            take_back(orders, &name, &origin);
+        }
         return Err(match error.raw_os_error() {
             Some(libc::EEXIST) => occupied(&origin),
             Some(libc::ENOENT) => missing(&tree, &origin),
@@ -334,6 +343,37 @@ fn restore(state_dir: &Path, root: &Root, wanted: &str, now: Time) -> Result<Res
         origin,
         pinned_until,
     })
+}
+
+/// Has the root's thread count something as kept no more, before it counts as a session again:
+/// counted twice it might cost others their place.
+fn announce(orders: &Orders, name: &AsideName, origin: &Origin) -> Result<(), String> {
+    let busy = || {
+        format!(
+            "the root is too busy: {} stays in the trash, try again",
+            origin.path
+        )
+    };
+    let (answer, answered) = bounded(1);
+    if !orders.send(Order::Restoring(name.clone(), answer)) {
+        return Err(busy());
+    }
+    match answered.recv_timeout(PATIENCE) {
+        // Nobody looks after the root just then, and nobody counts.
+        Ok(()) | Err(RecvTimeoutError::Disconnected) => Ok(()),
+        Err(RecvTimeoutError::Timeout) => {
+            take_back(orders, name, origin);
+            Err(busy())
+        }
+    }
+}
+
+/// It stays in the trash.
+fn take_back(orders: &Orders, name: &AsideName, origin: &Origin) {
+    let stays = Command::NotRestored(name.clone(), origin.bytes);
+    if !orders.send(Order::Engine(stays)) {
+        tracing::warn!(event = "trash.uncounted", record = %name.0, "a busy root does not count what stays in its trash before its next start");
+    }
 }
 
 fn occupied(origin: &Origin) -> String {

@@ -27,6 +27,7 @@ use crate::engine::outlook::{Outlook, Sight};
 use crate::engine::{Command, Engine, Input, Rules};
 use crate::layout::spec::Kind;
 use crate::model::fact::{Fact, Moment};
+use crate::model::report::AsideName;
 use crate::model::time::Clock;
 use crate::policy::flow::Flow;
 use crate::prune::lock::RootLock;
@@ -34,6 +35,7 @@ use crate::sched::{self, Class, Governor, Home};
 use crate::store::pin_file::PinFile;
 use crate::store::state::{Known, RootState, StateDir};
 use crate::watch::{Attend, Reader};
+use crossbeam_channel::Sender;
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -59,6 +61,8 @@ pub enum Order {
     Pins,
     /// Say what is to come; nothing where nobody looks after the root just then.
     Outlook(Sight, Arc<OnceLock<Outlook>>),
+    /// Something comes back from the trash: say when it counts there no more.
+    Restoring(AsideName, Sender<()>),
     /// Finish the rename in hand and end.
     Stop,
 }
@@ -278,7 +282,9 @@ impl Keeper {
                 Some(Order::Settle(settled)) => self.settle(*settled),
                 Some(Order::Barrier(number)) => self.barrier = self.barrier.max(number),
                 Some(Order::Engine(Command::Accept)) => self.accept_absent(),
-                Some(Order::Engine(_) | Order::Pins | Order::Outlook(..)) => {}
+                Some(
+                    Order::Engine(_) | Order::Pins | Order::Outlook(..) | Order::Restoring(..),
+                ) => {}
                 None => return false,
             }
         }

@@ -324,6 +324,14 @@ impl Round<'_> {
                 self.keeper.barrier = self.keeper.barrier.max(number);
                 self.barrier.want(number);
             }
+            Order::Restoring(name, answer) => {
+                let command = Command::Restoring(name);
+                self.shell.input(now, Input::Command(command));
+                // Whoever waits no longer says that it stays.
+                if answer.try_send(()).is_err() {
+                    tracing::debug!("nobody waits for what comes back any more");
+                }
+            }
             Order::Outlook(sight, slot) => {
                 let mut outlook = self.shell.engine.outlook(now, &sight);
                 outlook.outset.growth = self.flow.growth(now.tick);

@@ -16,7 +16,7 @@ use chrono::TimeDelta;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// So long none is let go of after one could not be.
+/// One that could not be let go of is tried again then.
 const REFUSED_PAUSE: Duration = Duration::from_secs(5);
 /// Most sessions kept in one root.
 const MAX_KEPT: usize = 65_536;
@@ -26,8 +26,8 @@ const MAX_KEPT: usize = 65_536;
 pub(super) struct Kept {
     items: BTreeMap<String, Bytes>,
     bytes: Bytes,
-    /// One could not be let go of: the next are tried from then on.
-    not_before: Option<Tick>,
+    /// Those of them that could not be let go of, and when they are tried again.
+    refused: BTreeMap<String, Tick>,
 }
 
 impl Kept {
@@ -46,13 +46,16 @@ impl Kept {
     }
 
     pub(super) fn remove(&mut self, name: &AsideName) {
+        self.refused.remove(&name.0);
         if let Some(bytes) = self.items.remove(&name.0) {
             self.bytes = self.bytes.saturating_sub(bytes);
         }
     }
 
+    /// The oldest that may be let go of: one that is refused keeps no other from it.
     fn oldest(&self) -> Option<(AsideName, Bytes)> {
-        let (name, bytes) = self.items.first_key_value()?;
+        let mut items = self.items.iter();
+        let (name, bytes) = items.find(|(name, _)| !self.refused.contains_key(*name))?;
         Some((AsideName(name.clone()), *bytes))
     }
 }
@@ -82,19 +85,23 @@ impl Engine {
 
     /// One could not be let go of: it stays, it counts, and it is tried again after a pause.
     pub(super) fn keep_on(&mut self, now: Now, name: AsideName, bytes: Bytes) {
-        self.kept.add(name, bytes);
-        self.kept.not_before = Some(now.tick.after(REFUSED_PAUSE));
+        self.kept.add(name.clone(), bytes);
+        let next = now.tick.after(REFUSED_PAUSE);
+        self.kept.refused.insert(name.0, next);
     }
 
     /// When the next one's time is over; never while the clock cannot be believed.
     pub(super) fn kept_due(&self, now: Now) -> Option<Tick> {
-        let (name, _) = self.kept.oldest()?;
-        if let Some(at) = self.kept.not_before {
-            return Some(at);
+        if !self.rules.enforce {
+            return None;
         }
-        let left = (self.kept_until(&name) - now.wall).to_std();
-        let may_end = self.rules.enforce && self.clock.is_believed(now);
-        may_end.then(|| now.tick.after(left.unwrap_or_default()))
+        let again = self.kept.refused.values().min().copied();
+        let oldest = self.kept.oldest().filter(|_| self.clock.is_believed(now));
+        let over = oldest.map(|(name, _)| {
+            let left = (self.kept_until(&name) - now.wall).to_std();
+            now.tick.after(left.unwrap_or_default())
+        });
+        again.into_iter().chain(over).min()
     }
 
     /// Lets those go whose time is over, or whose space is needed.
@@ -102,10 +109,7 @@ impl Engine {
         if self.kept.items.is_empty() || !self.rules.enforce {
             return;
         }
-        if self.kept.not_before.is_some_and(|at| at > now.tick) {
-            return;
-        }
-        self.kept.not_before = None;
+        self.kept.refused.retain(|_, at| *at > now.tick);
         let believed = self.clock.is_believed(now);
         let most = self.limits().threshold().unwrap_or(Bytes(u64::MAX));
         let used = self.usage().bytes;

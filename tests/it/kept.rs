@@ -8,7 +8,7 @@
 )]
 
 use crate::support::recount;
-use crate::support::running::{Agent, Dice, Place, make_session, wait_for};
+use crate::support::running::{Agent, Dice, Place, make_session, signal, wait_for};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::fs;
@@ -569,4 +569,71 @@ fn a_full_disk_keeps_nothing_and_still_lets_go() {
     restore(&place, "s0");
     assert!(place.root.join("s0/metadata.json").exists());
     assert_eq!(agent.stop(), Some(0));
+}
+
+/// A command brings a root to a size and does nothing else: what is kept is the agent's to let
+/// go of, by a time that a command on a bare path does not know.
+#[test]
+fn a_command_leaves_what_is_kept() {
+    let place = place("1h", "max_count = 2");
+    for n in 0..5 {
+        session(&place, &format!("s{n}"), n, 8);
+    }
+    let agent = place.agent();
+    until_kept(&agent, 3);
+    assert_eq!(agent.stop(), Some(0));
+    let before = kept(&place);
+    let root = place.root.display().to_string();
+    let state = place.beside("state").display().to_string();
+    for words in [
+        &["prune-size", "--max-mb", "1"][..],
+        &["prune-size", "--max-mb", "0.01"],
+        &["prune-size", "--group", "g", "--max-mb", "1"],
+    ] {
+        let (code, document, said) = run(&place, words);
+        assert!(matches!(code, Some(0 | 1)), "{said}");
+        assert_eq!(kept(&place), before, "{words:?}: {document}");
+    }
+    // Without the configuration, as the README's page for a full disk has it.
+    let mut bare = crate::support::housekeeper();
+    bare.args([
+        "prune-size",
+        "--root",
+        &root,
+        "--max-mb",
+        "100",
+        "--state-dir",
+        &state,
+    ]);
+    let done = crate::support::Done::of(bare.output().expect("runs"));
+    assert_eq!(done.code, 0, "{done:?}");
+    assert_eq!(kept(&place), before);
+}
+
+/// For a moment it would count as a session and as kept: that costs no other its place.
+#[test]
+fn a_session_that_comes_back_at_the_limit_costs_no_other() {
+    for n in 0..3 {
+        let place = place("1h", "max_count = 5");
+        for n in 0..10 {
+            session(&place, &format!("s{n}"), n, 16);
+        }
+        let agent = place.agent();
+        until_kept(&agent, 5);
+        let root = agent.root();
+        let all =
+            root["bytes"].as_u64().expect("bytes") + root["kept"]["bytes"].as_u64().expect("bytes");
+        // All that is there just fits.
+        configure(&place, "1h", &format!("max_size = {all}"));
+        signal(agent.child.id(), rustix::process::Signal::HUP);
+        agent.until("the new limit", |root| root["limit_bytes"] == all);
+        let wanted = format!("s{}", n + 2);
+        restore(&place, &wanted);
+        agent.until("it is back", |root| root["session_count"] == 6);
+        let (code, _, said) = run(&place, &["rescan", "--wait"]);
+        assert_eq!(code, Some(0), "{said}");
+        until_kept(&agent, 4);
+        assert_eq!(kept(&place).len(), 4);
+        assert_eq!(agent.stop(), Some(0));
+    }
 }
