@@ -3,14 +3,17 @@
 //! A row for each removal, skip, lifecycle change and lock take-over; what else happens is in the
 //! log. Who is not an engine writes its rows with [`Store::audit`](crate::store::Store::audit).
 
+use crate::agent::shell::Hear;
 use crate::model::fact::{Fact, Moment};
 use crate::model::lifecycle::Transition;
 use crate::model::path::{RelPath, escape};
 use crate::model::report::{Holder, Skip};
 use crate::model::session::Key;
 use crate::model::time::{Time, rfc3339};
+use crate::store::Store;
 use crate::store::audit::{Actor, Entry, Ids};
 use crate::telemetry::tell::skip_reason;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// A fact with when and where it was told, and how the root was then.
 #[derive(Debug)]
@@ -179,4 +182,21 @@ fn taken_over(holder: Option<&Holder>) -> String {
             format!("the lock of process {pid} on {host}, held since {since}, was taken over")
         },
     )
+}
+
+/// Writes what happens to a root into the audit when it happens.
+pub fn hear(actor: Actor, root: &str, store: &Store) -> Hear {
+    let (root, store) = (root.to_owned(), store.clone());
+    let clerk = Mutex::new(Clerk::new(actor));
+    Hear(Arc::new(move |fact, at, moment| {
+        let told = Told {
+            at,
+            root: &root,
+            fact,
+            moment,
+        };
+        let mut clerk = clerk.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = clerk.entry(&told).into_iter();
+        entry.for_each(|entry| store.audit(entry));
+    }))
 }

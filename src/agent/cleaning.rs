@@ -2,8 +2,9 @@
 //! looked at and pruned as every other root is without an agent. What came of it is a row of runs,
 //! rows of the audit, log lines, and a line of a report.
 
-use crate::agent::audit::{Clerk, Told};
+use crate::agent::audit;
 use crate::agent::service::chain;
+use crate::agent::shell::Hear;
 use crate::agent::survey::{Manner, Survey, SurveyError, survey_at};
 use crate::config::cleanup::{Beside, judge, root_of};
 use crate::config::settings::{Mode, Root, Settings};
@@ -285,23 +286,30 @@ fn manner(root: &Root, task: &Task, means: &Means, dry_run: bool) -> Result<Mann
     Ok(Manner {
         enforce: true,
         lock_stale: crate::agent::root::LOCK_STALE,
+        hear: Some(hear(root, task, means)),
         state: Some(state.map_err(|error| chain(&error))?),
         ..look
     })
 }
 
+/// Audits and logs what happens when it does: the agent may be killed in the middle of it.
+fn hear(root: &Root, task: &Task, means: &Means) -> Hear {
+    let name = root.name.clone();
+    let audit = audit::hear(task.actor, &name, &means.store);
+    Hear(Arc::new(move |fact, at, moment| {
+        tell(&name, fact);
+        (audit.0)(fact, at, moment);
+    }))
+}
+
+/// What nobody heard of when it happened: another had the lock, or nothing was to be removed.
 fn tell_all(task: &Task, means: &Means, root: &Root, survey: &Survey) {
-    let mut clerk = Clerk::new(task.actor);
+    if survey.was_heard() {
+        return;
+    }
+    let hear = hear(root, task, means);
     for fact in survey.facts() {
-        tell(&root.name, fact);
-        let told = Told {
-            at: survey.now().wall,
-            root: &root.name,
-            fact,
-            moment: survey.engine().moment(),
-        };
-        let entry = clerk.entry(&told).into_iter();
-        entry.for_each(|entry| means.store.audit(entry));
+        (hear.0)(fact, survey.now().wall, survey.engine().moment());
     }
 }
 

@@ -22,11 +22,13 @@ use crate::disk::catalogue_edit;
 use crate::disk::cookie;
 use crate::disk::empty;
 use crate::disk::in_place;
+use crate::disk::measure::measured;
 use crate::disk::remove;
 use crate::disk::tree::{CONTROL, Tree};
 use crate::disk::walk::{Aides, walk};
 use crate::engine::{AnomalyRow, Input, ReadOrder};
 use crate::layout::{Layout, catalog};
+use crate::model::bytes::Measure;
 use crate::model::lifecycle::{LifeOrder, LifeReport, PartsOrder};
 use crate::model::listing::{Listing, ScanOrder};
 use crate::model::path::RelPath;
@@ -54,6 +56,8 @@ use std::time::{Duration, Instant};
 /// Answers that may wait for the engine.
 const MAX_ANSWERS: usize = 64;
 const N_LOOKERS: usize = 2;
+/// What was found in the trash is known to the engine so many at a time.
+const MEASURED_AT_ONCE: usize = 64;
 const MIN_REMOVERS: usize = 2;
 const MAX_REMOVERS: usize = 8;
 /// How nice the threads are where the trash is too big.
@@ -92,6 +96,8 @@ enum Removing {
         aside: Vec<Aside>,
         watches: Vec<(RelPath, Watch)>,
     },
+    /// Set aside by an earlier run.
+    Found(Vec<Aside>, Measure),
     InPlace(Box<Intent>),
     Empty(RelPath),
     Unlist(Vec<Key>),
@@ -314,6 +320,13 @@ impl Jobs {
         self.remove(Removing::Reap { aside, watches });
     }
 
+    /// Something was set aside by an earlier run: it is measured, and then to be reaped.
+    pub fn found(&self, asides: Vec<Aside>, measure: Measure) {
+        for asides in asides.chunks(MEASURED_AT_ONCE) {
+            self.remove(Removing::Found(asides.to_vec(), measure));
+        }
+    }
+
     pub fn remove_in_place(&self, intent: Intent) {
         self.remove(Removing::InPlace(Box::new(intent)));
     }
@@ -516,6 +529,14 @@ impl Shop {
                     kept::forget(&self.tree, name);
                     self.rest_after(began.elapsed());
                 }
+            }
+            Removing::Found(asides, measure) => {
+                let measured = |aside: Aside| {
+                    let bytes = measured(&self.tree, &aside).bytes(measure);
+                    (aside, bytes)
+                };
+                let found = asides.into_iter().map(measured).collect();
+                self.answer(Input::Found(found));
             }
             Removing::InPlace(intent) => {
                 // The executor's locks ended with its report.

@@ -99,6 +99,13 @@ pub fn finish(
                     "what is not ours stays in the trash: look at it and move it where it belongs"
                 );
             }
+            if found.more {
+                tracing::warn!(
+                    event = "trash.left",
+                    taken = found.asides.len(),
+                    "more lies in the trash than is taken at once: the next start removes the rest"
+                );
+            }
             leftovers.trash = found.asides;
         }
         Err(error) => {

@@ -20,7 +20,7 @@ use crate::engine::{Command, Effect, Engine, Input};
 use crate::layout::LockAt;
 use crate::layout::spec::Kind;
 use crate::model::disk::Records;
-use crate::model::fact::Fact;
+use crate::model::fact::{Fact, Moment};
 use crate::model::lifecycle::{LifeOrder, LifeOutcome, LifeReport};
 use crate::model::listing::{ScanOrder, Walked};
 use crate::model::path::RelPath;
@@ -29,7 +29,7 @@ use crate::model::plan::{Body, Victim};
 use crate::model::report::{Aside, LockTry, Outcome, Removed, Report, Skip};
 use crate::model::seen::Seen;
 use crate::model::session::Key;
-use crate::model::time::{Clock, Now};
+use crate::model::time::{Clock, Now, Time};
 use crate::prune::executor::Executor;
 use crate::prune::intent::Intent;
 use crate::prune::lock::RootLock;
@@ -49,8 +49,22 @@ pub enum Ear {
         teller: Teller,
         root: Arc<str>,
     },
-    /// Kept for the caller, as a one-shot command does.
-    List(Vec<Fact>),
+    /// Kept for the caller, as a one-shot command does. From when it has the root's lock each is
+    /// heard at once as well: nobody knows whether the caller lives to its end.
+    List {
+        facts: Vec<Fact>,
+        hear: Option<Hear>,
+    },
+}
+
+/// Hears of a fact when it happened: at that time, with how the root was.
+#[derive(Clone)]
+pub struct Hear(pub Arc<dyn Fn(&Fact, Time, Moment) + Send + Sync>);
+
+impl std::fmt::Debug for Hear {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Hear")
+    }
 }
 
 /// One root's hands.
@@ -73,6 +87,8 @@ pub struct Shell {
     /// The lock is held from before the scan to the last rename: the engine's own wishes to
     /// take it and to let go of it are met already.
     lock_kept: bool,
+    /// It was, and may be no more.
+    pub was_locked: bool,
     clock: Arc<dyn Clock>,
     queue: VecDeque<Effect>,
     out: Vec<Effect>,
@@ -82,12 +98,16 @@ pub struct Shell {
     pub reactions: Vec<Duration>,
     /// The root is not at its path any more.
     pub moved: bool,
+    /// It was there when the lock was taken just now, and the next removal need not ask again.
+    is_placed: bool,
     /// Hints come in beside: what is confirmed waits for them.
     pub hears: bool,
     /// Since when the engine waits for [`Input::Confirmed`].
     pub confirm_since: Option<Instant>,
     /// Leftovers that stay and were not told of yet.
     stranded: Stranded,
+    /// That the root passed its first start is not written down yet.
+    is_unremembered: bool,
     /// Somebody wants the thread to end: nothing more is removed.
     pub stop: Arc<AtomicBool>,
 }
@@ -146,6 +166,7 @@ impl Shell {
             corner,
             foreign: None,
             lock_kept: false,
+            was_locked: false,
             clock,
             queue: VecDeque::new(),
             out: Vec::new(),
@@ -153,9 +174,11 @@ impl Shell {
             intents: HashMap::new(),
             reactions: Vec::new(),
             moved: false,
+            is_placed: false,
             hears: false,
             confirm_since: None,
             stranded: Stranded::default(),
+            is_unremembered: false,
             stop: Arc::default(),
         }
     }
@@ -207,11 +230,20 @@ impl Shell {
         if self.told.is_empty() {
             return;
         }
+        let is_news = |fact: &Fact| matches!(fact, Fact::PruneSummary(_) | Fact::ScanDone { .. });
+        if self.is_unremembered && self.told.iter().any(is_news) {
+            self.remember();
+        }
         let (at, moment) = (self.clock.now().wall, self.engine.moment());
         for fact in self.told.drain(..) {
             match &mut self.ear {
                 Ear::Teller { teller, root } => teller.tell(root, at, moment, fact),
-                Ear::List(list) => list.push(fact),
+                Ear::List { facts, hear } => {
+                    if let Some(hear) = hear.as_ref().filter(|_| self.was_locked) {
+                        (hear.0)(&fact, at, moment);
+                    }
+                    facts.push(fact);
+                }
             }
         }
     }
@@ -369,7 +401,7 @@ impl Shell {
             told,
         } = leftovers;
         self.told.extend(told);
-        self.jobs.reap(trash, Vec::new());
+        self.jobs.found(trash, self.engine.rules().limits.measure);
         if !unlist.is_empty() {
             self.note_removed(&unlist);
             self.jobs.unlist(unlist);
@@ -385,8 +417,10 @@ impl Shell {
         }
         self.mind_pins(now);
         let foreign = self.foreign.as_mut().map(|foreign| foreign.touch(now));
+        let is_placed = std::mem::take(&mut self.is_placed) || self.is_at_its_path();
         let outcome = match self.lock.touch(now.tick) {
             _ if self.stop.load(Ordering::Relaxed) => Outcome::Skipped(Skip::Stopping),
+            _ if !is_placed => Outcome::Skipped(Skip::RootMoved),
             Ok(()) if matches!(foreign, Some(Err(_))) => Outcome::Skipped(Skip::Refused {
                 operation: "touch the other program's lock",
                 errno: libc::ESTALE,
@@ -406,8 +440,10 @@ impl Shell {
                 }
             }
         };
-        if let Some((name, intent)) = self.executor.take_intent() {
-            self.intents.insert(intent.key.clone(), (name, intent));
+        if let Some((name, intent)) = self.executor.take_intent()
+            && let Some((before, _)) = self.intents.insert(intent.key.clone(), (name, intent))
+        {
+            self.discard(&before);
         }
         let now = self.clock.now();
         self.handle(
@@ -449,6 +485,7 @@ impl Shell {
         self.mind_pins(now);
         let refusal = match self.lock.touch(now.tick) {
             _ if self.stop.load(Ordering::Relaxed) => Skip::Stopping,
+            _ if !self.is_at_its_path() => Skip::RootMoved,
             _ if self.engine.keeps(&order.transition.key) => Skip::Pinned,
             Err(error) => Skip::Refused {
                 operation: "touch the lock",
@@ -483,7 +520,14 @@ impl Shell {
 
     /// Looks whether the root still is at its path.
     pub fn check_place(&mut self) {
-        self.moved |= !matches!(self.executor.in_place(), Ok(true));
+        self.is_at_its_path();
+    }
+
+    /// The same, asked before each removal: under another directory's name nothing is removed.
+    fn is_at_its_path(&mut self) -> bool {
+        let is = matches!(self.executor.in_place(), Ok(true));
+        self.moved |= !is;
+        is
     }
 
     /// Finishes, under the lock, what an earlier run left; not while another prunes: that one
@@ -515,12 +559,16 @@ impl Shell {
             Removed::InPlace { .. } | Removed::Trash { .. } => return,
         };
         for key in done {
-            if let Some((name, _)) = self.intents.remove(&key)
-                && let Err(error) = self.records.discard(&name)
-            {
-                // It names inodes that are gone: the next start finds nothing to do.
-                tracing::debug!(error = %error, "an intent record could not be discarded");
+            if let Some((name, _)) = self.intents.remove(&key) {
+                self.discard(&name);
             }
+        }
+    }
+
+    fn discard(&self, record: &str) {
+        if let Err(error) = self.records.discard(record) {
+            // It is judged again at the next start.
+            tracing::debug!(error = %error, "an intent record could not be discarded");
         }
     }
 
@@ -540,13 +588,19 @@ impl Shell {
 
     fn remember(&mut self) {
         let Some(state) = &self.state else { return };
-        if let Err(error) = state.remember() {
-            tracing::warn!(
-                event = "state.unwritten",
-                error = %error,
-                "a root's first start could not be written down: the next start may hold it again"
-            );
-        }
+        let was_unwritten = self.is_unremembered;
+        self.is_unremembered = match state.remember() {
+            Ok(()) => false,
+            Err(_) if was_unwritten => true,
+            Err(error) => {
+                tracing::warn!(
+                    event = "state.unwritten",
+                    error = %error,
+                    "a root's first start could not be written down: the next start may hold it again; it is tried again when there may be room"
+                );
+                true
+            }
+        };
     }
 }
 

@@ -2,10 +2,9 @@
 
 use crate::agent::apart;
 use crate::agent::jobs::Jobs;
-use crate::agent::kept;
 use crate::agent::leftovers;
 use crate::agent::mailbox::Inbox;
-use crate::agent::shell::{Ear, Shell, Tools};
+use crate::agent::shell::{Ear, Hear, Shell, Tools};
 use crate::clock::SystemClock;
 use crate::config::settings::Root;
 use crate::disk::DiskError;
@@ -60,6 +59,8 @@ pub struct Manner {
     pub patience: Duration,
     /// Once it is set nothing more is removed.
     pub stop: Arc<AtomicBool>,
+    /// Hears at once of what happens under the root's lock.
+    pub hear: Option<Hear>,
 }
 
 impl Manner {
@@ -73,6 +74,7 @@ impl Manner {
             state_dir: state_dir.to_owned(),
             patience: Duration::ZERO,
             stop: Arc::default(),
+            hear: None,
         }
     }
 }
@@ -173,7 +175,11 @@ pub fn survey_at(
     let (jobs, answers) = Jobs::start(tree.clone(), root.layout.clone(), clock.clone(), None, None)
         .map_err(SurveyError::Thread)?;
     let stop = manner.stop;
-    let mut shell = Shell::new(engine, tools, jobs, clock, Ear::List(Vec::new()));
+    let ear = Ear::List {
+        facts: Vec::new(),
+        hear: manner.hear,
+    };
+    let mut shell = Shell::new(engine, tools, jobs, clock, ear);
     shell.stop = stop.clone();
     let begun = shell.now();
     let mut survey = Survey {
@@ -194,11 +200,6 @@ pub fn survey_at(
         survey
             .shell
             .input(begun, Input::Command(Command::FollowFiles));
-    }
-    if enforce {
-        survey
-            .shell
-            .input(begun, Input::Kept(kept::known(&tree, root.limits.measure)));
     }
     survey.shell.input(begun, Input::Wake);
     let is_stopped = || stop.load(Ordering::Relaxed);
@@ -278,9 +279,15 @@ impl Survey {
     /// What happened.
     pub fn facts(&self) -> &[Fact] {
         match &self.shell.ear {
-            Ear::List(facts) => facts,
+            Ear::List { facts, .. } => facts,
             Ear::Teller { .. } => &[],
         }
+    }
+
+    /// Whether each fact was heard of when it happened.
+    pub fn was_heard(&self) -> bool {
+        let is_heard = matches!(self.shell.ear, Ear::List { hear: Some(_), .. });
+        is_heard && self.shell.was_locked
     }
 
     /// Whether another pruner held the lock.

@@ -2,7 +2,7 @@
 
 use super::args::{Args, PruneSize};
 use super::{BUSY, DONE, FAILED, LAST_WORDS, open_store, print_document, render, settings_for};
-use crate::agent::audit::{Clerk, Told};
+use crate::agent::audit;
 use crate::agent::report;
 use crate::agent::survey::{Manner, Survey, survey};
 use crate::config::request::Request;
@@ -19,9 +19,12 @@ use crate::store::{Access, Store};
 use crate::telemetry::tell::tell;
 use anyhow::Context;
 use serde_json::{Value, json};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 /// Looks at each root and spells it out. A root that cannot be looked at is said on standard
 /// error and makes the command fail; the others are printed all the same.
@@ -96,7 +99,10 @@ pub fn prune_size(args: &Args, request: Request, wanted: &PruneSize) -> anyhow::
         true => open_store(&settings.agent, Access::Write)?,
         false => Store::off(),
     };
-    let mut clerk = Clerk::new(Actor::Command);
+    let stop = match enforce {
+        true => stopped_by_signal()?,
+        false => Arc::default(),
+    };
     let mut codes = Vec::new();
     let (document, whole) = each(&settings, |root| {
         let mut root = root.clone();
@@ -113,13 +119,15 @@ pub fn prune_size(args: &Args, request: Request, wanted: &PruneSize) -> anyhow::
             group: wanted.group.as_deref().map(Arc::from),
             lock_stale: wanted.lock_stale_seconds,
             state: state.as_ref().and_then(|state| state.root(&root.path).ok()),
+            stop: stop.clone(),
+            hear: enforce.then(|| audit::hear(Actor::Command, &root.name, &store)),
             ..Manner::look(&settings.agent.state_dir)
         };
         let survey = survey(&root, manner)
             .with_context(|| format!("the root {} cannot be pruned", root.name))?;
         let code = exit_code(&survey, enforce);
         tell_all(&root, &survey);
-        audit(&mut clerk, &store, &root, &survey);
+        write_down(&store, &root, &survey);
         codes.push(code);
         let value = report::pruned(&root, &survey, code);
         survey.end();
@@ -187,20 +195,27 @@ fn tell_all(root: &Root, survey: &Survey) {
     }
 }
 
-/// Writes down what a command did to a root.
-fn audit(clerk: &mut Clerk, store: &Store, root: &Root, survey: &Survey) {
-    for fact in survey.facts() {
-        let told = Told {
-            at: survey.now().wall,
-            root: &root.name,
-            fact,
-            moment: survey.engine().moment(),
-        };
-        clerk
-            .entry(&told)
-            .into_iter()
-            .for_each(|entry| store.audit(entry));
+/// What was not heard of when it happened.
+fn write_down(store: &Store, root: &Root, survey: &Survey) {
+    if survey.was_heard() {
+        return;
     }
+    let hear = audit::hear(Actor::Command, &root.name, store);
+    for fact in survey.facts() {
+        (hear.0)(fact, survey.now().wall, survey.engine().moment());
+    }
+}
+
+/// Is set by the first signal that asks the command to end: it finishes the rename in hand, and
+/// says what it did. The second one ends it.
+fn stopped_by_signal() -> anyhow::Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        flag::register_conditional_shutdown(signal, FAILED.into(), stop.clone())
+            .and_then(|_| flag::register(signal, stop.clone()))
+            .context("signals cannot be caught")?;
+    }
+    Ok(stop)
 }
 
 fn exit_code(survey: &Survey, enforce: bool) -> u8 {

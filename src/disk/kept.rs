@@ -2,21 +2,18 @@
 //! of two who want the same one only one has it.
 
 use crate::disk::DiskError;
-use crate::disk::tree::{Tree, Unable, open_name, rename_new, stat_name};
-use crate::model::bytes::Tally;
+use crate::disk::tree::{Tree, Unable, rename_new, stat_name};
 use crate::model::disk::Disk;
 use crate::model::path::{RelPath, escape, is_name};
 use crate::model::report::{Aside, AsideName};
-use crate::model::seen::{FileKind, Seen};
+use crate::model::seen::Seen;
 use rustix::fd::AsFd;
-use rustix::fs::{Dir, OFlags};
+use rustix::fs::Dir;
 use rustix::io::Errno;
 use std::io;
 
 /// How many names are listed.
 pub const MAX_LISTED: usize = 65_536;
-/// How many directories of one that is measured wait, open, at once.
-const MAX_OPEN: usize = 256;
 
 /// What is kept, oldest first: names that are still the inode they were made for. Makes nothing.
 ///
@@ -57,36 +54,6 @@ pub fn has(tree: &Tree, name: &AsideName) -> bool {
         Ok(None) => false,
         Err(_) => true,
     }
-}
-
-/// What lies in one, each name of a file; nothing of what can't be read, or lies in more than
-/// [`MAX_OPEN`] directories that wait at once.
-pub fn measured(tree: &Tree, name: &AsideName) -> Tally {
-    let mut sum = Tally::default();
-    let Ok(Some(kept)) = tree.existing_kept() else {
-        return sum;
-    };
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-    let mut waiting = Vec::new();
-    waiting.extend(open_name(kept.as_fd(), name.0.as_bytes(), flags));
-    while let Some(dir) = waiting.pop() {
-        for entry in Dir::read_from(&dir).into_iter().flatten().flatten() {
-            let name = entry.file_name().to_bytes();
-            if !is_name(name) {
-                continue;
-            }
-            match stat_name(dir.as_fd(), name) {
-                Ok(stat) if stat.kind == FileKind::File => {
-                    sum.add(Tally::file(stat.apparent, stat.allocated));
-                }
-                Ok(stat) if stat.kind == FileKind::Dir && waiting.len() < MAX_OPEN => {
-                    waiting.extend(open_name(dir.as_fd(), name, flags));
-                }
-                Ok(_) | Err(_) => {}
-            }
-        }
-    }
-    sum
 }
 
 /// Moves one to where its bytes are removed. `false`: it is not there any more.

@@ -16,6 +16,7 @@ pub mod kept;
 mod lease;
 mod live;
 pub mod looker;
+pub mod measure;
 pub mod open_files;
 pub mod records;
 pub mod remove;

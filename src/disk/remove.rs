@@ -50,12 +50,12 @@ pub struct Leftovers {
     pub asides: Vec<Aside>,
     /// Names that are not ours, or no longer the inode they were made for: they stay.
     pub strangers: Vec<String>,
-    /// There are more than [`MAX_LEFTOVERS`]: ask again when these are gone.
+    /// There are more than [`MAX_LEFTOVERS`].
     pub more: bool,
 }
 
 /// How many names [`leftovers`] lists.
-pub const MAX_LEFTOVERS: usize = 65_536;
+pub const MAX_LEFTOVERS: usize = 1 << 20;
 
 /// Removes something that was set aside, if it is still the inode its name says.
 ///

@@ -266,7 +266,9 @@ impl Engine {
                 if let Some(since) = self.deciding.burst.since {
                     self.pace.reacted(now.tick.since(since));
                 }
-                self.tell_deleted(now, &victim, out);
+                self.note_leaving(&victim);
+                let since = self.deciding.burst.since;
+                self.tell_deleted(now, &victim, since, out);
                 if matches!(victim.body, Body::Blobs { .. }) {
                     self.deciding.burst.unlist.push(victim.key.clone());
                 }
@@ -294,8 +296,11 @@ impl Engine {
                 }
             }
             Outcome::InPlace => {
-                self.tell_deleted(now, &victim, out);
+                // Told when it is known whether it went.
+                self.note_leaving(&victim);
                 self.deciding.leaving.insert(victim.session, victim.freed);
+                let going = (victim.clone(), self.deciding.burst.since);
+                self.deciding.in_place.insert(victim.key.clone(), going);
                 out.push(Effect::RemoveInPlace(Box::new(victim)));
             }
             Outcome::Gone => {
@@ -374,13 +379,9 @@ impl Engine {
         }
     }
 
-    fn tell_deleted(&mut self, now: Now, victim: &Victim, out: &mut Vec<Effect>) {
-        let moment = self.moment();
-        let deciding = &mut self.deciding;
-        deciding.pruned_sessions += 1;
-        deciding.pruned_bytes = deciding.pruned_bytes.saturating_add(victim.freed);
-        let burst = &mut deciding.burst;
-        let since = burst.since;
+    /// The burst got rid of one.
+    fn note_leaving(&mut self, victim: &Victim) {
+        let burst = &mut self.deciding.burst;
         burst.n_deleted += 1;
         burst.n_this_round += 1;
         burst.freed = burst.freed.saturating_add(victim.freed);
@@ -390,6 +391,20 @@ impl Engine {
         if victim.because.rule() == Rule::Failed {
             self.living.count();
         }
+    }
+
+    /// `since`: when the hint came in that it goes back to.
+    fn tell_deleted(
+        &mut self,
+        now: Now,
+        victim: &Victim,
+        since: Option<Tick>,
+        out: &mut Vec<Effect>,
+    ) {
+        let moment = self.moment();
+        let deciding = &mut self.deciding;
+        deciding.pruned_sessions += 1;
+        deciding.pruned_bytes = deciding.pruned_bytes.saturating_add(victim.freed);
         out.push(Effect::Tell(Fact::PruneDeleted {
             key: victim.key.clone(),
             path: victim.shown_path(),
@@ -408,7 +423,7 @@ impl Engine {
             Skip::Pinned => (Blocker::Pinned, LOCKED_PAUSE),
             Skip::Quiet => (Blocker::Quiet, self.rules.protect.quiet.min(LOCKED_PAUSE)),
             Skip::Refused { .. } | Skip::RootMoved | Skip::Stopping => {
-                (Blocker::Locked, REFUSED_PAUSE)
+                (Blocker::Refused, REFUSED_PAUSE)
             }
             Skip::Replaced | Skip::Changed | Skip::Stranger | Skip::StrangerKept => {
                 (Blocker::Anomalous, LOCKED_PAUSE)
@@ -461,6 +476,20 @@ impl Engine {
         is_news
     }
 
+    /// What an earlier run set aside and did not remove: it takes space as what goes now does.
+    pub(super) fn found_aside(&mut self, asides: Vec<(Aside, Bytes)>, out: &mut Vec<Effect>) {
+        for (aside, bytes) in asides {
+            let deciding = &mut self.deciding;
+            deciding.trash.insert(aside.name().0.clone(), bytes);
+            deciding.trash_bytes = deciding.trash_bytes.saturating_add(bytes);
+            out.push(Effect::Reap {
+                aside: vec![aside],
+                watches: Vec::new(),
+            });
+        }
+        self.note_peak();
+    }
+
     /// A removal that ran beside the engine ended.
     pub(super) fn removed(&mut self, now: Now, removed: Removed, out: &mut Vec<Effect>) {
         match removed {
@@ -479,8 +508,13 @@ impl Engine {
             }
             Removed::InPlace { key, left } => {
                 let is_whole = left.is_empty();
+                let going = self.deciding.in_place.remove(&key);
+                if let Some((victim, since)) = going.as_ref().filter(|_| is_whole) {
+                    self.tell_deleted(now, victim, *since, out);
+                }
+                let victim = going.as_ref().map(|(victim, _)| victim);
                 if let Some(id) = self.index.session_by_key(&key) {
-                    self.left_in_place(now, id, is_whole, out);
+                    self.left_in_place(now, id, victim, &left, out);
                 }
                 // What is still there keeps its entry: without it nobody knows whose it is.
                 if is_whole && self.rules.layout.kind() == Kind::Catalog {
@@ -501,10 +535,30 @@ impl Engine {
     }
 
     /// A session was removed where it lay: the disk says what is left of it.
-    fn left_in_place(&mut self, now: Now, id: SessionId, whole: bool, out: &mut Vec<Effect>) {
+    fn left_in_place(
+        &mut self,
+        now: Now,
+        id: SessionId,
+        victim: Option<&Victim>,
+        left: &[(String, i32)],
+        out: &mut Vec<Effect>,
+    ) {
         self.deciding.leaving.remove(&id);
-        if !whole {
-            self.pass_over(now, id, Blocker::Locked, REFUSED_PAUSE);
+        let whole = left.is_empty();
+        if let Some((_, errno)) = left.first()
+            && self.pass_over(now, id, Blocker::Refused, REFUSED_PAUSE)
+            && let Some(victim) = victim
+        {
+            out.push(Effect::Tell(Fact::PruneSkipped {
+                key: victim.key.clone(),
+                path: victim.shown_path(),
+                because: victim.because,
+                why: Skip::Refused {
+                    operation: "remove all of it where it lies",
+                    errno: *errno,
+                },
+                moment: self.moment(),
+            }));
         }
         self.look_at_session(id, out);
         let is_tree = self.index.session(id).is_some_and(|s| !s.is_files());

@@ -10,7 +10,7 @@ use crate::model::fact::Fact;
 use crate::model::plan::{Blocker, Body, Held, Plan, Proof, Victim};
 use crate::model::report::LockWait;
 use crate::model::seen::FileId;
-use crate::model::session::SessionId;
+use crate::model::session::{Key, SessionId};
 use crate::model::time::{Now, Tick};
 use crate::policy::{Candidate, Draft, Hold, Pick, Question, Speaking, age, draft};
 use std::collections::{HashMap, HashSet};
@@ -24,6 +24,9 @@ pub(super) struct Deciding {
     pub(super) phase: Phase,
     pub(super) passed: HashMap<SessionId, Passed>,
     pub(super) leaving: HashMap<SessionId, Bytes>,
+    /// Those that are removed where they lie, until it is known what became of them, and the hint
+    /// that each goes back to.
+    pub(super) in_place: HashMap<Key, (Victim, Option<Tick>)>,
     pub(super) back_off: Option<Tick>,
     pause: Duration,
     pub(super) unmet: bool,
@@ -55,6 +58,7 @@ impl Deciding {
             phase: Phase::Idle,
             passed: HashMap::new(),
             leaving: HashMap::new(),
+            in_place: HashMap::new(),
             back_off: None,
             pause: FIRST_PAUSE,
             unmet: false,

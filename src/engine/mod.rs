@@ -100,8 +100,11 @@ pub enum Command {
     FollowFiles,
     /// Keep guard against what no hint tells: not in a command that ends by itself.
     Guard,
-    /// This one came back from the trash.
-    Restored(AsideName),
+    /// This one comes back from the trash: it counts there no more, before it counts as a session
+    /// again.
+    Restoring(AsideName),
+    /// It did not.
+    NotRestored(AsideName, Bytes),
     /// These sessions are pinned from now on, and no others.
     SetPins(Arc<Pins>),
     /// No new decisions from now on.
@@ -152,6 +155,8 @@ pub enum Input {
     Lock(LockTry),
     Report(Box<Report>),
     Removed(Removed),
+    /// What an earlier run set aside and did not remove, with its bytes.
+    Found(Vec<(Aside, Bytes)>),
     /// What an earlier run kept, with its bytes.
     Kept(Vec<(AsideName, Bytes)>),
     /// What was found of a session's parts; `Err`: the errno.
@@ -400,6 +405,7 @@ impl Engine {
             | Input::Report(_)
             | Input::Removed(_)
             | Input::Kept(_)
+            | Input::Found(_)
             | Input::Parts { .. }
             | Input::Lived(_)
             | Input::Measured(_)
@@ -422,6 +428,7 @@ impl Engine {
             Input::Lock(answer) => self.locked(now, answer, out),
             Input::Report(report) => self.reported(now, *report, out),
             Input::Removed(removed) => self.removed(now, removed, out),
+            Input::Found(asides) => self.found_aside(asides, out),
             Input::Kept(kept) => {
                 for (name, bytes) in kept {
                     self.note_kept(name, bytes);
@@ -511,7 +518,8 @@ impl Engine {
             }
             Command::FollowFiles => self.index.keep_homes(),
             Command::Guard => self.keep_guard(now),
-            Command::Restored(name) => self.kept.remove(&name),
+            Command::Restoring(name) => self.kept.remove(&name),
+            Command::NotRestored(name, bytes) => self.note_kept(name, bytes),
             Command::SetPins(pins) => self.set_pins(now, pins),
             Command::Stop => self.stopped = true,
         }

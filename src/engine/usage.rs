@@ -50,6 +50,7 @@ impl Engine {
             | Input::Report(_)
             | Input::Removed(_)
             | Input::Kept(_)
+            | Input::Found(_)
             | Input::Parts { .. }
             | Input::Lived(_)
             | Input::Command(_)

@@ -139,6 +139,8 @@ pub enum Blocker {
     Quiet,
     Pinned,
     Locked,
+    /// The kernel refuses it: a file system for reading only, an immutable file, no right to it.
+    Refused,
     Anomalous,
     Orphan,
     /// The newest tenth of the limit, kept because what may not go fills the rest (promise 1).
@@ -146,11 +148,12 @@ pub enum Blocker {
 }
 
 impl Blocker {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Active,
         Self::Quiet,
         Self::Pinned,
         Self::Locked,
+        Self::Refused,
         Self::Anomalous,
         Self::Orphan,
         Self::Reserved,
@@ -162,6 +165,7 @@ impl Blocker {
             Self::Quiet => "quiet",
             Self::Pinned => "pinned",
             Self::Locked => "locked",
+            Self::Refused => "refused",
             Self::Anomalous => "anomalous",
             Self::Orphan => "orphan",
             Self::Reserved => "reserved",

@@ -8,9 +8,12 @@
 
 use crate::support::recount;
 use crate::support::running::{Agent, Dice, Place, make_session, wait_for};
+use housekeeper::model::report::AsideName;
+use housekeeper::model::seen::FileId;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -217,5 +220,38 @@ fn next_start_is_whole(place: &Place, round: usize) {
             ))
         }
     });
+    assert_eq!(agent.stop(), Some(0));
+}
+
+/// What a killed run set aside takes space until it is removed: it is in the peak, and where it is
+/// much it is removed by all means.
+#[test]
+fn what_a_killed_run_left_in_the_trash_is_counted() {
+    const BYTES: usize = 300_000;
+    let place = Place::in_memory();
+    place.configure(
+        "[root.layout]\nmetadata = \"metadata.json\"\n[root.limits]\nmax_size = \"1MiB\"",
+    );
+    let agent = place.agent();
+    assert_eq!(agent.stop(), Some(0));
+    let trash = place.root.join(".housekeeper/trash");
+    for n in 0..200 {
+        let made = place.beside("left");
+        fs::create_dir_all(made.join("deep")).expect("made");
+        fs::write(made.join("deep/data"), vec![b'x'; BYTES]).expect("written");
+        let meta = fs::metadata(&made).expect("there");
+        let id = FileId {
+            dev: meta.dev(),
+            ino: meta.ino(),
+        };
+        let name = AsideName::new(&format!("01ARZ3NDEKTSV4RRFFQ69G{n:04}"), id);
+        fs::rename(&made, trash.join(&name.0)).expect("set aside");
+    }
+    let agent = place.agent();
+    agent.until("an empty trash", |root| {
+        root["trash_bytes"] == 0 && place.trash().is_empty()
+    });
+    let peak = agent.root()["peak_bytes"].as_u64();
+    assert!(peak >= Some(64 * BYTES as u64), "{peak:?}");
     assert_eq!(agent.stop(), Some(0));
 }

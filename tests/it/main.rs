@@ -29,6 +29,7 @@ mod layout_kinds;
 mod layout_trees;
 mod lifecycle;
 mod lifecycle_beside;
+mod moved_root;
 mod notify;
 mod odd_inputs;
 mod odd_metadata;

@@ -2,11 +2,13 @@
 
 use crate::support::agent::Agent;
 use crate::support::fixture::{Scratch, bare_session, names, picture, session};
+use crate::support::running::{signal, wait_for};
 use crate::support::{Done, housekeeper, texts};
 use rustix::process::Signal;
 use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::process::Stdio;
 
 /// Four sessions of 1 KiB and some.
 fn four() -> Scratch {
@@ -334,4 +336,57 @@ fn two_agents_with_states_of_their_own_share_a_root() {
     let done = Done::of(prune.output().expect("runs"));
     assert!(matches!(done.code, 0 | 2), "{done:?}");
     first.until("the two newest", |_| names(&scratch.root()) == ["s3", "s4"]);
+}
+
+/// A command that is told to end finishes the rename in hand, and has said and written down what
+/// it did until then.
+#[test]
+fn a_command_that_is_told_to_end_leaves_no_removal_unsaid() {
+    const SESSIONS: usize = 4_000;
+    let scratch = Scratch::new();
+    for n in 0..SESSIONS {
+        let created = format!("2026-02-01T{:02}:{:02}:00Z", n / 60 % 24, n % 60);
+        scratch.session(&format!("s{n:04}"), &created, 10);
+    }
+    let config = configure(&scratch, "1GiB", "enforce");
+    let mut command = housekeeper();
+    command.args(["prune-size", "--json", "--max-mb", "0.0001"]);
+    command.arg("--state-dir").arg(scratch.path("state"));
+    command.arg("--config").arg(&config);
+    command.stdout(Stdio::piped()).stderr(Stdio::null());
+    let child = command.spawn().expect("it starts");
+    let left = || {
+        names(&scratch.root())
+            .iter()
+            .filter(|name| name.starts_with('s'))
+            .count()
+    };
+    wait_for("the first to go", || match left() {
+        SESSIONS => Err("all are there".to_owned()),
+        _ => Ok(()),
+    });
+    signal(child.id(), Signal::TERM);
+    let output = child.wait_with_output().expect("it ends");
+    let left = left();
+    assert!(left > 0, "it ended before it was told to");
+    assert_eq!(output.status.code(), Some(1));
+    let document: Value = serde_json::from_slice(&output.stdout).expect("a document");
+    let deleted = &document["roots"][0]["removed"];
+    assert_eq!(
+        deleted.as_array().map(Vec::len),
+        Some(SESSIONS - left),
+        "{document:.300}"
+    );
+    let mut audit = housekeeper();
+    audit
+        .args(["audit", "--json", "--limit", "10000", "--config"])
+        .arg(&config);
+    audit.arg("--state-dir").arg(scratch.path("state"));
+    let rows = Done::of(audit.output().expect("runs")).document();
+    let events = texts(&rows["entries"], "event");
+    let n_rows = events
+        .iter()
+        .filter(|event| *event == "prune.deleted")
+        .count();
+    assert_eq!(n_rows, SESSIONS - left);
 }

@@ -14,7 +14,7 @@ impl Shell {
     pub(super) fn take_lock(&mut self, now: Now) -> LockTry {
         let failed = |operation, errno| LockTry::Failed { operation, errno };
         match self.executor.in_place() {
-            Ok(true) => {}
+            Ok(true) => self.is_placed = true,
             Ok(false) => {
                 self.moved = true;
                 return failed("find the root at its path", libc::ESTALE);
@@ -88,6 +88,9 @@ impl Shell {
             }
         }
         self.lock_kept = true;
+        self.was_locked = true;
+        // A scan comes before the first removal.
+        self.is_placed = false;
         let leftovers = finish(now);
         self.finish_beside(leftovers);
         true

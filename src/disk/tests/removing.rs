@@ -4,6 +4,7 @@ use super::{Ground, bind, ground, mkfifo, rel, skipped};
 use crate::disk::catalogue_edit::{Recovery, edit_catalogue, recover};
 use crate::disk::in_place::{remove_files_in_place, remove_in_place};
 use crate::disk::kept;
+use crate::disk::measure::measured;
 use crate::disk::records::RecordDir;
 use crate::disk::remove::{leftovers, remove_aside};
 use crate::disk::removed::RemovedIds;
@@ -641,7 +642,10 @@ fn what_was_set_aside_is_known_under_another_device_number() {
     let mut both = vec![back.clone(), over.clone()];
     both.sort_unstable_by(|a, b| a.0.cmp(&b.0));
     assert_eq!(kept::list(&ground.tree).expect("a list"), both);
-    assert_eq!(kept::measured(&ground.tree, &back).n_files, 1);
+    assert_eq!(
+        measured(&ground.tree, &Aside::Kept(back.clone())).n_files,
+        1
+    );
     kept::bring_back(&ground.tree, &back, &rel("a/t")).expect("it comes back");
     let text = std::fs::read(ground.root.join("a/t/data"));
     assert_eq!(text.expect("a file"), b"123");

@@ -611,6 +611,10 @@ impl World {
             Effect::Remember => self.n_remembered += 1,
             Effect::KeepAnomalies => {}
             Effect::Tell(fact) => {
+                if let Fact::PruneDeleted { key, .. } = &fact {
+                    let is_going = self.in_place.contains(key) || self.left_there.contains(key);
+                    assert!(!is_going, "{key:?} is told of as deleted before it went");
+                }
                 if self.told.len() < 10_000 {
                     self.told.push(fact);
                 }
