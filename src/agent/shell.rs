@@ -57,9 +57,12 @@ pub enum Ear {
     },
 }
 
-/// Hears of a fact when it happened: at that time, with how the root was.
+/// Is given a fact when it happened: at that time, with how the root was.
+pub type Listener = dyn Fn(&Fact, Time, Moment) + Send + Sync;
+
+/// Who hears of facts, as long as anybody tells any.
 #[derive(Clone)]
-pub struct Hear(pub Arc<dyn Fn(&Fact, Time, Moment) + Send + Sync>);
+pub struct Hear(pub Arc<Listener>);
 
 impl std::fmt::Debug for Hear {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
