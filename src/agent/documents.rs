@@ -75,14 +75,13 @@ pub fn gather(
     if layout.reads_no_file() || !layout.is_container(&listed.dir) {
         return Vec::new();
     }
-    let documents = listed.entries().filter_map(|(name, seen)| {
-        let Seen::There(stat) = seen else { return None };
-        let path = listed.dir.join(name).ok()?;
-        let is_file = stat.kind == FileKind::File;
-        let key = is_file.then(|| layout.part_of(path.as_bytes())).flatten()?;
-        layout
-            .is_document(&key, name)
-            .then(|| read(&key, Some(stat)))
+    let within = layout.within(listed.dir.as_bytes());
+    let documents = listed.entries().filter_map(|(name, seen)| match seen {
+        Seen::There(stat) if stat.kind == FileKind::File => {
+            let key = layout.document_key(within, &listed.dir, name)?;
+            Some(read(&key, Some(stat)))
+        }
+        Seen::There(_) | Seen::Gone | Seen::Unreadable(_) => None,
     });
     documents.collect()
 }

@@ -180,6 +180,21 @@ impl Layout {
         Some([above, id].concat().into())
     }
 
+    /// The key of the session, where sessions are files, that facts are read for from a file of this
+    /// name in the container at `dir`; `within` is that directory's.
+    pub fn document_key(&self, within: Within, dir: &RelPath, name: &[u8]) -> Option<Box<[u8]>> {
+        if self.spec.kind == Kind::Sidecar {
+            // Most names are none, and are seen by their form alone.
+            let is_id = |id: &[u8]| self.is_id(id);
+            self.sidecar.as_ref()?.id_in(name, &is_id)?;
+        }
+        let path = dir.join(name).ok()?;
+        let id = roles::part_id(self, within, path.as_bytes())?;
+        let key = dir.join(id).ok()?;
+        self.is_document(key.as_bytes(), name)
+            .then(|| key.as_bytes().into())
+    }
+
     /// The files that facts of the session at `key` are read from, metadata first: inside it, or
     /// beside each other where sessions are files. Empty for a catalogue.
     pub fn documents(&self, key: &[u8]) -> Cow<'_, [Box<[u8]>]> {
