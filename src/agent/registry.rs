@@ -106,6 +106,8 @@ impl Registry {
             teller,
             cleanups: Arc::new([]),
             is_read: false,
+            is_known: false,
+            unread: None,
             runs: BTreeMap::new(),
             asked: Vec::new(),
             swept: None,
@@ -184,6 +186,10 @@ struct Keeper {
     zone: Zone,
     /// The store has been read since it was last asked in vain.
     is_read: bool,
+    /// It was read once: what is registered is known.
+    is_known: bool,
+    /// Why it could not be read when it was last asked; told once.
+    unread: Option<String>,
     /// By registration.
     runs: BTreeMap<String, Running>,
     asked: Vec<Running>,
@@ -277,14 +283,10 @@ impl Keeper {
         }
         let cleanups = match self.means.store.cleanups().wait_for(STORE) {
             Ok(cleanups) => cleanups,
-            Err(error) => {
-                if std::mem::take(&mut self.is_read) {
-                    tracing::warn!(event = "registry.unread", error = %chain(&error), "the clean-ups cannot be read; those known go on");
-                }
-                return;
-            }
+            Err(error) => return self.is_unread(chain(&error)),
         };
-        self.is_read = true;
+        (self.is_read, self.is_known) = (true, true);
+        self.unread = None;
         let before: BTreeMap<String, Cleanup> = self
             .cleanups
             .iter()
@@ -304,6 +306,18 @@ impl Keeper {
         }
         self.zone = self.means.settings.registry.zone;
         self.want();
+    }
+
+    fn is_unread(&mut self, why: String) {
+        self.is_read = false;
+        if self.unread.is_none() {
+            let so = match self.is_known {
+                true => "those known go on",
+                false => "none runs until they can be",
+            };
+            tracing::warn!(event = "registry.unread", error = %why, "the clean-ups cannot be read; {so}");
+        }
+        self.unread = Some(why);
     }
 
     /// Runs under way go by what was registered when they began: those of what is gone or was
@@ -493,6 +507,13 @@ impl Keeper {
         self.asked.retain(|run| !run.thread.is_finished());
         if self.asked.len() >= MAX_ASKED {
             let error = format!("{MAX_ASKED} runs that were asked for are under way; try again");
+            return say(answer, json!({ "error": error }));
+        }
+        if !self.is_known {
+            self.read();
+        }
+        if let (false, Some(why)) = (self.is_known, &self.unread) {
+            let error = format!("the registrations cannot be read: {why}");
             return say(answer, json!({ "error": error }));
         }
         let chosen = match chosen(&self.cleanups, asked.id.as_deref()) {

@@ -38,7 +38,7 @@ const SET: &str = "description = excluded.description, layout = excluded.layout,
 impl Store {
     /// All of them, the lowest priority number first.
     pub fn cleanups(&self) -> Pending<Vec<Cleanup>> {
-        self.ask("read the clean-ups", async |c: &mut Connection| {
+        self.look("read the clean-ups", async |c: &mut Connection| {
             let rows = sqlx::query("SELECT * FROM cleanups ORDER BY priority, created_at, id")
                 .fetch_all(c)
                 .await?;
@@ -47,7 +47,7 @@ impl Store {
     }
 
     pub fn cleanup(&self, id: String) -> Pending<Option<Cleanup>> {
-        self.ask("read a clean-up", async move |c: &mut Connection| {
+        self.look("read a clean-up", async move |c: &mut Connection| {
             let row = sqlx::query("SELECT * FROM cleanups WHERE id = $1")
                 .bind(id)
                 .fetch_optional(c)

@@ -21,6 +21,7 @@ mod engine_world;
 mod exact;
 mod first_start;
 mod full_disk;
+mod full_state;
 mod guard;
 mod hidden_bytes;
 mod intents;
