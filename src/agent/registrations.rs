@@ -10,6 +10,7 @@ use crate::model::cleanup::Cleanup;
 use crate::model::time::{Time, rfc3339};
 use crate::store::Pending;
 use crate::store::audit::{Actor, Entry};
+use crate::store::error::StoreError;
 use crate::store::runs::Run;
 use crate::watch::choice;
 use serde_json::{Value, json};
@@ -216,7 +217,7 @@ impl Desk<'_> {
                 "there are {MAX_CLEANUPS} clean-ups already, and no more may be; remove some"
             ));
         }
-        let put = wait(self.means.store.put_cleanup(cleanup))?;
+        let put = written(self.means.store.put_cleanup(cleanup))?;
         let updated = put.id != id;
         let event = if updated {
             "cleanup.updated"
@@ -262,7 +263,7 @@ impl Desk<'_> {
     }
 
     fn remove(&self, id: &str) -> Result<Value, String> {
-        let removed = wait(self.means.store.remove_cleanup(id.to_owned()))?;
+        let removed = written(self.means.store.remove_cleanup(id.to_owned()))?;
         let removed = removed.ok_or_else(|| unknown(id))?;
         self.note("cleanup.removed", &removed);
         let mut document = spell(&removed);
@@ -300,6 +301,17 @@ pub fn chosen(all: &[Cleanup], id: Option<&str>) -> Result<Vec<Cleanup>, String>
 
 fn wait<T>(pending: Pending<T>) -> Result<T, String> {
     pending.wait_for(PATIENCE).map_err(|error| chain(&error))
+}
+
+/// Waits for a change. One that the store refused was not made, and nobody makes it later.
+fn written<T>(pending: Pending<T>) -> Result<T, String> {
+    pending.wait_for(PATIENCE).map_err(|error| match error {
+        StoreError::Unavailable(_) | StoreError::Failed { .. } => format!(
+            "{}; nothing was changed: repeat the command once that is mended",
+            chain(&error)
+        ),
+        StoreError::Off | StoreError::Busy | StoreError::Closed => chain(&error),
+    })
 }
 
 fn unknown(id: &str) -> String {

@@ -126,6 +126,8 @@ pub struct Condition {
     pub backlog: u64,
     /// Of these, what waits in memory alone: it is lost with the process.
     pub unkept: u64,
+    /// Why their file takes no rows.
+    pub unkept_because: Option<Arc<str>>,
     /// What is wrong and what helps.
     pub message: Option<Arc<str>>,
 }

@@ -107,7 +107,13 @@ impl Writer {
                 () = sleep_until(next_look) => self.look().await,
             }
         };
-        let ended = self.flush(&mut rows).await;
+        let mut ended = self.flush(&mut rows).await;
+        if ended.is_err() {
+            // What was done meanwhile may have made the room for its rows.
+            self.recover().await;
+            ended = self.flush(&mut rows).await;
+        }
+        self.publish();
         if let Some(database) = self.database {
             database.close().await;
         }
@@ -391,6 +397,7 @@ impl Writer {
             },
             backlog: self.spill.backlog(),
             unkept: self.spill.unkept(),
+            unkept_because: spill.map(|why| why.as_str().into()),
             message,
         });
     }

@@ -9,6 +9,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -180,4 +181,59 @@ fn a_store_on_a_read_only_file_system_is_read() {
         disk.allow("rw");
         assert_eq!(desk.done(&["list"])["cleanups"][0]["id"], id);
     }
+}
+
+/// What the run needs of the state directory is not there yet, and cannot be made.
+#[test]
+fn a_command_on_a_full_disk_lists_runs_and_says_what_becomes_of_its_rows() {
+    for use_up in FULL {
+        let Some((desk, disk, id)) = desk() else {
+            return;
+        };
+        use_up(&disk);
+        lists(&desk, &id);
+        let rows = command(&desk, &["audit", "--json"]);
+        assert_eq!(rows.code, 0, "{rows:?}");
+        assert_eq!(rows.document()["entries"][0]["event"], "cleanup.added");
+        let done = desk.run(&["run"]);
+        assert_eq!(done.code, 0, "{done:?}");
+        assert_eq!(names(&desk.dir()), ["2.log", "3.log"]);
+        let told = done.events("store.unwritten");
+        let message = told[0]["message"].as_str().expect("a message");
+        assert!(
+            message.contains("will not be") && !message.contains("agent"),
+            "{done:?}"
+        );
+        let refused = desk.run(&["update", &id, "--max-files", "1"]);
+        assert!(
+            refused.code == 1 && refused.stderr.contains("repeat the command"),
+            "{refused:?}"
+        );
+        disk.make_room();
+        desk.done(&["update", &id, "--max-files", "1"]);
+    }
+}
+
+/// The state is on the disk that the run makes room on: at its end its rows can be written.
+#[test]
+fn a_command_that_made_the_room_writes_its_rows() {
+    let desk = Desk::new("[registry]\nzone = \"utc\"\n");
+    let Some(disk) = Disk::mount(&desk.scratch.path("disk")) else {
+        return;
+    };
+    let dir = disk.0.join("files");
+    fs::create_dir(&dir).expect("made");
+    fs::create_dir(disk.0.join("state")).expect("made");
+    symlink(disk.0.join("state"), desk.scratch.path("state")).expect("a link");
+    desk.add_in(&dir, "*.log", &["--max-files", "1"]);
+    crate::support::cleaning::file(&dir.join("0.log"), 300_000, 40);
+    crate::support::cleaning::file(&dir.join("1.log"), 10, 30);
+    disk.use_up_blocks();
+    let done = desk.run(&["run"]);
+    assert_eq!(done.code, 0, "{done:?}");
+    assert_eq!(names(&dir), ["1.log"], "{done:?}");
+    assert!(done.events("store.unwritten").is_empty(), "{done:?}");
+    let rows = command(&desk, &["audit", "--json"]).document();
+    let events = crate::support::texts(&rows["entries"], "event");
+    assert!(events.contains(&"prune.deleted".to_owned()), "{rows}");
 }
