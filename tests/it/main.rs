@@ -9,6 +9,7 @@ mod catalogue_owner;
 mod cleanups;
 mod cleanups_agent;
 mod cleanups_killed;
+mod cleanups_together;
 mod commands;
 mod config_run;
 mod crash;
