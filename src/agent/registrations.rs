@@ -91,7 +91,7 @@ pub fn parse(question: &Value) -> Result<(Ask, Actor), String> {
     Ok((ask, by))
 }
 
-/// A registration as every answer spells it.
+/// A registration as every answer spells it. A running agent adds what it knows.
 pub fn spell(cleanup: &Cleanup) -> Value {
     json!({
         "id": cleanup.id,
@@ -110,6 +110,8 @@ pub fn spell(cleanup: &Cleanup) -> Value {
         "updated_at": rfc3339(cleanup.updated_at),
         "last_run": cleanup.last_run.map(rfc3339),
         "next_run": null,
+        "watching": false,
+        "unwatched_because": null,
     })
 }
 

@@ -39,6 +39,8 @@ const MAX_ORDERS: usize = 256;
 const MAX_ASKED: usize = 8;
 /// A store that cannot be read is asked again after so long.
 const RETRY: Duration = Duration::from_secs(2);
+/// What could not be watched, because its directory is away, is tried again after so long.
+const WATCH_AGAIN: Duration = Duration::from_secs(3);
 /// How often old runs are taken out of the history.
 const SWEEP: Duration = Duration::from_secs(3600);
 /// How long the store is waited for.
@@ -111,6 +113,8 @@ impl Registry {
             runs: BTreeMap::new(),
             asked: Vec::new(),
             swept: None,
+            unwatched: BTreeMap::new(),
+            again_at: None,
             wishes,
             wanted: (Vec::new(), Duration::ZERO),
             orders: orders.clone(),
@@ -195,6 +199,10 @@ struct Keeper {
     asked: Vec<Running>,
     swept: Option<Now>,
     wishes: mpsc::Sender<Wish>,
+    /// Watched ones that cannot be watched now, each with the reason, told once.
+    unwatched: BTreeMap<String, String>,
+    /// When the store, or what cannot be watched, is tried again.
+    again_at: Option<Instant>,
     /// What the agent was told last.
     wanted: (Vec<Cleanup>, Duration),
     orders: Sender<Order>,
@@ -209,8 +217,10 @@ impl Keeper {
         loop {
             let now = self.means.clock.now();
             let due = self.dispatcher.wake_at().map(|at| at.since(now.tick));
-            let longest = if self.is_read { LONGEST } else { RETRY };
-            let wait = due.unwrap_or(longest).min(longest);
+            let again = self
+                .again_at
+                .map(|at| at.saturating_duration_since(Instant::now()));
+            let wait = due.into_iter().chain(again).fold(LONGEST, Duration::min);
             match ordered.recv_timeout(wait) {
                 Ok(Order::Ask(ask, actor, answer)) => self.answer(*ask, actor, answer),
                 Ok(Order::Finished(id)) => {
@@ -235,13 +245,9 @@ impl Keeper {
                     }
                 }
                 Ok(Order::Stop) | Err(RecvTimeoutError::Disconnected) => break,
-                Err(RecvTimeoutError::Timeout) => {
-                    if !self.is_read {
-                        self.read();
-                    }
-                    self.turn(Input::Woken);
-                }
+                Err(RecvTimeoutError::Timeout) => self.turn(Input::Woken),
             }
+            self.try_again();
             self.sweep();
         }
         self.ending.store(true, Ordering::Relaxed);
@@ -255,6 +261,26 @@ impl Keeper {
                 tracing::error!(event = "thread.panicked", "a clean-up's thread panicked");
             }
         }
+    }
+
+    /// Tries what could not be done the last time, when its time has come.
+    fn try_again(&mut self) {
+        if self.again_at.is_some_and(|at| at <= Instant::now()) {
+            if !self.is_read {
+                self.read();
+            }
+            self.want();
+        }
+        let wait = match (self.is_read, self.unwatched.is_empty()) {
+            (false, _) => Some(RETRY),
+            (true, false) => Some(WATCH_AGAIN),
+            (true, true) => None,
+        };
+        let is_due = |at: &Instant| *at > Instant::now();
+        self.again_at = wait.map(|wait| {
+            let planned = self.again_at.filter(is_due);
+            planned.unwrap_or_else(|| Instant::now() + wait)
+        });
     }
 
     /// Runs that an agent before this one did not end.
@@ -369,6 +395,7 @@ impl Keeper {
         let settings = &self.means.settings;
         let mut roots = Vec::new();
         let mut watched = Vec::new();
+        let mut unwatched = BTreeMap::new();
         let all = self.cleanups.iter().filter(|cleanup| cleanup.watch);
         for cleanup in all.filter(|cleanup| !is_dry(cleanup, settings)) {
             match root_now(cleanup, &self.cleanups, settings) {
@@ -377,10 +404,14 @@ impl Keeper {
                     watched.push(cleanup.clone());
                 }
                 Err(why) => {
-                    tracing::warn!(event = "cleanup.unwatched", cleanup = %cleanup.id, "it is not watched: {why}");
+                    if self.unwatched.get(&cleanup.id) != Some(&why) {
+                        tracing::warn!(event = "cleanup.unwatched", cleanup = %cleanup.id, "it is not watched until it can be: {why}");
+                    }
+                    unwatched.insert(cleanup.id.clone(), why);
                 }
             }
         }
+        self.unwatched = unwatched;
         let days = self.cleanups.iter().filter_map(|c| c.retention_days).max();
         let longest = DAY.saturating_mul(u32::try_from(days.unwrap_or(0)).unwrap_or(u32::MAX));
         let wanted = (watched, longest);
@@ -487,19 +518,23 @@ impl Keeper {
             Ask::Add(_) | Ask::Update { .. } | Ask::Remove { .. } => self.read(),
             Ask::List | Ask::Show { .. } | Ask::Run(_) => {}
         }
-        self.add_next(&mut document);
+        self.add_present(&mut document);
         if let Some(rows) = document["cleanups"].as_array_mut() {
-            rows.iter_mut().for_each(|row| self.add_next(row));
+            rows.iter_mut().for_each(|row| self.add_present(row));
         }
         say(answer, document);
     }
 
-    fn add_next(&self, row: &mut Value) {
-        let next = row["id"].as_str().map(str::to_owned);
-        let next = next.and_then(|id| self.dispatcher.next_of(&id));
-        if let Some(next) = next {
+    /// When it runs next, and whether it is watched.
+    fn add_present(&self, row: &mut Value) {
+        let Some(id) = row["id"].as_str().map(str::to_owned) else {
+            return;
+        };
+        if let Some(next) = self.dispatcher.next_of(&id) {
             row["next_run"] = rfc3339(next).into();
         }
+        row["watching"] = self.wanted.0.iter().any(|watched| watched.id == id).into();
+        row["unwatched_because"] = self.unwatched.get(&id).cloned().into();
     }
 
     /// Runs what somebody asked for on a thread of its own.

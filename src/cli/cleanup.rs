@@ -133,11 +133,14 @@ fn list(answer: &Value) -> String {
     let mut out = String::new();
     let right = ["DAYS", "FILES", "MIB"];
     render::table(&mut out, &header, &right, &answer["cleanups"], |row| {
-        let when = match (row["schedule"].is_null(), row["watch"] == true) {
+        let mut when = match (row["schedule"].is_null(), row["watch"] == true) {
             (true, _) => "on write".to_owned(),
             (false, true) => format!("{}, on write", text(&row["schedule"])),
             (false, false) => text(&row["schedule"]),
         };
+        if !row["unwatched_because"].is_null() {
+            when += " (not watched now)";
+        }
         vec![
             text(&row["id"]),
             text(&row["owner"]),

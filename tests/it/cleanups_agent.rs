@@ -349,3 +349,27 @@ fn a_reload_that_lets_nothing_go_ends_the_watches() {
     drop(agent);
     assert_eq!(names(&desk.dir()), ["0.log"]);
 }
+
+/// A directory that is away for a moment, as one that is not mounted yet, is watched once it is there.
+#[test]
+fn a_watched_directory_that_was_away_is_watched_again() {
+    let desk = Desk::new("");
+    let (here, away) = (desk.dir(), desk.scratch.path("away"));
+    let id = desk.add("*.log", &["--max-files", "1", "--watch"]);
+    fs::rename(&here, &away).expect("moved");
+    let agent = agent(&desk, "");
+    let is_watching = |is: bool| {
+        move |shown: &Value| shown["watching"] == is && shown["unwatched_because"].is_null() == is
+    };
+    until(&desk, &id, "a watch that waits", is_watching(false));
+    let table = agent.command(&["cleanup", "list"]);
+    assert!(table.stdout.contains("not watched now"), "{table:?}");
+    agent.told("cleanup.unwatched", 1);
+    for n in 0..3 {
+        file(&away.join(format!("{n}.log")), 10, 40 - n);
+    }
+    fs::rename(&away, &here).expect("moved back");
+    until(&desk, &id, "a watch", is_watching(true));
+    agent.until("one left", |_| names(&here) == ["2.log"]);
+    assert_eq!(agent.events("cleanup.unwatched").len(), 1);
+}
