@@ -28,8 +28,8 @@ use chrono::TimeDelta;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
@@ -67,14 +67,19 @@ enum Order {
     Finished(String),
     /// A run that was asked for has ended.
     Answered,
-    Settle(Arc<Settings>),
+    /// There are new settings.
+    Settle,
     Stop,
 }
+
+/// The settings that were read last, until they are taken: each instead of those before.
+type Newest = Arc<Mutex<Option<Arc<Settings>>>>;
 
 /// A handle on the registry.
 #[derive(Debug)]
 pub struct Registry {
     orders: Sender<Order>,
+    newest: Newest,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -97,6 +102,7 @@ impl Registry {
         let (orders, ordered) = bounded(MAX_ORDERS);
         let (wishes, wished) = mpsc::channel(1);
         let clock = Arc::new(SystemClock::start());
+        let newest = Newest::default();
         let desk = Keeper {
             dispatcher: Dispatcher::new(settings.registry.limits, clock.now()),
             zone: settings.registry.zone,
@@ -119,12 +125,18 @@ impl Registry {
             wanted: (Vec::new(), Duration::ZERO),
             orders: orders.clone(),
             ending: Arc::default(),
+            newest: newest.clone(),
         };
         let thread = std::thread::Builder::new()
             .name("registry".to_owned())
             .spawn(move || desk.run(ordered))?;
         let thread = Some(thread);
-        Ok((Self { orders, thread }, wished))
+        let registry = Self {
+            orders,
+            newest,
+            thread,
+        };
+        Ok((registry, wished))
     }
 
     /// Asks. Never waits: where too many wait already the answer says so.
@@ -142,10 +154,15 @@ impl Registry {
         }
     }
 
-    /// The configuration was read again. `false`: too many wait.
-    pub fn settle(&self, settings: Settings) -> bool {
-        let settled = Order::Settle(Arc::new(settings));
-        self.orders.try_send(settled).is_ok()
+    /// The configuration was read again. It holds before the next order is carried out, however
+    /// many wait.
+    pub fn settle(&self, settings: Settings) {
+        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        *newest = Some(Arc::new(settings));
+        drop(newest);
+        if self.orders.try_send(Order::Settle).is_err() {
+            tracing::debug!("the registry is busy, and sees its new rules before its next order");
+        }
     }
 
     /// Ends the thread and all runs, between two removals, at most until `deadline`.
@@ -206,6 +223,7 @@ struct Keeper {
     /// What the agent was told last.
     wanted: (Vec<Cleanup>, Duration),
     orders: Sender<Order>,
+    newest: Newest,
     /// The agent ends: what is cut short is nobody's failure.
     ending: Arc<AtomicBool>,
 }
@@ -221,29 +239,17 @@ impl Keeper {
                 .again_at
                 .map(|at| at.saturating_duration_since(Instant::now()));
             let wait = due.into_iter().chain(again).fold(LONGEST, Duration::min);
-            match ordered.recv_timeout(wait) {
+            let order = ordered.recv_timeout(wait);
+            self.take_settings();
+            match order {
                 Ok(Order::Ask(ask, actor, answer)) => self.answer(*ask, actor, answer),
                 Ok(Order::Finished(id)) => {
                     self.runs.remove(&id);
                     self.turn(Input::Finished(id));
                 }
                 Ok(Order::Answered) => self.asked.retain(|run| !run.thread.is_finished()),
-                Ok(Order::Settle(settings)) => {
-                    if !removes_nothing(&self.means.settings) && removes_nothing(&settings) {
-                        self.runs
-                            .values()
-                            .chain(&self.asked)
-                            .for_each(Running::halt);
-                    }
-                    self.means.settings = settings;
-                    let limits = self.means.settings.registry.limits;
-                    self.dispatcher.set_limits(limits);
-                    self.read();
-                    if !self.is_read {
-                        // Those known go on, under the new rules.
-                        self.want();
-                    }
-                }
+                // They are taken.
+                Ok(Order::Settle) => {}
                 Ok(Order::Stop) | Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => self.turn(Input::Woken),
             }
@@ -260,6 +266,28 @@ impl Keeper {
             if run.thread.join().is_err() {
                 tracing::error!(event = "thread.panicked", "a clean-up's thread panicked");
             }
+        }
+    }
+
+    /// Goes by the settings that were read last.
+    fn take_settings(&mut self) {
+        let newest = self
+            .newest
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let Some(settings) = newest else { return };
+        if removes_nothing(&settings) && !removes_nothing(&self.means.settings) {
+            let runs = self.runs.values().chain(&self.asked);
+            runs.for_each(Running::halt);
+        }
+        self.means.settings = settings;
+        let limits = self.means.settings.registry.limits;
+        self.dispatcher.set_limits(limits);
+        self.read();
+        if !self.is_read {
+            // Those known go on, under the new rules.
+            self.want();
         }
     }
 

@@ -398,13 +398,8 @@ impl Service {
         let before = std::mem::replace(&mut self.settings, settings);
         self.around.agent = self.settings.agent.clone();
         self.look_after_all(&before.agent);
-        if let Some(registry) = &self.registry
-            && !registry.settle(self.settings.clone())
-        {
-            tracing::error!(
-                event = "config.refused",
-                "the registry is too busy to take its new rules: reload again"
-            );
+        if let Some(registry) = &self.registry {
+            registry.settle(self.settings.clone());
         }
         self.keep_audit();
         let now = SystemClock::start().now().wall;
