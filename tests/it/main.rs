@@ -37,6 +37,7 @@ mod odd_metadata;
 mod outlook;
 mod pins;
 mod presets;
+mod prevented;
 mod pruners;
 mod read_once;
 mod real_bugs;
