@@ -43,6 +43,7 @@ mod read_once;
 mod real_bugs;
 mod recording;
 mod rewriting;
+mod sentences;
 mod signals;
 mod store;
 mod support;
