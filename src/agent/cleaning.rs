@@ -282,12 +282,20 @@ fn manner(root: &Root, task: &Task, means: &Means, dry_run: bool) -> Result<Mann
     if dry_run {
         return Ok(look);
     }
-    let state = StateDir::open(state_dir).and_then(|state| state.root(&root.path));
+    let state = match StateDir::open(state_dir).and_then(|state| state.root(&root.path)) {
+        Ok(state) => Some(state),
+        // To wait for room would be to wait for this run.
+        Err(error) if error.is_no_room() => {
+            tracing::warn!(event = "state.unwritten", cleanup = %task.cleanup.id, error = %chain(&error), "a clean-up runs without its place in the state directory");
+            None
+        }
+        Err(error) => return Err(chain(&error)),
+    };
     Ok(Manner {
         enforce: true,
         lock_stale: crate::agent::root::LOCK_STALE,
         hear: Some(hear(root, task, means)),
-        state: Some(state.map_err(|error| chain(&error))?),
+        state,
         ..look
     })
 }

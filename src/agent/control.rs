@@ -16,7 +16,7 @@
 //! what the kernel queues wait there.
 
 use crate::agent::kept;
-use crate::agent::outlook;
+use crate::agent::outlook::{self, Prevention};
 use crate::agent::pins::{self, Change};
 use crate::agent::registrations::{self, Ask};
 use crate::agent::report::{self, AnomalyFilter};
@@ -320,12 +320,24 @@ async fn audit(store: Store, wanted: Wanted, answer: oneshot::Sender<Value>) {
     tell(answer, value);
 }
 
-/// What root threads answered, each with its root; `Err`: why one did not.
-async fn outlooks(asked: Vec<AskedOutlook>) -> Vec<(Root, Result<Arc<OnceLock<Outlook>>, String>)> {
+/// What a root's thread answered; `Err`: why it did not.
+struct Answered {
+    root: Root,
+    prevented: Option<Prevention>,
+    outlook: Result<Arc<OnceLock<Outlook>>, String>,
+}
+
+/// What root threads answered.
+async fn outlooks(asked: Vec<AskedOutlook>) -> Vec<Answered> {
     let deadline = tokio::time::Instant::now() + OUTLOOK;
     let mut answers = Vec::new();
-    for AskedOutlook { root, slot } in asked {
-        let answer = loop {
+    for asked in asked {
+        let AskedOutlook {
+            root,
+            prevented,
+            slot,
+        } = asked;
+        let outlook = loop {
             match &slot {
                 Err(why) => break Err(why.clone()),
                 Ok(slot) if slot.get().is_some() => break Ok(slot.clone()),
@@ -339,7 +351,11 @@ async fn outlooks(asked: Vec<AskedOutlook>) -> Vec<(Root, Result<Arc<OnceLock<Ou
                 Ok(_) => tokio::time::sleep(OUTLOOK_PAUSE).await,
             }
         };
-        answers.push((root, answer));
+        answers.push(Answered {
+            root,
+            prevented,
+            outlook,
+        });
     }
     answers
 }
@@ -347,10 +363,11 @@ async fn outlooks(asked: Vec<AskedOutlook>) -> Vec<(Root, Result<Arc<OnceLock<Ou
 /// Answers `next` when all threads have.
 async fn next(asked: Vec<AskedOutlook>, answer: oneshot::Sender<Value>) {
     let mut roots = Vec::new();
-    for (root, outlook) in outlooks(asked).await {
-        roots.push(match &outlook {
-            Ok(slot) => slot.get().map(|outlook| outlook::next(&root, outlook)),
-            Err(why) => Some(outlook::silent(&root, why)),
+    for answered in outlooks(asked).await {
+        let (root, prevented) = (&answered.root, answered.prevented);
+        roots.push(match &answered.outlook {
+            Ok(slot) => slot.get().map(|seen| outlook::next(root, seen, prevented)),
+            Err(why) => Some(outlook::silent(root, why)),
         });
     }
     tell(answer, json!({ "roots": roots }));
@@ -368,9 +385,12 @@ async fn why(
         tracing::debug!(error = %error, "the audit is behind");
     }
     let (mut present, mut gone) = (Vec::new(), Vec::new());
-    for (root, outlook) in outlooks(asked).await {
-        if let Ok(outlook) = &outlook {
-            present.extend(outlook.get().and_then(|o| outlook::present(&root, o)));
+    let mut doubt = outlook::behind(store.condition().backlog);
+    for answered in outlooks(asked).await {
+        let (root, prevented) = (answered.root, answered.prevented);
+        if let Ok(slot) = &answered.outlook {
+            let seen = slot.get();
+            present.extend(seen.and_then(|seen| outlook::present(&root, seen, prevented)));
         }
         let Some(name) = outlook::below(&root, &subject) else {
             continue;
@@ -386,10 +406,10 @@ async fn why(
                 });
                 gone.extend(looked.await);
             }
-            Err(error) => tracing::debug!(error = %error, "the audit cannot be read"),
+            Err(error) => doubt = Some(error.to_string()),
         }
     }
-    tell(answer, outlook::why(&subject, present, gone));
+    tell(answer, outlook::why(&subject, present, gone, doubt));
 }
 
 fn tell(answer: oneshot::Sender<Value>, value: Value) {

@@ -4,6 +4,7 @@
 use crate::agent::report::{path_text, time};
 use crate::config::settings::Root;
 use crate::engine::outlook::{Outlook, Prospect};
+use crate::model::count::Count;
 use crate::model::path::{RelPath, escape, unescape};
 use crate::model::plan::Rule;
 use crate::model::time::rfc3339;
@@ -14,8 +15,26 @@ use crate::store::audit::{Entry, Wanted};
 use serde_json::{Value, json};
 use std::os::unix::ffi::OsStrExt;
 
+/// Why nothing goes from a root, whatever its rules say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Prevention {
+    /// Somebody has to accept it first.
+    Held,
+    /// The agent only looks.
+    Observe,
+}
+
+impl Prevention {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Held => "held",
+            Self::Observe => "observe",
+        }
+    }
+}
+
 /// One root of `next`.
-pub fn next(root: &Root, outlook: &Outlook) -> Value {
+pub fn next(root: &Root, outlook: &Outlook, prevented: Option<Prevention>) -> Value {
     let fates = forecast(&outlook.outset, outlook.oldest.iter().copied());
     let rows = outlook.rows.iter().zip(&fates);
     let growth = outlook.outset.growth;
@@ -34,6 +53,7 @@ pub fn next(root: &Root, outlook: &Outlook) -> Value {
             value
         }).collect::<Vec<_>>(),
         "more": outlook.more,
+        "prevented_by": prevented.map(Prevention::name),
     })
 }
 
@@ -95,7 +115,7 @@ pub fn below(root: &Root, subject: &str) -> Option<Box<[u8]>> {
 
 /// `why` of what is there in one root. `None`: nothing of that name is. Several of one id are
 /// only listed.
-pub fn present(root: &Root, outlook: &Outlook) -> Option<Value> {
+pub fn present(root: &Root, outlook: &Outlook, prevented: Option<Prevention>) -> Option<Value> {
     let row = match &outlook.rows[..] {
         [] => return None,
         [row] => row,
@@ -113,7 +133,11 @@ pub fn present(root: &Root, outlook: &Outlook) -> Option<Value> {
             }));
         }
     };
-    let mut value = json!({ "state": "present", "root": root.name });
+    let mut value = json!({
+        "state": "present",
+        "root": root.name,
+        "prevented_by": prevented.map(Prevention::name),
+    });
     if let (Value::Object(value), Value::Object(more)) = (&mut value, spelled(root, row)) {
         value.extend(more);
     }
@@ -178,6 +202,11 @@ fn out_of_order(mut value: Value, outlook: &Outlook, row: &Prospect) -> Value {
 fn sentence(value: &Value) -> String {
     let at = value["expected_at"].as_str().unwrap_or("-");
     let rule = value["rule"].as_str().unwrap_or("no rule");
+    let but = match value["prevented_by"].as_str() {
+        Some("held") => "its root is held, so nothing goes before it is accepted; then ",
+        Some(_) => "the agent only observes its root, so nothing goes; else ",
+        None => "",
+    };
     let goes = match value["due"].as_str() {
         Some("now") => format!("{rule} takes it now"),
         Some("at") => format!("{rule} takes it at {at}"),
@@ -191,10 +220,10 @@ fn sentence(value: &Value) -> String {
         _ => "no rule takes it".to_owned(),
     };
     match (value["held_by"].as_str(), value["held_until"].as_str()) {
-        (None, _) => goes,
-        (Some(by), None) => format!("it stays for it is {by}; without that {goes}"),
+        (None, _) => format!("{but}{goes}"),
+        (Some(by), None) => format!("{but}it stays for it is {by}; without that {goes}"),
         (Some(by), Some(until)) => {
-            format!("it stays for it is {by} until {until}; without that {goes}")
+            format!("{but}it stays for it is {by} until {until}; without that {goes}")
         }
     }
 }
@@ -233,8 +262,8 @@ pub fn gone(entries: &[Entry]) -> Option<Value> {
 }
 
 /// The answer of `why`: what was found, or that nobody knows it. What is there speaks before
-/// what is gone.
-pub fn why(subject: &str, present: Vec<Value>, gone: Vec<Value>) -> Value {
+/// what is gone. `doubt`: why the audit may not tell of all that is gone.
+pub fn why(subject: &str, present: Vec<Value>, gone: Vec<Value>, doubt: Option<String>) -> Value {
     let mut found = present;
     if found.is_empty() {
         found = gone;
@@ -243,7 +272,10 @@ pub fn why(subject: &str, present: Vec<Value>, gone: Vec<Value>) -> Value {
         0 => json!({
             "state": "unknown",
             "rule": null,
-            "because": "no session of that path or id is there, and the audit knows of none that was removed",
+            "because": match doubt {
+                None => "no session of that path or id is there, and the audit knows of none that was removed".to_owned(),
+                Some(doubt) => format!("no session of that path or id is there; whether one was removed is not known now: {doubt}"),
+            },
         }),
         1 => found.remove(0),
         n => json!({
@@ -255,6 +287,16 @@ pub fn why(subject: &str, present: Vec<Value>, gone: Vec<Value>) -> Value {
     };
     answer["subject"] = subject.into();
     answer
+}
+
+/// Why the audit may not tell of all that is gone, where rows wait to be written.
+pub fn behind(n_rows: u64) -> Option<String> {
+    (n_rows > 0).then(|| {
+        format!(
+            "what waits to be written to the audit: {}",
+            Count(n_rows, "row")
+        )
+    })
 }
 
 /// Which audit is asked about a session that was called so.

@@ -10,8 +10,10 @@ use crate::model::cleanup::Cleanup;
 use crate::model::time::{Time, rfc3339};
 use crate::store::Pending;
 use crate::store::audit::{Actor, Entry};
+use crate::store::error::StoreError;
 use crate::store::runs::Run;
 use crate::watch::choice;
+use chrono::TimeDelta;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -24,6 +26,10 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const N_RUNS: u64 = 20;
 /// Registrations that there may be: each is looked at every turn of the schedule.
 const MAX_CLEANUPS: usize = 10_000;
+
+/// Tries to change one that others change at the same time; each that fails is a change of theirs
+/// that is done.
+const MAX_TRIES: u32 = 32;
 
 /// What is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,7 +91,7 @@ pub fn parse(question: &Value) -> Result<(Ask, Actor), String> {
     Ok((ask, by))
 }
 
-/// A registration as every answer spells it.
+/// A registration as every answer spells it. A running agent adds what it knows.
 pub fn spell(cleanup: &Cleanup) -> Value {
     json!({
         "id": cleanup.id,
@@ -104,6 +110,8 @@ pub fn spell(cleanup: &Cleanup) -> Value {
         "updated_at": rfc3339(cleanup.updated_at),
         "last_run": cleanup.last_run.map(rfc3339),
         "next_run": null,
+        "watching": false,
+        "unwatched_because": null,
     })
 }
 
@@ -199,25 +207,26 @@ impl Desk<'_> {
     fn add(&self, wanted: &Wanted) -> Result<Value, String> {
         let others = self.all()?;
         let id = Ulid::generate().to_string();
-        let Judged {
-            mut cleanup,
-            mut notes,
-        } = register(wanted, id.clone(), self.now(), self.beside(&others))?;
+        let Judged { cleanup, mut notes } =
+            register(wanted, id.clone(), self.now(), self.beside(&others))?;
         check_watch(&cleanup)?;
         let key = |c: &Cleanup| (c.owner.clone(), c.directory.clone(), c.pattern.clone());
         let known = others.iter().find(|other| key(other) == key(&cleanup));
-        // Somebody keeps it from removing anything: no restart of its program may end that.
-        if wanted.read_only.is_none() && known.is_some_and(|known| known.read_only) {
-            cleanup.read_only = true;
-            notes.push("it stays read-only, as it was; `cleanup update` can end that".to_owned());
-        }
         if others.len() >= MAX_CLEANUPS && known.is_none() {
             return Err(format!(
                 "there are {MAX_CLEANUPS} clean-ups already, and no more may be; remove some"
             ));
         }
-        let put = wait(self.means.store.put_cleanup(cleanup))?;
+        let store = &self.means.store;
+        let put = written(match wanted.read_only {
+            Some(_) => store.put_cleanup(cleanup),
+            // Somebody may keep it from removing anything: no restart of its program ends that.
+            None => store.renew_cleanup(cleanup),
+        })?;
         let updated = put.id != id;
+        if wanted.read_only.is_none() && put.read_only {
+            notes.push("it stays read-only, as it was; `cleanup update` can end that".to_owned());
+        }
         let event = if updated {
             "cleanup.updated"
         } else {
@@ -238,31 +247,46 @@ impl Desk<'_> {
     }
 
     fn update(&self, id: &str, wanted: &Wanted) -> Result<Value, String> {
+        for _ in 0..MAX_TRIES {
+            let Some(Judged { cleanup, notes }) = self.try_to_update(id, wanted)? else {
+                continue;
+            };
+            self.note("cleanup.updated", &cleanup);
+            let mut document = spell(&cleanup);
+            document["updated"] = true.into();
+            document["notes"] = notes.into();
+            return Ok(document);
+        }
+        Err(format!(
+            "others change the clean-up `{id}` all the while; nothing was changed: try again"
+        ))
+    }
+
+    /// `None`: somebody changed it between reading and writing.
+    fn try_to_update(&self, id: &str, wanted: &Wanted) -> Result<Option<Judged>, String> {
         let others = self.all()?;
         let old = self.one(id)?;
-        let Judged { cleanup, notes } = change(&old, wanted, self.now(), self.beside(&others))?;
-        check_watch(&cleanup)?;
-        let changed = self.means.store.update_cleanup(cleanup.clone());
+        // Each change has another time, whatever the clock says: it is known by it.
+        let after = old
+            .updated_at
+            .checked_add_signed(TimeDelta::microseconds(1));
+        let now = after.map_or(self.now(), |after| after.max(self.now()));
+        let judged = change(&old, wanted, now, self.beside(&others))?;
+        check_watch(&judged.cleanup)?;
+        let store = &self.means.store;
+        let changed = store.update_cleanup(old.updated_at, judged.cleanup.clone());
         match changed.wait_for(PATIENCE) {
-            Ok(true) => {}
-            Ok(false) => return Err(unknown(id)),
-            Err(error) if error.is_conflict() => {
-                return Err(format!(
-                    "`{}` has another clean-up with this directory and pattern",
-                    cleanup.owner
-                ));
-            }
-            Err(error) => return Err(chain(&error)),
+            Ok(changed) => Ok(changed.then_some(judged)),
+            Err(error) if error.is_conflict() => Err(format!(
+                "`{}` has another clean-up with this directory and pattern",
+                judged.cleanup.owner
+            )),
+            Err(error) => Err(unwritten(&error)),
         }
-        self.note("cleanup.updated", &cleanup);
-        let mut document = spell(&cleanup);
-        document["updated"] = true.into();
-        document["notes"] = notes.into();
-        Ok(document)
     }
 
     fn remove(&self, id: &str) -> Result<Value, String> {
-        let removed = wait(self.means.store.remove_cleanup(id.to_owned()))?;
+        let removed = written(self.means.store.remove_cleanup(id.to_owned()))?;
         let removed = removed.ok_or_else(|| unknown(id))?;
         self.note("cleanup.removed", &removed);
         let mut document = spell(&removed);
@@ -300,6 +324,23 @@ pub fn chosen(all: &[Cleanup], id: Option<&str>) -> Result<Vec<Cleanup>, String>
 
 fn wait<T>(pending: Pending<T>) -> Result<T, String> {
     pending.wait_for(PATIENCE).map_err(|error| chain(&error))
+}
+
+/// Waits for a change. One that the store refused is made by nobody later.
+fn written<T>(pending: Pending<T>) -> Result<T, String> {
+    pending
+        .wait_for(PATIENCE)
+        .map_err(|error| unwritten(&error))
+}
+
+fn unwritten(error: &StoreError) -> String {
+    match error {
+        StoreError::Unavailable(_) | StoreError::Failed { .. } => format!(
+            "{}; nothing was changed: repeat the command once that is mended",
+            chain(error)
+        ),
+        StoreError::Off | StoreError::Busy | StoreError::Closed => chain(error),
+    }
 }
 
 fn unknown(id: &str) -> String {

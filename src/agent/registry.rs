@@ -28,8 +28,8 @@ use chrono::TimeDelta;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
@@ -39,6 +39,8 @@ const MAX_ORDERS: usize = 256;
 const MAX_ASKED: usize = 8;
 /// A store that cannot be read is asked again after so long.
 const RETRY: Duration = Duration::from_secs(2);
+/// What could not be watched, because its directory is away, is tried again after so long.
+const WATCH_AGAIN: Duration = Duration::from_secs(3);
 /// How often old runs are taken out of the history.
 const SWEEP: Duration = Duration::from_secs(3600);
 /// How long the store is waited for.
@@ -65,14 +67,19 @@ enum Order {
     Finished(String),
     /// A run that was asked for has ended.
     Answered,
-    Settle(Arc<Settings>),
+    /// There are new settings.
+    Settle,
     Stop,
 }
+
+/// The settings that were read last, until they are taken: each instead of those before.
+type Newest = Arc<Mutex<Option<Arc<Settings>>>>;
 
 /// A handle on the registry.
 #[derive(Debug)]
 pub struct Registry {
     orders: Sender<Order>,
+    newest: Newest,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -95,6 +102,7 @@ impl Registry {
         let (orders, ordered) = bounded(MAX_ORDERS);
         let (wishes, wished) = mpsc::channel(1);
         let clock = Arc::new(SystemClock::start());
+        let newest = Newest::default();
         let desk = Keeper {
             dispatcher: Dispatcher::new(settings.registry.limits, clock.now()),
             zone: settings.registry.zone,
@@ -106,19 +114,29 @@ impl Registry {
             teller,
             cleanups: Arc::new([]),
             is_read: false,
+            is_known: false,
+            unread: None,
             runs: BTreeMap::new(),
             asked: Vec::new(),
             swept: None,
+            unwatched: BTreeMap::new(),
+            again_at: None,
             wishes,
             wanted: (Vec::new(), Duration::ZERO),
             orders: orders.clone(),
             ending: Arc::default(),
+            newest: newest.clone(),
         };
         let thread = std::thread::Builder::new()
             .name("registry".to_owned())
             .spawn(move || desk.run(ordered))?;
         let thread = Some(thread);
-        Ok((Self { orders, thread }, wished))
+        let registry = Self {
+            orders,
+            newest,
+            thread,
+        };
+        Ok((registry, wished))
     }
 
     /// Asks. Never waits: where too many wait already the answer says so.
@@ -136,10 +154,15 @@ impl Registry {
         }
     }
 
-    /// The configuration was read again. `false`: too many wait.
-    pub fn settle(&self, settings: Settings) -> bool {
-        let settled = Order::Settle(Arc::new(settings));
-        self.orders.try_send(settled).is_ok()
+    /// The configuration was read again. It holds before the next order is carried out, however
+    /// many wait.
+    pub fn settle(&self, settings: Settings) {
+        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        *newest = Some(Arc::new(settings));
+        drop(newest);
+        if self.orders.try_send(Order::Settle).is_err() {
+            tracing::debug!("the registry is busy, and sees its new rules before its next order");
+        }
     }
 
     /// Ends the thread and all runs, between two removals, at most until `deadline`.
@@ -184,14 +207,23 @@ struct Keeper {
     zone: Zone,
     /// The store has been read since it was last asked in vain.
     is_read: bool,
+    /// It was read once: what is registered is known.
+    is_known: bool,
+    /// Why it could not be read when it was last asked; told once.
+    unread: Option<String>,
     /// By registration.
     runs: BTreeMap<String, Running>,
     asked: Vec<Running>,
     swept: Option<Now>,
     wishes: mpsc::Sender<Wish>,
+    /// Watched ones that cannot be watched now, each with the reason, told once.
+    unwatched: BTreeMap<String, String>,
+    /// When the store, or what cannot be watched, is tried again.
+    again_at: Option<Instant>,
     /// What the agent was told last.
     wanted: (Vec<Cleanup>, Duration),
     orders: Sender<Order>,
+    newest: Newest,
     /// The agent ends: what is cut short is nobody's failure.
     ending: Arc<AtomicBool>,
 }
@@ -203,39 +235,25 @@ impl Keeper {
         loop {
             let now = self.means.clock.now();
             let due = self.dispatcher.wake_at().map(|at| at.since(now.tick));
-            let longest = if self.is_read { LONGEST } else { RETRY };
-            let wait = due.unwrap_or(longest).min(longest);
-            match ordered.recv_timeout(wait) {
+            let again = self
+                .again_at
+                .map(|at| at.saturating_duration_since(Instant::now()));
+            let wait = due.into_iter().chain(again).fold(LONGEST, Duration::min);
+            let order = ordered.recv_timeout(wait);
+            self.take_settings();
+            match order {
                 Ok(Order::Ask(ask, actor, answer)) => self.answer(*ask, actor, answer),
                 Ok(Order::Finished(id)) => {
                     self.runs.remove(&id);
                     self.turn(Input::Finished(id));
                 }
                 Ok(Order::Answered) => self.asked.retain(|run| !run.thread.is_finished()),
-                Ok(Order::Settle(settings)) => {
-                    if !removes_nothing(&self.means.settings) && removes_nothing(&settings) {
-                        self.runs
-                            .values()
-                            .chain(&self.asked)
-                            .for_each(Running::halt);
-                    }
-                    self.means.settings = settings;
-                    let limits = self.means.settings.registry.limits;
-                    self.dispatcher.set_limits(limits);
-                    self.read();
-                    if !self.is_read {
-                        // Those known go on, under the new rules.
-                        self.want();
-                    }
-                }
+                // They are taken.
+                Ok(Order::Settle) => {}
                 Ok(Order::Stop) | Err(RecvTimeoutError::Disconnected) => break,
-                Err(RecvTimeoutError::Timeout) => {
-                    if !self.is_read {
-                        self.read();
-                    }
-                    self.turn(Input::Woken);
-                }
+                Err(RecvTimeoutError::Timeout) => self.turn(Input::Woken),
             }
+            self.try_again();
             self.sweep();
         }
         self.ending.store(true, Ordering::Relaxed);
@@ -249,6 +267,48 @@ impl Keeper {
                 tracing::error!(event = "thread.panicked", "a clean-up's thread panicked");
             }
         }
+    }
+
+    /// Goes by the settings that were read last.
+    fn take_settings(&mut self) {
+        let newest = self
+            .newest
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let Some(settings) = newest else { return };
+        if removes_nothing(&settings) && !removes_nothing(&self.means.settings) {
+            let runs = self.runs.values().chain(&self.asked);
+            runs.for_each(Running::halt);
+        }
+        self.means.settings = settings;
+        let limits = self.means.settings.registry.limits;
+        self.dispatcher.set_limits(limits);
+        self.read();
+        if !self.is_read {
+            // Those known go on, under the new rules.
+            self.want();
+        }
+    }
+
+    /// Tries what could not be done the last time, when its time has come.
+    fn try_again(&mut self) {
+        if self.again_at.is_some_and(|at| at <= Instant::now()) {
+            if !self.is_read {
+                self.read();
+            }
+            self.want();
+        }
+        let wait = match (self.is_read, self.unwatched.is_empty()) {
+            (false, _) => Some(RETRY),
+            (true, false) => Some(WATCH_AGAIN),
+            (true, true) => None,
+        };
+        let is_due = |at: &Instant| *at > Instant::now();
+        self.again_at = wait.map(|wait| {
+            let planned = self.again_at.filter(is_due);
+            planned.unwrap_or_else(|| Instant::now() + wait)
+        });
     }
 
     /// Runs that an agent before this one did not end.
@@ -277,14 +337,10 @@ impl Keeper {
         }
         let cleanups = match self.means.store.cleanups().wait_for(STORE) {
             Ok(cleanups) => cleanups,
-            Err(error) => {
-                if std::mem::take(&mut self.is_read) {
-                    tracing::warn!(event = "registry.unread", error = %chain(&error), "the clean-ups cannot be read; those known go on");
-                }
-                return;
-            }
+            Err(error) => return self.is_unread(chain(&error)),
         };
-        self.is_read = true;
+        (self.is_read, self.is_known) = (true, true);
+        self.unread = None;
         let before: BTreeMap<String, Cleanup> = self
             .cleanups
             .iter()
@@ -304,6 +360,18 @@ impl Keeper {
         }
         self.zone = self.means.settings.registry.zone;
         self.want();
+    }
+
+    fn is_unread(&mut self, why: String) {
+        self.is_read = false;
+        if self.unread.is_none() {
+            let so = match self.is_known {
+                true => "those known go on",
+                false => "none runs until they can be",
+            };
+            tracing::warn!(event = "registry.unread", error = %why, "the clean-ups cannot be read; {so}");
+        }
+        self.unread = Some(why);
     }
 
     /// Runs under way go by what was registered when they began: those of what is gone or was
@@ -355,6 +423,7 @@ impl Keeper {
         let settings = &self.means.settings;
         let mut roots = Vec::new();
         let mut watched = Vec::new();
+        let mut unwatched = BTreeMap::new();
         let all = self.cleanups.iter().filter(|cleanup| cleanup.watch);
         for cleanup in all.filter(|cleanup| !is_dry(cleanup, settings)) {
             match root_now(cleanup, &self.cleanups, settings) {
@@ -363,10 +432,14 @@ impl Keeper {
                     watched.push(cleanup.clone());
                 }
                 Err(why) => {
-                    tracing::warn!(event = "cleanup.unwatched", cleanup = %cleanup.id, "it is not watched: {why}");
+                    if self.unwatched.get(&cleanup.id) != Some(&why) {
+                        tracing::warn!(event = "cleanup.unwatched", cleanup = %cleanup.id, "it is not watched until it can be: {why}");
+                    }
+                    unwatched.insert(cleanup.id.clone(), why);
                 }
             }
         }
+        self.unwatched = unwatched;
         let days = self.cleanups.iter().filter_map(|c| c.retention_days).max();
         let longest = DAY.saturating_mul(u32::try_from(days.unwrap_or(0)).unwrap_or(u32::MAX));
         let wanted = (watched, longest);
@@ -473,19 +546,23 @@ impl Keeper {
             Ask::Add(_) | Ask::Update { .. } | Ask::Remove { .. } => self.read(),
             Ask::List | Ask::Show { .. } | Ask::Run(_) => {}
         }
-        self.add_next(&mut document);
+        self.add_present(&mut document);
         if let Some(rows) = document["cleanups"].as_array_mut() {
-            rows.iter_mut().for_each(|row| self.add_next(row));
+            rows.iter_mut().for_each(|row| self.add_present(row));
         }
         say(answer, document);
     }
 
-    fn add_next(&self, row: &mut Value) {
-        let next = row["id"].as_str().map(str::to_owned);
-        let next = next.and_then(|id| self.dispatcher.next_of(&id));
-        if let Some(next) = next {
+    /// When it runs next, and whether it is watched.
+    fn add_present(&self, row: &mut Value) {
+        let Some(id) = row["id"].as_str().map(str::to_owned) else {
+            return;
+        };
+        if let Some(next) = self.dispatcher.next_of(&id) {
             row["next_run"] = rfc3339(next).into();
         }
+        row["watching"] = self.wanted.0.iter().any(|watched| watched.id == id).into();
+        row["unwatched_because"] = self.unwatched.get(&id).cloned().into();
     }
 
     /// Runs what somebody asked for on a thread of its own.
@@ -493,6 +570,13 @@ impl Keeper {
         self.asked.retain(|run| !run.thread.is_finished());
         if self.asked.len() >= MAX_ASKED {
             let error = format!("{MAX_ASKED} runs that were asked for are under way; try again");
+            return say(answer, json!({ "error": error }));
+        }
+        if !self.is_known {
+            self.read();
+        }
+        if let (false, Some(why)) = (self.is_known, &self.unread) {
+            let error = format!("the registrations cannot be read: {why}");
             return say(answer, json!({ "error": error }));
         }
         let chosen = match chosen(&self.cleanups, asked.id.as_deref()) {

@@ -5,8 +5,9 @@ use crate::agent::cleaning::removes_nothing;
 use crate::agent::control;
 use crate::agent::descriptors;
 use crate::agent::kept::Restorer;
+use crate::agent::outlook::Prevention;
 use crate::agent::pins::{self, Change};
-use crate::agent::published::View;
+use crate::agent::published::{View, Watching};
 use crate::agent::registrations::Ask;
 use crate::agent::registry::{Registry, Wants};
 use crate::agent::report::{self, AnomalyFilter};
@@ -69,6 +70,8 @@ fn make_root(path: &Path) -> Result<(), ServiceError> {
 #[derive(Debug)]
 pub struct AskedOutlook {
     pub root: Root,
+    /// Why nothing goes from it, whatever it answers.
+    pub prevented: Option<Prevention>,
     /// `Err`: why it could not be asked.
     pub slot: Result<Arc<OnceLock<Outlook>>, String>,
 }
@@ -279,14 +282,25 @@ impl Service {
         let asked = wanted.filter_map(|handle| {
             let sight = sight(&handle.root)?;
             let slot = Arc::new(OnceLock::new());
-            let is_scanned = handle.published.view().figures.scanned;
-            let slot = match is_scanned {
+            let view = handle.published.view();
+            let is_enforced = rules(&handle.root, &self.settings.agent).enforce;
+            let prevented = match (is_enforced, view.figures.held) {
+                (false, _) => Some(Prevention::Observe),
+                (true, true) => Some(Prevention::Held),
+                (true, false) => None,
+            };
+            let slot = match view.figures.scanned {
+                _ if view.watching == Watching::Absent => Err("it is not at its path".to_owned()),
                 false => Err("its first scan has not ended yet".to_owned()),
                 true if handle.order(Order::Outlook(sight, slot.clone())) => Ok(slot),
                 true => Err("it is too busy to take an order".to_owned()),
             };
             let root = handle.root.clone();
-            Some(AskedOutlook { root, slot })
+            Some(AskedOutlook {
+                root,
+                prevented,
+                slot,
+            })
         });
         Ok(asked.collect())
     }
@@ -398,13 +412,8 @@ impl Service {
         let before = std::mem::replace(&mut self.settings, settings);
         self.around.agent = self.settings.agent.clone();
         self.look_after_all(&before.agent);
-        if let Some(registry) = &self.registry
-            && !registry.settle(self.settings.clone())
-        {
-            tracing::error!(
-                event = "config.refused",
-                "the registry is too busy to take its new rules: reload again"
-            );
+        if let Some(registry) = &self.registry {
+            registry.settle(self.settings.clone());
         }
         self.keep_audit();
         let now = SystemClock::start().now().wall;

@@ -3,7 +3,7 @@
 
 use super::cleanup_args::{Cleanup, What};
 use super::render::{text, time};
-use super::{DONE, LAST_WORDS, WRONG_CONFIG, ask, begin_logging, complain, open_store, sound};
+use super::{DONE, WRONG_CONFIG, ask, begin_logging, close_store, complain, open_store, sound};
 use super::{print_document, render};
 use crate::agent::cleaning::Means;
 use crate::agent::registrations::{Desk, parse};
@@ -66,9 +66,7 @@ fn here(request: &Request, question: &Value) -> anyhow::Result<Result<Value, u8>
         actor,
     };
     let answer = desk.answer(&ask);
-    if let Err(error) = means.store.close().wait_for(LAST_WORDS) {
-        tracing::warn!(event = "store.unwritten", error = %error, "what was done is not in the audit yet: its rows wait for the agent's next start");
-    }
+    close_store(means.store);
     Ok(Ok(answer.map_err(|error| anyhow!(error))?))
 }
 
@@ -135,11 +133,14 @@ fn list(answer: &Value) -> String {
     let mut out = String::new();
     let right = ["DAYS", "FILES", "MIB"];
     render::table(&mut out, &header, &right, &answer["cleanups"], |row| {
-        let when = match (row["schedule"].is_null(), row["watch"] == true) {
+        let mut when = match (row["schedule"].is_null(), row["watch"] == true) {
             (true, _) => "on write".to_owned(),
             (false, true) => format!("{}, on write", text(&row["schedule"])),
             (false, false) => text(&row["schedule"]),
         };
+        if !row["unwatched_because"].is_null() {
+            when += " (not watched now)";
+        }
         vec![
             text(&row["id"]),
             text(&row["owner"]),

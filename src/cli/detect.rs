@@ -10,7 +10,9 @@ use crate::agent::survey::{Manner, survey};
 use crate::config;
 use crate::config::request::Request;
 use crate::config::settings::Root;
+use crate::disk::tree::Tree;
 use crate::layout::presets;
+use crate::model::path::printable;
 use anyhow::Context;
 use serde_json::{Value, json};
 use std::cmp::Reverse;
@@ -46,8 +48,14 @@ pub fn detect(args: &Args, request: &Request, wanted: &Detect) -> anyhow::Result
     let mut request = request.clone();
     request.roots = vec![wanted.dir.clone()];
     // What the directory itself is refused for is said once.
-    if let Err(code) = settings_for(args, &request)? {
-        return Ok(code);
+    let settings = match settings_for(args, &request)? {
+        Ok(settings) => settings,
+        Err(code) => return Ok(code),
+    };
+    for root in &settings.roots {
+        let shown = printable(&root.name);
+        Tree::open(&root.real)
+            .with_context(|| format!("the directory {shown} cannot be looked at"))?;
     }
     let mut found = Vec::new();
     let mut whole = true;

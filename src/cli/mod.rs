@@ -25,6 +25,7 @@ use crate::config::request::{Request, environment};
 use crate::config::settings::{Agent, LogFormat, Problem, Settings};
 use crate::model::path::printable;
 use crate::notify::Notifier;
+use crate::store::error::StoreError;
 use crate::store::state::StateDir;
 use crate::store::{Access, Place, Store};
 use crate::telemetry::logging::{self, Format};
@@ -260,6 +261,27 @@ fn open_store(agent: &Agent, access: Access) -> anyhow::Result<Store> {
     let place = Place::new(agent.database.as_deref(), &agent.state_dir, access);
     let store = Store::start(place, Arc::new(SystemClock::start()));
     store.context("cannot start the store's thread")
+}
+
+/// Writes what waits, or says what becomes of it.
+fn close_store(store: Store) {
+    let watched = store.clone();
+    let Err(error) = store.close().wait_for(LAST_WORDS) else {
+        return;
+    };
+    let condition = watched.condition();
+    if matches!(error, StoreError::Off) {
+    } else if condition.unkept > 0 {
+        let why = condition.unkept_because.unwrap_or_default();
+        tracing::warn!(
+            event = "store.unwritten",
+            error = %error,
+            rows = condition.unkept,
+            "what was done is not in the audit and will not be: the database cannot be written, nor the file where rows wait ({why}); keep this command's output"
+        );
+    } else {
+        tracing::warn!(event = "store.unwritten", error = %error, "what was done is not in the audit yet: its rows wait for the agent's next start");
+    }
 }
 
 /// Settings in which nothing is wrong. `Err`: what is was told, and this is the exit code.

@@ -1,7 +1,7 @@
 //! `scan`, `plan` and `prune-size`: one look at each root, without an agent.
 
 use super::args::{Args, PruneSize};
-use super::{BUSY, DONE, FAILED, LAST_WORDS, open_store, print_document, render, settings_for};
+use super::{BUSY, DONE, FAILED, close_store, open_store, print_document, render, settings_for};
 use crate::agent::audit;
 use crate::agent::report;
 use crate::agent::survey::{Manner, Survey, survey};
@@ -13,7 +13,6 @@ use crate::model::fact::Fact;
 use crate::policy::lifecycle::Lifecycle;
 use crate::policy::limits::Limits;
 use crate::store::audit::Actor;
-use crate::store::error::StoreError;
 use crate::store::state::StateDir;
 use crate::store::{Access, Store};
 use crate::telemetry::tell::tell;
@@ -134,7 +133,7 @@ pub fn prune_size(args: &Args, request: Request, wanted: &PruneSize) -> anyhow::
         Ok(value)
     })?;
     if enforce {
-        close(store);
+        close_store(store);
     }
     print_document(&document, wanted.json, render::prune_size)?;
     Ok(match () {
@@ -142,26 +141,6 @@ pub fn prune_size(args: &Args, request: Request, wanted: &PruneSize) -> anyhow::
         () if codes.contains(&BUSY) => BUSY,
         () => DONE,
     })
-}
-
-/// Writes what waits, or says what becomes of it.
-fn close(store: Store) {
-    let watched = store.clone();
-    let Err(error) = store.close().wait_for(LAST_WORDS) else {
-        return;
-    };
-    let condition = watched.condition();
-    if matches!(error, StoreError::Off) {
-    } else if condition.unkept > 0 {
-        tracing::warn!(
-            event = "store.unwritten",
-            error = %error,
-            rows = condition.unkept,
-            "what was removed is not in the audit and will not be: the database cannot be written, and a running agent has the file where rows wait; keep this command's output"
-        );
-    } else {
-        tracing::warn!(event = "store.unwritten", error = %error, "what was removed is not in the audit yet: its rows wait for the agent's next start");
-    }
 }
 
 /// Logs what happened: of each kind of anomaly one, and how many more there are.

@@ -5,13 +5,14 @@ use super::{
     DONE, FAILED, WRONG_CONFIG, ask, complain, one_shot, open_store, print_document, render,
     settings_for,
 };
-use crate::agent::{kept, outlook};
+use crate::agent::kept;
+use crate::agent::outlook::{self, Prevention};
 use crate::config;
 use crate::config::request::Request;
-use crate::config::settings::Agent;
+use crate::config::settings::{Agent, Mode, Settings};
 use crate::engine::outlook::Sight;
 use crate::model::path::{escape, printable};
-use crate::store::Access;
+use crate::store::{Access, Place, Store};
 use anyhow::bail;
 use serde_json::{Value, json};
 use std::os::unix::ffi::OsStrExt;
@@ -69,7 +70,7 @@ pub(super) fn next(args: &Args, request: Request, wanted: &Next) -> anyhow::Resu
                 let survey = one_shot::look_at(&settings, root)?;
                 let seen = survey.engine().outlook(survey.now(), &sight);
                 survey.end();
-                Ok(outlook::next(root, &seen))
+                Ok(outlook::next(root, &seen, prevented(&settings)))
             })?
         }
     };
@@ -91,8 +92,10 @@ pub(super) fn why(args: &Args, request: Request, wanted: &Why) -> anyhow::Result
                 Ok(settings) => settings,
                 Err(code) => return Ok(code),
             };
+            let is_begun = place(&settings.agent).has_begun();
             let store = open_store(&settings.agent, Access::Read)?;
             let (mut present, mut gone) = (Vec::new(), Vec::new());
+            let mut doubt = doubt(&settings.agent);
             for root in &settings.roots {
                 let Some(name) = outlook::below(root, &subject) else {
                     continue;
@@ -101,7 +104,7 @@ pub(super) fn why(args: &Args, request: Request, wanted: &Why) -> anyhow::Result
                 let sight = Sight::Of(name.clone());
                 let seen = survey.engine().outlook(survey.now(), &sight);
                 survey.end();
-                present.extend(outlook::present(root, &seen));
+                present.extend(outlook::present(root, &seen, prevented(&settings)));
                 match store.entries(outlook::question(root, &name)).wait() {
                     Ok(entries) => {
                         gone.extend(outlook::gone(&entries).map(|mut found| {
@@ -109,17 +112,38 @@ pub(super) fn why(args: &Args, request: Request, wanted: &Why) -> anyhow::Result
                             found
                         }));
                     }
-                    Err(error) => {
-                        tracing::warn!(event = "store.unread", error = %error, "what is gone is not known");
+                    Err(error) if !is_begun || error.is_unbegun() => {
+                        tracing::debug!(error = %error, "nobody wrote to the audit yet");
                     }
+                    Err(error) => doubt = Some(error.to_string()),
                 }
             }
-            outlook::why(&subject, present, gone)
+            outlook::why(&subject, present, gone, doubt)
         }
     };
     print_document(&document, wanted.ask.json, render_why)?;
     let is_known = !matches!(document["state"].as_str(), Some("unknown" | "ambiguous"));
     Ok(if is_known { DONE } else { FAILED })
+}
+
+/// A look of one's own knows of no root that waits to be accepted.
+fn prevented(settings: &Settings) -> Option<Prevention> {
+    match settings.agent.mode {
+        Mode::Enforce => None,
+        Mode::Observe => Some(Prevention::Observe),
+    }
+}
+
+/// Rows that wait for the next agent.
+fn doubt(agent: &Agent) -> Option<String> {
+    match Store::waiting(&place(agent)) {
+        Ok(n_rows) => outlook::behind(n_rows),
+        Err(error) => Some(format!("the rows that wait cannot be read: {error}")),
+    }
+}
+
+fn place(agent: &Agent) -> Place {
+    Place::new(agent.database.as_deref(), &agent.state_dir, Access::Read)
 }
 
 fn render_why(document: &Value) -> String {

@@ -150,6 +150,11 @@ pub fn next(document: &Value) -> String {
             return line(out, &format!("{}: {error}", text(&root["name"])));
         }
         usage(root, out);
+        match root["prevented_by"].as_str() {
+            Some("held") => line(out, "  held: nothing goes before it is accepted"),
+            Some(_) => line(out, "  the agent only observes: nothing goes"),
+            None => {}
+        }
         if is_empty(&root["sessions"]) {
             line(out, "  there is no session that a rule could take");
         }
@@ -287,8 +292,11 @@ pub fn check(check: &Check) -> String {
     }
     let verdict = match (check.problems.len(), &check.effective) {
         (0, _) => "the configuration is good".to_owned(),
-        (n, Some(_)) => format!("{n} problems; the agent would start and leave out what is wrong"),
-        (n, None) => format!("{n} problems; the agent would not start"),
+        (n, Some(_)) => format!(
+            "{}; the agent would start and leave out what is wrong",
+            problems(n)
+        ),
+        (n, None) => format!("{}; the agent would not start", problems(n)),
     };
     line(&mut out, &verdict);
     let roots = check.effective.as_ref().and_then(|e| e["roots"].as_array());
@@ -517,6 +525,10 @@ fn counted(number: &Value, one: &'static str) -> String {
     Count(number.as_u64().unwrap_or(0), one).to_string()
 }
 
+fn problems(n: usize) -> Count {
+    Count(n as u64, "problem")
+}
+
 /// The same, where more than one are called so.
 fn many(number: &Value, one: &str, more: &str) -> String {
     match number.as_u64().unwrap_or(0) {
@@ -554,10 +566,12 @@ fn trouble(root: &Value) -> Option<String> {
             text(&lock["error"]),
             text(&root["path"]),
         )),
+        None if root["unmet"] == true && root["enforcing"] == false => Some(format!(
+            "{name} stays {over}: the agent only observes it and removes nothing; `housekeeper next --root {name}` shows what would go"
+        )),
         None if root["unmet"] == true => Some(format!(
-            "{name} stays {over}: {}; `housekeeper scan --root {}` names the sessions, so end, unpin or mend them, or raise the limit",
+            "{name} stays {over}: {}; `housekeeper next --root {name}` names the sessions, so end, unpin or mend them, or raise the limit",
             stays(&root["blocked"]),
-            text(&root["path"])
         )),
         None => None,
     }
@@ -840,13 +854,19 @@ tapes  /srv/tapes  (directories)
             (
                 json!({"unmet": true, "blocked": blocked}),
                 Some(
-                    "tapes stays 2.0 KiB over its limit: 4.0 KiB active (2 sessions), 1.0 KiB pinned (1 session) may not go; `housekeeper scan --root /srv/tapes` names the sessions, so end, unpin or mend them, or raise the limit",
+                    "tapes stays 2.0 KiB over its limit: 4.0 KiB active (2 sessions), 1.0 KiB pinned (1 session) may not go; `housekeeper next --root tapes` names the sessions, so end, unpin or mend them, or raise the limit",
+                ),
+            ),
+            (
+                json!({"unmet": true, "enforcing": false}),
+                Some(
+                    "tapes stays 2.0 KiB over its limit: the agent only observes it and removes nothing; `housekeeper next --root tapes` shows what would go",
                 ),
             ),
             (
                 json!({"unmet": true, "still_over_bytes": 0}),
                 Some(
-                    "tapes stays over its limits: nothing more may go; `housekeeper scan --root /srv/tapes` names the sessions, so end, unpin or mend them, or raise the limit",
+                    "tapes stays over its limits: nothing more may go; `housekeeper next --root tapes` names the sessions, so end, unpin or mend them, or raise the limit",
                 ),
             ),
         ] {

@@ -3,13 +3,13 @@
 use super::args::{Args, Restore, Trash, TrashWhat};
 use super::outlook::{agent_of, asked};
 use super::{
-    DONE, FAILED, LAST_WORDS, WRONG_CONFIG, open_store, print_document, render, settings_for,
+    DONE, FAILED, WRONG_CONFIG, close_store, open_store, print_document, render, settings_for,
 };
 use crate::agent::kept::{self, Restorer};
+use crate::config;
 use crate::config::request::Request;
 use crate::model::path::{escape, printable};
 use crate::store::Access;
-use crate::store::error::StoreError;
 use anyhow::anyhow;
 use serde_json::{Value, json};
 use std::os::unix::ffi::OsStrExt;
@@ -38,8 +38,24 @@ pub(super) fn trash(args: &Args, request: &Request, wanted: &Trash) -> anyhow::R
     Ok(if whole { DONE } else { FAILED })
 }
 
-/// Brings a session back.
+/// Brings a session back. Where it cannot, and no root keeps anything, it says that, too.
 pub(super) fn restore(args: &Args, request: &Request, wanted: &Restore) -> anyhow::Result<u8> {
+    bring_back(args, request, wanted).map_err(|error| match keeps_none(request) {
+        true => anyhow!(
+            "{error:#}; the roots keep nothing of what they remove: `[root.trash] keep` is not set"
+        ),
+        false => error,
+    })
+}
+
+/// As far as this command's own configuration tells.
+fn keeps_none(request: &Request) -> bool {
+    let roots = config::load(request).map(|settings| settings.roots);
+    let roots = roots.unwrap_or_default();
+    !roots.is_empty() && roots.iter().all(|root| root.trash_keep.is_zero())
+}
+
+fn bring_back(args: &Args, request: &Request, wanted: &Restore) -> anyhow::Result<u8> {
     let Some(agent) = agent_of(request)? else {
         return Ok(WRONG_CONFIG);
     };
@@ -63,11 +79,7 @@ pub(super) fn restore(args: &Args, request: &Request, wanted: &Restore) -> anyho
                     .collect(),
             };
             let restored = restorer.restore(&id);
-            if let Err(error) = store.close().wait_for(LAST_WORDS)
-                && !matches!(error, StoreError::Off)
-            {
-                tracing::warn!(event = "store.unwritten", error = %error, "what came back is not in the audit yet: its row waits for the agent's next start");
-            }
+            close_store(store);
             restored.map_err(|why| anyhow!(why))?
         }
     };
@@ -77,7 +89,10 @@ pub(super) fn restore(args: &Args, request: &Request, wanted: &Restore) -> anyho
             "{} is back at {}, and pinned until {}.\n",
             text(&document["restored"]),
             text(&document["path"]),
-            text(&document["pinned_until"])
+            match document["pinned_until"].as_str() {
+                Some(until) => printable(until),
+                None => "it is unpinned".to_owned(),
+            }
         )
     })?;
     Ok(DONE)

@@ -184,7 +184,7 @@ impl Store {
     /// The newest rows that are wanted, in the order in which they happened. Rows that were left
     /// just now may be on their way still: [`Store::flush`] first.
     pub fn entries(&self, wanted: Wanted) -> Pending<Vec<Entry>> {
-        self.ask("read the audit", async move |c: &mut Connection| {
+        self.look("read the audit", async move |c: &mut Connection| {
             let sql = match wanted.session {
                 Some(_) => BY_SESSION,
                 None => BY_TIME,

@@ -28,17 +28,16 @@ fn cleanup(row: &Row) -> Result<Cleanup, sqlx::Error> {
     })
 }
 
-/// What an update leaves as it was.
+/// What becomes of one that is registered again.
 const SET: &str = "description = excluded.description, layout = excluded.layout, \
     retention_days = excluded.retention_days, max_files = excluded.max_files, \
     max_size_mb = excluded.max_size_mb, priority = excluded.priority, \
-    schedule = excluded.schedule, watch = excluded.watch, read_only = excluded.read_only, \
-    updated_at = excluded.updated_at";
+    schedule = excluded.schedule, watch = excluded.watch, updated_at = excluded.updated_at";
 
 impl Store {
     /// All of them, the lowest priority number first.
     pub fn cleanups(&self) -> Pending<Vec<Cleanup>> {
-        self.ask("read the clean-ups", async |c: &mut Connection| {
+        self.look("read the clean-ups", async |c: &mut Connection| {
             let rows = sqlx::query("SELECT * FROM cleanups ORDER BY priority, created_at, id")
                 .fetch_all(c)
                 .await?;
@@ -47,7 +46,7 @@ impl Store {
     }
 
     pub fn cleanup(&self, id: String) -> Pending<Option<Cleanup>> {
-        self.ask("read a clean-up", async move |c: &mut Connection| {
+        self.look("read a clean-up", async move |c: &mut Connection| {
             let row = sqlx::query("SELECT * FROM cleanups WHERE id = $1")
                 .bind(id)
                 .fetch_optional(c)
@@ -59,34 +58,48 @@ impl Store {
     /// Registers one. Where the owner has one with this directory and pattern already, that one is
     /// updated and keeps its id, `created_at` and `last_run`. Answers what is registered now.
     pub fn put_cleanup(&self, new: Cleanup) -> Pending<Cleanup> {
+        self.put(new, ", read_only = excluded.read_only")
+    }
+
+    /// The same; one that is there keeps `read_only` as it is in that moment, too.
+    pub fn renew_cleanup(&self, new: Cleanup) -> Pending<Cleanup> {
+        self.put(new, "")
+    }
+
+    fn put(&self, new: Cleanup, and: &'static str) -> Pending<Cleanup> {
         self.ask("write a clean-up", async move |c: &mut Connection| {
             let sql = format!(
                 "INSERT INTO cleanups (id, owner, directory, pattern, layout, retention_days, \
                  max_files, max_size_mb, priority, description, schedule, watch, read_only, \
-                 created_at, updated_at, last_run) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, \
+                 updated_at, created_at, last_run) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, \
                  $10, $11, $12, $13, $14, $15, $16) \
-                 ON CONFLICT (owner, directory, pattern) DO UPDATE SET {SET} RETURNING *"
+                 ON CONFLICT (owner, directory, pattern) DO UPDATE SET {SET}{and} RETURNING *"
             );
+            let (created_at, last_run) = (new.created_at, new.last_run);
             // The text has constants only.
-            let query = sqlx::query(sqlx::AssertSqlSafe(sql));
-            let row = bound(query, new).fetch_one(c).await?;
+            let query = bound(sqlx::query(sqlx::AssertSqlSafe(sql)), new)
+                .bind(micros(created_at))
+                .bind(last_run.map(micros));
+            let row = query.fetch_one(c).await?;
             cleanup(&row)
         })
     }
 
-    /// Changes every column of the one with this id; `false`: there is none.
+    /// Changes the one with this id that was last changed at this time, all of it but when it was
+    /// begun and when it ran; `false`: there is none, somebody changed or removed it meanwhile.
     ///
     /// An error that [is a conflict](crate::store::error::StoreError::is_conflict) means that the
     /// owner has another one with this directory and pattern.
-    pub fn update_cleanup(&self, new: Cleanup) -> Pending<bool> {
+    pub fn update_cleanup(&self, seen: Time, new: Cleanup) -> Pending<bool> {
         self.ask("change a clean-up", async move |c: &mut Connection| {
             let query = sqlx::query(
                 "UPDATE cleanups SET owner = $2, directory = $3, pattern = $4, layout = $5, \
                  retention_days = $6, max_files = $7, max_size_mb = $8, priority = $9, \
                  description = $10, schedule = $11, watch = $12, read_only = $13, \
-                 created_at = $14, updated_at = $15, last_run = $16 WHERE id = $1",
+                 updated_at = $14 WHERE id = $1 AND updated_at = $15",
             );
-            let done = bound(query, new).execute(c).await?;
+            let query = bound(query, new).bind(micros(seen));
+            let done = query.execute(c).await?;
             Ok(done.rows_affected() > 0)
         })
     }
@@ -119,7 +132,7 @@ impl Store {
 
 type Query<'q> = sqlx::query::Query<'q, super::database::Db, sqlx::sqlite::SqliteArguments>;
 
-/// All columns in their order.
+/// All columns that a change sets, in their order.
 fn bound(query: Query<'_>, new: Cleanup) -> Query<'_> {
     query
         .bind(new.id)
@@ -135,7 +148,5 @@ fn bound(query: Query<'_>, new: Cleanup) -> Query<'_> {
         .bind(new.schedule)
         .bind(i64::from(new.watch))
         .bind(i64::from(new.read_only))
-        .bind(micros(new.created_at))
         .bind(micros(new.updated_at))
-        .bind(new.last_run.map(micros))
 }

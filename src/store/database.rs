@@ -3,9 +3,9 @@
 //! SQLite in WAL mode with `synchronous = FULL`: what was acknowledged survives `SIGKILL` and a loss
 //! of power. The file is the owner's alone (mode 0600), and so are SQLite's files beside it.
 
-use crate::store::error::StoreError;
+use crate::store::error::{StoreError, Verdict, verdict};
 use crate::store::migrations::migrator;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteLockingMode, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection as _};
 use std::fs::{DirBuilder, OpenOptions};
 use std::io;
@@ -58,7 +58,7 @@ impl Database {
     /// # Errors
     /// [`StoreError::Unavailable`] names file and user.
     pub(super) async fn open(path: &Path, home: Option<Inode>) -> Result<Self, StoreError> {
-        let cannot = |what: &str, error: &dyn std::fmt::Display| unavailable(path, what, error);
+        let cannot = |what: &str, error: &io::Error| unavailable(path, what, error);
         let dir = path.parent().unwrap_or(Path::new("/"));
         if home.is_none() {
             let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
@@ -66,10 +66,8 @@ impl Database {
         }
         let now = inode(dir).map_err(|e| cannot("find the directory of", &e))?;
         if home.is_some_and(|home| home != now) && !path.exists() {
-            return Err(cannot(
-                "find",
-                &"its directory is another one than before; mount or move it back, or restart the agent to begin a new store",
-            ));
+            let why = "its directory is another one than before; mount or move it back, or restart the agent to begin a new store";
+            return Err(cannot("find", &io::Error::other(why)));
         }
         OpenOptions::new()
             .create(true)
@@ -100,22 +98,40 @@ impl Database {
         })
     }
 
-    /// Opens it for reading; it must be there.
+    /// Opens it for reading; it must be there. `None`: it can be read for one question at a time
+    /// only, see [`read_apart`].
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] names file and user.
-    pub(super) async fn open_to_read(path: &Path) -> Result<Self, StoreError> {
-        let cannot = |error: &dyn std::fmt::Display| unavailable(path, "read", error);
+    pub(super) async fn open_to_read(path: &Path) -> Result<Option<Self>, StoreError> {
+        let cannot = |error: &io::Error| unavailable(path, "read", error);
         let file = inode(path).map_err(|e| cannot(&e))?;
         let home = inode(path.parent().unwrap_or(Path::new("/"))).map_err(|e| cannot(&e))?;
-        let options = options(path).read_only(true);
-        let connection = options.connect().await.map_err(|e| cannot(&e))?;
-        Ok(Self {
+        let connect = async {
+            let mut connection = options(path).read_only(true).connect().await?;
+            probe(&mut connection).await?;
+            Ok::<_, sqlx::Error>(connection)
+        };
+        let connection = match connect.await {
+            Ok(connection) => connection,
+            Err(error) if verdict(&error) == Verdict::Lost => {
+                let apart = read_apart(path).await;
+                close(apart.map_err(|_| cannot(&io::Error::other(error)))?).await;
+                return Ok(None);
+            }
+            Err(source) => {
+                return Err(StoreError::Failed {
+                    operation: "be read",
+                    source: Arc::new(source),
+                });
+            }
+        };
+        Ok(Some(Self {
             path: path.to_owned(),
             file,
             home,
             connection,
-        })
+        }))
     }
 
     /// Whether the file still is the one at its path: SQLite would go on with an unlinked one.
@@ -155,9 +171,74 @@ impl Database {
 
     /// Closes it in order; what does not close is closed with the process.
     pub(super) async fn close(self) {
-        if let Err(error) = self.connection.close().await {
-            tracing::debug!(error = %error, "the store did not close in order");
+        close(self.connection).await;
+    }
+}
+
+/// Opens a database that cannot be opened for writing, so that it can be read: for one question,
+/// because it is kept from everybody else meanwhile.
+///
+/// For shared reading SQLite needs a file beside the database (`-shm`), which an ordered close
+/// removes and which cannot be made on a full disk. Whoever has it alone needs none, but `-wal`.
+/// Where that can neither be found nor made, the database is read as it lies: nobody has it open then,
+/// and all that was written is in it. On a read-only file system nobody changes it, and there are no
+/// locks.
+///
+/// # Errors
+/// It cannot be read either, or another process has it.
+pub(super) async fn read_apart(path: &Path) -> Result<Connection, StoreError> {
+    let alone = options(path)
+        .locking_mode(SqliteLockingMode::Exclusive)
+        .pragma("query_only", "ON");
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    let has_log = Path::new(&log).exists();
+    let mut ways = vec![alone.clone()];
+    if is_read_only(path) && has_log {
+        ways.push(alone.read_only(true).vfs("unix-none"));
+    } else if !has_log {
+        ways.push(options(path).read_only(true).immutable(true));
+    }
+    let mut refused = sqlx::Error::PoolClosed;
+    for way in ways {
+        let mut connection = match way.connect().await {
+            Ok(connection) => connection,
+            Err(error) => {
+                refused = error;
+                continue;
+            }
+        };
+        match probe(&mut connection).await {
+            Ok(()) => return Ok(connection),
+            Err(error) => refused = error,
         }
+        close(connection).await;
+        if verdict(&refused) == Verdict::Locked {
+            break;
+        }
+    }
+    Err(StoreError::Failed {
+        operation: "be read",
+        source: Arc::new(refused),
+    })
+}
+
+/// Reads something, so that what keeps from reading is known.
+async fn probe(connection: &mut Connection) -> Result<(), sqlx::Error> {
+    let query = sqlx::query("SELECT COUNT(*) FROM sqlite_master");
+    query.fetch_one(connection).await.map(|_| ())
+}
+
+/// What cannot be asked is taken for writable: then the attempt says what is wrong.
+fn is_read_only(path: &Path) -> bool {
+    let asked = rustix::fs::statvfs(path);
+    asked.is_ok_and(|fs| fs.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY))
+}
+
+/// Closes in order; what does not close is closed with the process.
+pub(super) async fn close(connection: Connection) {
+    if let Err(error) = connection.close().await {
+        tracing::debug!(error = %error, "the store did not close in order");
     }
 }
 
@@ -181,10 +262,18 @@ fn options(path: &Path) -> SqliteConnectOptions {
         .thread_name(|_| "store-sqlite".to_owned())
 }
 
-fn unavailable(path: &Path, what: &str, error: &dyn std::fmt::Display) -> StoreError {
+fn unavailable(path: &Path, what: &str, error: &io::Error) -> StoreError {
     let user = rustix::process::geteuid().as_raw();
+    let dir = path.parent().unwrap_or(Path::new("/")).display();
+    let advice = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            format!("free some space on the file system of {dir}")
+        }
+        io::ErrorKind::ReadOnlyFilesystem => format!("mount the file system of {dir} for writing"),
+        _ => "give it to that user, or name another one with [store] url".to_owned(),
+    };
     let said = format!(
-        "user {user} cannot {what} {}: {error}; give it to that user, or name another one with [store] url",
+        "user {user} cannot {what} {}: {error}; {advice}",
         path.display()
     );
     StoreError::Unavailable(said.into())

@@ -50,6 +50,14 @@ pub(super) enum Verdict {
     Corrupt,
 }
 
+/// Whether a file could not grow.
+pub(super) fn is_full(error: &sqlx::Error) -> bool {
+    let database = error.as_database_error();
+    let code = database.and_then(|error| error.code());
+    // SQLITE_FULL, and SQLITE_IOERR_SHMSIZE for the file that shared reading needs.
+    matches!(code.as_deref(), Some("13" | "4874"))
+}
+
 pub(super) fn verdict(error: &sqlx::Error) -> Verdict {
     let Some(database) = error.as_database_error() else {
         return match error {

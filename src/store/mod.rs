@@ -10,7 +10,8 @@
 //! thread writes many in one transaction; while it cannot, it keeps them in a file beside the
 //! state ([`spill`]) and writes them later, in order, each once. A store that is gone, read-only,
 //! locked, full or corrupt stops nothing but itself: questions answer
-//! [`StoreError::Unavailable`](error::StoreError), and [`Store::condition`] says what is wrong.
+//! [`StoreError::Unavailable`](error::StoreError), and [`Store::condition`] says what is wrong. One
+//! that can be read and not written answers what only reads.
 
 pub mod anomalies;
 pub mod audit;
@@ -125,6 +126,8 @@ pub struct Condition {
     pub backlog: u64,
     /// Of these, what waits in memory alone: it is lost with the process.
     pub unkept: u64,
+    /// Why their file takes no rows.
+    pub unkept_because: Option<Arc<str>>,
     /// What is wrong and what helps.
     pub message: Option<Arc<str>>,
 }
@@ -266,6 +269,21 @@ impl Store {
             answer,
         });
         self.send(Question::Job(ask), answered)
+    }
+
+    /// Like [`Store::ask`], for work that only reads: it is done while nothing can be written, too.
+    fn look<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        work: impl AsyncFnOnce(&mut Connection) -> Result<T, sqlx::Error> + Send + 'static,
+    ) -> Pending<T> {
+        let (answer, answered) = oneshot::channel();
+        let ask: Box<dyn Job> = Box::new(Ask {
+            operation,
+            work,
+            answer,
+        });
+        self.send(Question::Look(ask), answered)
     }
 
     fn send<T>(

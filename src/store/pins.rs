@@ -33,7 +33,7 @@ fn pin(row: &Row) -> Result<Pin, sqlx::Error> {
 impl Store {
     /// All pins, those that have run out among them.
     pub fn pins(&self) -> Pending<Vec<Pin>> {
-        self.ask("read the pins", async |c: &mut Connection| {
+        self.look("read the pins", async |c: &mut Connection| {
             let rows = sqlx::query("SELECT * FROM pins ORDER BY root, session")
                 .fetch_all(c)
                 .await?;

@@ -11,6 +11,8 @@ pub(super) type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
 
 pub(super) enum Question {
     Job(Box<dyn Job>),
+    /// It changes nothing.
+    Look(Box<dyn Job>),
     Flush(Answer<()>),
     Keep(Keeping, Answer<()>),
     /// Answered when all is written and closed.
@@ -21,6 +23,7 @@ impl std::fmt::Debug for Question {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Job(_) => "Job",
+            Self::Look(_) => "Look",
             Self::Flush(_) => "Flush",
             Self::Keep(..) => "Keep",
             Self::Close(_) => "Close",

@@ -45,7 +45,7 @@ fn run(row: &Row) -> Result<Run, sqlx::Error> {
 impl Store {
     /// The newest runs first, at most `limit`; of one clean-up where it is named.
     pub fn runs(&self, cleanup: Option<String>, limit: u64) -> Pending<Vec<Run>> {
-        self.ask("read the runs", async move |c: &mut Connection| {
+        self.look("read the runs", async move |c: &mut Connection| {
             let rows = sqlx::query(
                 "SELECT * FROM runs WHERE ($1 IS NULL OR cleanup = $1) \
                  ORDER BY started_at DESC, id DESC LIMIT $2",
@@ -60,7 +60,7 @@ impl Store {
 
     /// Runs that have not ended.
     pub fn runs_open(&self) -> Pending<Vec<Run>> {
-        self.ask("read the runs", async |c: &mut Connection| {
+        self.look("read the runs", async |c: &mut Connection| {
             let rows = sqlx::query("SELECT * FROM runs WHERE ended_at IS NULL ORDER BY id")
                 .fetch_all(c)
                 .await?;

@@ -154,6 +154,9 @@ impl Spill {
 
     fn say(&self, error: &io::Error) -> String {
         match &self.path {
+            Some(path) if error.kind() == fs2::lock_contended_error().kind() => {
+                format!("{}: a running agent or command has it", path.display())
+            }
             Some(path) => format!("{}: {error}", path.display()),
             None => error.to_string(),
         }

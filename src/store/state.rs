@@ -46,6 +46,22 @@ pub enum StateError {
     },
 }
 
+impl StateError {
+    /// Whether nothing more can be written there now: no space, no quota, or a read-only file
+    /// system.
+    pub fn is_no_room(&self) -> bool {
+        match self {
+            Self::Make { source, .. } | Self::File { source, .. } => matches!(
+                source.kind(),
+                io::ErrorKind::StorageFull
+                    | io::ErrorKind::QuotaExceeded
+                    | io::ErrorKind::ReadOnlyFilesystem
+            ),
+            Self::Busy { .. } => false,
+        }
+    }
+}
+
 fn file_error(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StateError {
     let path = path.display().to_string();
     move |source| StateError::File {

@@ -88,12 +88,14 @@ fn a_registration_is_written_updated_and_removed() {
     let all = store.cleanups().wait().expect("read");
     let ids: Vec<&str> = all.iter().map(|c| &*c.id).collect();
     assert_eq!(ids, ["3", "1"], "the lower priority first");
-    let refused = store.update_cleanup(cleanup("3", "*.log")).wait();
+    let refused = store.update_cleanup(at(2), cleanup("3", "*.log")).wait();
     assert!(refused.is_err_and(|e| e.is_conflict()));
     assert_eq!(
-        store.update_cleanup(cleanup("4", "x")).wait().ok(),
+        store.update_cleanup(at(2), cleanup("4", "x")).wait().ok(),
         Some(false)
     );
+    let stale = store.update_cleanup(at(1), cleanup("3", "x")).wait();
+    assert_eq!(stale.ok(), Some(false), "it was changed at 2");
     assert_eq!(
         store.note_run("3".to_owned(), at(5)).wait().ok(),
         Some(true)

@@ -7,8 +7,8 @@
 
 use crate::model::time::{Clock, Time};
 use crate::store::audit::{self, Entry, Ids, Keeping, RECENT};
-use crate::store::database::{Connection, Database, Inode};
-use crate::store::error::{StoreError, Verdict, verdict};
+use crate::store::database::{self, Connection, Database, Inode};
+use crate::store::error::{StoreError, Verdict, is_full, verdict};
 use crate::store::question::{Job, Question, answer};
 use crate::store::spill::Spill;
 use crate::store::{Access, Condition, Place, Shared, State};
@@ -94,6 +94,7 @@ impl Writer {
                         answer(to, Ok(()));
                     }
                     Some(Question::Job(job)) => self.work(job).await,
+                    Some(Question::Look(job)) => self.look_up(job).await,
                     Some(Question::Close(to)) => break Some(to),
                     None => break None,
                 },
@@ -106,7 +107,13 @@ impl Writer {
                 () = sleep_until(next_look) => self.look().await,
             }
         };
-        let ended = self.flush(&mut rows).await;
+        let mut ended = self.flush(&mut rows).await;
+        if ended.is_err() {
+            // What was done meanwhile may have made the room for its rows.
+            self.recover().await;
+            ended = self.flush(&mut rows).await;
+        }
+        self.publish();
         if let Some(database) = self.database {
             database.close().await;
         }
@@ -142,6 +149,29 @@ impl Writer {
         if let Some(error) = job.run(&mut database.connection).await {
             self.failed(&error);
         }
+    }
+
+    /// A question that only reads. While the database cannot be written it is opened for that one
+    /// question: nobody else could use it meanwhile.
+    async fn look_up(&mut self, job: Box<dyn Job>) {
+        let path = self.place.database.clone();
+        let Some(path) = path.filter(|path| !self.was_corrupt && path.exists()) else {
+            return self.work(job).await;
+        };
+        if self.is_usable().await {
+            return self.work(job).await;
+        }
+        let mut connection = match database::read_apart(&path).await {
+            Ok(connection) => connection,
+            Err(error) => {
+                tracing::debug!(error = %error, "the store cannot be read either");
+                return self.work(job).await;
+            }
+        };
+        if let Some(error) = job.run(&mut connection).await {
+            tracing::debug!(error = %error, "a store that cannot be written did not answer");
+        }
+        database::close(connection).await;
     }
 
     /// Whether there is a database, at its place. One that was moved away is noticed here.
@@ -214,9 +244,10 @@ impl Writer {
         let why = match verdict {
             Verdict::Sound => return,
             Verdict::Locked => format!("another process holds {path} locked: end it"),
-            Verdict::Lost => {
-                format!("{path} cannot be written: {error}; it is tried again by itself")
+            Verdict::Lost if is_full(error) => {
+                format!("{path} cannot be written: {error}; free some space on its file system")
             }
+            Verdict::Lost => format!("{path} cannot be written: {error}"),
             Verdict::Corrupt => format!(
                 "{path} is corrupt ({error}): move it and its -wal and -shm files away, and put a good copy in its place; without one a new store is begun, with no registrations and pins"
             ),
@@ -237,7 +268,11 @@ impl Writer {
     fn degraded(&mut self, why: Arc<str>) {
         self.retry_at = Some(Instant::now() + RETRY);
         if self.trouble.is_none() {
-            tracing::warn!(event = "store.degraded", path = self.path(), "{why}");
+            tracing::warn!(
+                event = "store.degraded",
+                path = self.path(),
+                "{why}; it is tried again by itself"
+            );
         }
         self.trouble = Some(why);
         self.publish();
@@ -283,7 +318,10 @@ impl Writer {
             let begun = self.home.is_some() && !path.exists();
             let database = match self.place.access {
                 Access::Write => Database::open(&path, self.home).await?,
-                Access::Read => Database::open_to_read(&path).await?,
+                Access::Read => match Database::open_to_read(&path).await? {
+                    Some(database) => database,
+                    None => return Ok(()),
+                },
             };
             if begun {
                 tracing::warn!(
@@ -343,11 +381,13 @@ impl Writer {
 
     fn publish(&self) {
         let spill = self.spill.trouble.as_ref();
+        let again = "it is tried again by itself";
         let message = match (&self.trouble, spill) {
             (Some(why), Some(spill)) => Some(
-                format!("{why}; rows of the audit wait in memory, because their file cannot be written: {spill}").into(),
+                format!("{why}; {again}; rows of the audit wait in memory, because their file cannot be written: {spill}").into(),
             ),
-            (why, _) => why.clone(),
+            (Some(why), None) => Some(format!("{why}; {again}").into()),
+            (None, _) => None,
         };
         self.shared.say(Condition {
             state: if self.trouble.is_some() {
@@ -357,6 +397,7 @@ impl Writer {
             },
             backlog: self.spill.backlog(),
             unkept: self.spill.unkept(),
+            unkept_because: spill.map(|why| why.as_str().into()),
             message,
         });
     }

@@ -11,6 +11,8 @@ use rustix::process::Signal;
 use serde_json::Value;
 use sqlx::{ConnectOptions, Connection};
 use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// An agent for registrations only.
@@ -348,4 +350,94 @@ fn a_reload_that_lets_nothing_go_ends_the_watches() {
     desk.file("0.log", 10, 40);
     drop(agent);
     assert_eq!(names(&desk.dir()), ["0.log"]);
+}
+
+/// A directory that is away for a moment, as one that is not mounted yet, is watched once it is there.
+#[test]
+fn a_watched_directory_that_was_away_is_watched_again() {
+    let desk = Desk::new("");
+    let (here, away) = (desk.dir(), desk.scratch.path("away"));
+    let id = desk.add("*.log", &["--max-files", "1", "--watch"]);
+    fs::rename(&here, &away).expect("moved");
+    let agent = agent(&desk, "");
+    let is_watching = |is: bool| {
+        move |shown: &Value| shown["watching"] == is && shown["unwatched_because"].is_null() == is
+    };
+    until(&desk, &id, "a watch that waits", is_watching(false));
+    let table = agent.command(&["cleanup", "list"]);
+    assert!(table.stdout.contains("not watched now"), "{table:?}");
+    agent.told("cleanup.unwatched", 1);
+    for n in 0..3 {
+        file(&away.join(format!("{n}.log")), 10, 40 - n);
+    }
+    fs::rename(&away, &here).expect("moved back");
+    until(&desk, &id, "a watch", is_watching(true));
+    agent.until("one left", |_| names(&here) == ["2.log"]);
+    assert_eq!(agent.events("cleanup.unwatched").len(), 1);
+}
+
+/// However many questions wait, new settings hold before the next of them.
+#[test]
+fn a_reload_reaches_a_registry_that_has_too_much_to_do() {
+    let desk = Desk::new("");
+    let agent = agent(&desk, "");
+    let id = desk.add("*.log", &["--max-files", "0", "--yes"]);
+    desk.file("0.log", 10, 40);
+    let question = serde_json::json!({
+        "command": "cleanup", "do": "update", "id": id, "cleanup": { "description": "more" },
+    });
+    let ask = || {
+        let mut stream = UnixStream::connect(&agent.socket).expect("it listens");
+        writeln!(stream, "{question}").expect("asked");
+        stream.set_nonblocking(true).expect("set");
+        stream
+    };
+    while_locked(&desk, || {
+        // Each of these waits for the database.
+        let mut streams: Vec<UnixStream> = (0..300).map(|_| ask()).collect();
+        wait_for("a queue that is full", || {
+            let answers = streams.iter_mut().filter_map(|stream| {
+                let mut answer = [0; 200];
+                let n_bytes = stream.read(&mut answer).ok()?;
+                Some(String::from_utf8_lossy(&answer[..n_bytes]).into_owned())
+            });
+            let answers: Vec<String> = answers.collect();
+            let is_refused = answers.iter().any(|a| a.contains("too much to do"));
+            is_refused.then_some(()).ok_or(format!("{answers:?}"))
+        });
+        desk.configure("[registry]\nzone = \"utc\"\nread_only = true\n");
+        agent.signal(Signal::HUP);
+        agent.told("config.reloaded", 1);
+        streams
+    });
+    let ran = wait_for("a registry with room", || {
+        let done = desk.run(&["run", &id]);
+        (done.code == 0)
+            .then(|| done.document())
+            .ok_or(format!("{done:?}"))
+    });
+    assert_eq!(ran["dry_run"], true, "{ran}");
+    assert_eq!(names(&desk.dir()), ["0.log"]);
+}
+
+/// Does something while another process writes to the database.
+fn while_locked<T>(desk: &Desk, work: impl FnOnce() -> T) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        let file = desk.scratch.path("state/housekeeper.db");
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(file);
+        let mut connection = options.connect().await.expect("it opens");
+        let begun = sqlx::query("BEGIN IMMEDIATE")
+            .execute(&mut connection)
+            .await;
+        begun.expect("nobody writes");
+        let done = work();
+        let ended = sqlx::query("ROLLBACK").execute(&mut connection).await;
+        ended.expect("it ends");
+        connection.close().await.expect("it closes");
+        done
+    })
 }
