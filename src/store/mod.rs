@@ -262,13 +262,7 @@ impl Store {
         operation: &'static str,
         work: impl AsyncFnOnce(&mut Connection) -> Result<T, sqlx::Error> + Send + 'static,
     ) -> Pending<T> {
-        let (answer, answered) = oneshot::channel();
-        let ask: Box<dyn Job> = Box::new(Ask {
-            operation,
-            work,
-            answer,
-        });
-        self.send(Question::Job(ask), answered)
+        self.have_done(Question::Job, operation, work)
     }
 
     /// Like [`Store::ask`], for work that only reads: it is done while nothing can be written, too.
@@ -277,13 +271,22 @@ impl Store {
         operation: &'static str,
         work: impl AsyncFnOnce(&mut Connection) -> Result<T, sqlx::Error> + Send + 'static,
     ) -> Pending<T> {
+        self.have_done(Question::Look, operation, work)
+    }
+
+    fn have_done<T: Send + 'static>(
+        &self,
+        question: fn(Box<dyn Job>) -> Question,
+        operation: &'static str,
+        work: impl AsyncFnOnce(&mut Connection) -> Result<T, sqlx::Error> + Send + 'static,
+    ) -> Pending<T> {
         let (answer, answered) = oneshot::channel();
-        let ask: Box<dyn Job> = Box::new(Ask {
+        let ask = Box::new(Ask {
             operation,
             work,
             answer,
         });
-        self.send(Question::Look(ask), answered)
+        self.send(question(ask), answered)
     }
 
     fn send<T>(
