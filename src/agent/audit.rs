@@ -3,7 +3,6 @@
 //! A row for each removal, skip, lifecycle change and lock take-over; what else happens is in the
 //! log. Who is not an engine writes its rows with [`Store::audit`](crate::store::Store::audit).
 
-use crate::agent::shell::Hear;
 use crate::model::fact::{Fact, Moment};
 use crate::model::lifecycle::Transition;
 use crate::model::path::{RelPath, escape};
@@ -182,6 +181,19 @@ fn taken_over(holder: Option<&Holder>) -> String {
             format!("the lock of process {pid} on {host}, held since {since}, was taken over")
         },
     )
+}
+
+/// Is given a fact when it happened: at that time, with how the root was.
+pub type Listener = dyn Fn(&Fact, Time, Moment) + Send + Sync;
+
+/// Who hears of facts, as long as anybody tells any.
+#[derive(Clone)]
+pub struct Hear(pub Arc<Listener>);
+
+impl std::fmt::Debug for Hear {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Hear")
+    }
 }
 
 /// Writes what happens to a root into the audit when it happens.

@@ -2,9 +2,8 @@
 //! looked at and pruned as every other root is without an agent. What came of it is a row of runs,
 //! rows of the audit, log lines, and a line of a report.
 
-use crate::agent::audit;
+use crate::agent::audit::{self, Hear};
 use crate::agent::service::chain;
-use crate::agent::shell::Hear;
 use crate::agent::survey::{Manner, Survey, SurveyError, survey_at};
 use crate::config::cleanup::{Beside, judge, root_of};
 use crate::config::settings::{Mode, Root, Settings};

@@ -7,6 +7,7 @@
 mod locking;
 
 use crate::agent::apart::CookieAt;
+use crate::agent::audit::Hear;
 use crate::agent::jobs::Jobs;
 use crate::agent::leftovers::{self, Leftovers, Stranded};
 use crate::agent::teller::Teller;
@@ -20,7 +21,7 @@ use crate::engine::{Command, Effect, Engine, Input};
 use crate::layout::LockAt;
 use crate::layout::spec::Kind;
 use crate::model::disk::Records;
-use crate::model::fact::{Fact, Moment};
+use crate::model::fact::Fact;
 use crate::model::lifecycle::{LifeOrder, LifeOutcome, LifeReport};
 use crate::model::listing::{ScanOrder, Walked};
 use crate::model::path::RelPath;
@@ -29,7 +30,7 @@ use crate::model::plan::{Body, Victim};
 use crate::model::report::{Aside, LockTry, Outcome, Removed, Report, Skip};
 use crate::model::seen::Seen;
 use crate::model::session::Key;
-use crate::model::time::{Clock, Now, Time};
+use crate::model::time::{Clock, Now};
 use crate::prune::executor::Executor;
 use crate::prune::intent::Intent;
 use crate::prune::lock::RootLock;
@@ -55,19 +56,6 @@ pub enum Ear {
         facts: Vec<Fact>,
         hear: Option<Hear>,
     },
-}
-
-/// Is given a fact when it happened: at that time, with how the root was.
-pub type Listener = dyn Fn(&Fact, Time, Moment) + Send + Sync;
-
-/// Who hears of facts, as long as anybody tells any.
-#[derive(Clone)]
-pub struct Hear(pub Arc<Listener>);
-
-impl std::fmt::Debug for Hear {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Hear")
-    }
 }
 
 /// One root's hands.

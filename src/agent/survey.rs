@@ -1,10 +1,12 @@
 //! One look at a root without watching it: what `scan`, `plan` and `prune-size` are made of.
 
 use crate::agent::apart;
+use crate::agent::audit::Hear;
 use crate::agent::jobs::Jobs;
 use crate::agent::leftovers;
 use crate::agent::mailbox::Inbox;
-use crate::agent::shell::{Ear, Hear, Shell, Tools};
+use crate::agent::shell::{Ear, Shell, Tools};
+
 use crate::clock::SystemClock;
 use crate::config::settings::Root;
 use crate::disk::DiskError;
