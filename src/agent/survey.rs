@@ -6,7 +6,6 @@ use crate::agent::jobs::Jobs;
 use crate::agent::leftovers;
 use crate::agent::mailbox::Inbox;
 use crate::agent::shell::{Ear, Shell, Tools};
-
 use crate::clock::SystemClock;
 use crate::config::settings::Root;
 use crate::disk::DiskError;
