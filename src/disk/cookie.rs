@@ -3,18 +3,17 @@
 //! Its name holds 80 random bits, drawn when it is laid: nobody can have put something there
 //! before, and whoever tells of the name tells of this file.
 
+use crate::model::report::{COOKIE, is_cookie};
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-/// What the names of cookies begin with, behind what hides them.
-const BEGIN: &str = "cookie-";
 /// Names of one directory that are gone through for old cookies; those behind them stay.
 const MAX_NAMES: usize = 1 << 20;
 
 /// A fresh name, hidden by what it begins with.
 pub fn fresh_name(hidden: &str) -> String {
-    format!("{hidden}{BEGIN}{}", ulid::Ulid::generate())
+    format!("{hidden}{COOKIE}{}", ulid::Ulid::generate())
 }
 
 /// Lays a cookie into a directory.
@@ -63,18 +62,6 @@ pub fn sweep(dir: BorrowedFd<'_>, hidden: &str) -> rustix::io::Result<usize> {
             && rustix::fs::unlinkat(dir, name.as_c_str(), AtFlags::empty()).is_ok()
     });
     Ok(removed.count())
-}
-
-/// `cookie-<ulid>`, or with a number behind it, as earlier versions wrote.
-fn is_cookie(name: &[u8], hidden: &str) -> bool {
-    let rest = name.strip_prefix(hidden.as_bytes());
-    let rest = rest.and_then(|rest| rest.strip_prefix(BEGIN.as_bytes()));
-    let Some((id, number)) = rest.and_then(|rest| rest.split_at_checked(26)) else {
-        return false;
-    };
-    let is_number = |rest: &[u8]| !rest.is_empty() && rest.iter().all(u8::is_ascii_digit);
-    id.iter().all(u8::is_ascii_alphanumeric)
-        && (number.is_empty() || number.strip_prefix(b"-").is_some_and(is_number))
 }
 
 #[cfg(test)]

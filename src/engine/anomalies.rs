@@ -368,7 +368,9 @@ impl Engine {
     pub(super) fn publish_anomalies(&mut self, now: Now, out: &mut Vec<Effect>) {
         self.refresh_obstacles();
         let all = self.anomaly_rows(now);
+        let is_cut = self.places.n_unowned >= MAX_UNOWNED;
         let n_unnamed = self.n_unowned().saturating_sub(self.places.n_unowned);
+        let n_unnamed = if is_cut { n_unnamed } else { 0 };
         self.scanning.n_anomalies = all.len() as u64 + self.places.n_more + n_unnamed;
         self.places.n_more = 0;
         let mut lines: HashMap<AnomalyKind, (u64, u64)> = HashMap::new();

@@ -10,6 +10,7 @@ use crate::model::fact::ScanCause;
 use crate::model::hint::Hint;
 use crate::model::path::{RelPath, is_name};
 use crate::model::place::{DirId, Look, Why};
+use crate::model::report::{BESIDE, is_cookie};
 use crate::model::seen::{FileKind, Seen, Stat};
 use crate::model::session::SessionId;
 use crate::model::time::{Now, UnixNanos};
@@ -667,7 +668,12 @@ impl Engine {
                 .insert(AnomalyKind::NotUtf8, path.clone(), bytes);
         }
         // It counts as unowned bytes all the same: a name must not hide any.
-        if stat.kind == FileKind::Dir || !self.rules.layout.is_foreign_lock(path.as_bytes()) {
+        let is_lock =
+            stat.kind != FileKind::Dir && self.rules.layout.is_foreign_lock(path.as_bytes());
+        // It is gone before anybody can look for it.
+        let is_cookie =
+            stat.kind == FileKind::File && stat.apparent == 0 && is_cookie(name, BESIDE);
+        if !is_lock && !is_cookie {
             self.places.insert_unowned(path, bytes);
         }
         new

@@ -122,6 +122,23 @@ pub enum Aside {
 /// What begins the name of a file that was set aside beside its place.
 pub const BESIDE: &str = ".hk-";
 
+/// What the names of cookies begin with, behind what hides them: empty files that are made and
+/// removed at once, so that whoever watches hears of them.
+pub const COOKIE: &str = "cookie-";
+
+/// Whether a name is a cookie's, behind what hides it: `cookie-<ulid>`, or with a number behind it,
+/// as earlier versions wrote.
+pub fn is_cookie(name: &[u8], hidden: &str) -> bool {
+    let rest = name.strip_prefix(hidden.as_bytes());
+    let rest = rest.and_then(|rest| rest.strip_prefix(COOKIE.as_bytes()));
+    let Some((id, number)) = rest.and_then(|rest| rest.split_at_checked(26)) else {
+        return false;
+    };
+    let is_number = |rest: &[u8]| !rest.is_empty() && rest.iter().all(u8::is_ascii_digit);
+    id.iter().all(u8::is_ascii_alphanumeric)
+        && (number.is_empty() || number.strip_prefix(b"-").is_some_and(is_number))
+}
+
 impl Aside {
     /// What it is called, wherever it lies.
     pub fn name(&self) -> &AsideName {

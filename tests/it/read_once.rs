@@ -127,7 +127,9 @@ fn run(case: &Case, backend: &'static str) {
     let status = agent.root();
     assert_eq!(
         (&status["session_count"], &status["anomalies"]),
-        (&1.into(), &0.into())
+        (&1.into(), &0.into()),
+        "{said}: {}",
+        String::from_utf8_lossy(&place.run(&["anomalies", "--json"]).stdout)
     );
     assert_eq!(opens.count(name), 1, "{said}: once at the first sight");
 
