@@ -152,19 +152,15 @@ impl<D: Disk, R: Records> Executor<D, R> {
         grip.check_quiet(now, quiet)?;
         let ulid = fresh(now);
         let aside = match then {
-            Then::Kept => self.place_to_keep(victim, &ulid, id),
+            Then::Kept => self.place_to_keep(victim, &ulid, id)?,
             Then::Removed => in_trash(&ulid, id),
         };
         let mut renamed = set_aside(&self.disk, &victim.path, &aside);
         if !matches!(renamed, Renamed::Aside(_)) {
             self.forget_origin(&aside);
         }
-        let is_refused = matches!(
-            renamed,
-            Renamed::Impossible | Renamed::Not(Skip::Refused { .. })
-        );
-        if is_refused && matches!(aside, Aside::Kept(_)) {
-            // What cannot be kept goes all the same: a rule took it.
+        if matches!((&renamed, &aside), (Renamed::Impossible, Aside::Kept(_))) {
+            // What there is no place for goes all the same: a rule took it.
             renamed = set_aside(&self.disk, &victim.path, &in_trash(&ulid, id));
         }
         drop((grip, dir));
@@ -182,9 +178,10 @@ impl<D: Disk, R: Records> Executor<D, R> {
         }
     }
 
-    /// Writes down where a victim comes from, before it leaves. Where that cannot be done it is
-    /// not kept: a rule took it, and a full disk must not keep it there.
-    fn place_to_keep(&self, victim: &Victim, ulid: &str, id: FileId) -> Aside {
+    /// Writes down where a victim comes from, before it leaves. Where there is no space for that it
+    /// is not kept: a rule took it, and a full disk must not keep it there. Refused for another
+    /// reason it stays: whoever wants to undo removals must be able to.
+    fn place_to_keep(&self, victim: &Victim, ulid: &str, id: FileId) -> Checked<Aside> {
         let name = AsideName::new(ulid, id);
         let text = Origin::of(victim).to_json(&name);
         let saved = self
@@ -192,8 +189,12 @@ impl<D: Disk, R: Records> Executor<D, R> {
             .as_ref()
             .map(|o| o.save(&name.0, &text, Lasting::Process));
         match saved {
-            Some(Ok(())) => Aside::Kept(name),
-            Some(Err(_)) | None => Aside::Trash(name),
+            Some(Ok(())) => Ok(Aside::Kept(name)),
+            Some(Err(error)) => match errno(&error) {
+                libc::ENOSPC | libc::EDQUOT => Ok(Aside::Trash(name)),
+                errno => Err(skip(refused("write down where it comes from", errno))),
+            },
+            None => Ok(Aside::Trash(name)),
         }
     }
 

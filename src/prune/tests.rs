@@ -306,10 +306,25 @@ fn what_cannot_be_written_down_or_is_no_directory_goes_without_being_kept() {
     assert!(matches!(&outcome, Outcome::Aside(aside) if matches!(aside[..], [Aside::Beside(..)])));
 }
 
-/// Where the place for what is kept cannot be used, the rules hold all the same.
+/// Where what is kept cannot be used for another reason than space, nothing goes that could not
+/// come back.
 #[test]
-fn what_cannot_be_kept_goes_all_the_same() {
-    for errno in [libc::EACCES, libc::EXDEV, libc::ENOSPC] {
+fn what_may_not_be_kept_stays() {
+    for (operation, path, told) in [
+        ("keep", "a/s", "rename"),
+        ("save", "", "write down where it comes from"),
+    ] {
+        let (fake, victim) = session();
+        fake.fail(operation, path, libc::EACCES);
+        assert_eq!(keep(&fake, &victim), refused(told, libc::EACCES));
+        assert!(fake.records.borrow().is_empty());
+    }
+}
+
+/// Where there is no place for what is kept, the rules hold all the same.
+#[test]
+fn what_has_no_place_to_be_kept_goes_all_the_same() {
+    for errno in [libc::EXDEV, libc::ENOSPC, libc::EDQUOT] {
         let (fake, victim) = session();
         fake.fail("keep", "a/s", errno);
         let outcome = keep(&fake, &victim);
