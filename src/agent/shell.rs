@@ -474,6 +474,8 @@ impl Shell {
     fn live(&mut self, order: LifeOrder) {
         let now = self.clock.now();
         self.mind_pins(now);
+        // A burst that joins in later asks for itself.
+        self.is_placed = false;
         let refusal = match self.lock.touch(now.tick) {
             _ if self.stop.load(Ordering::Relaxed) => Skip::Stopping,
             _ if !self.is_at_its_path() => Skip::RootMoved,

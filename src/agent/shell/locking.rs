@@ -116,6 +116,7 @@ impl Shell {
     }
 
     pub(super) fn release_lock(&mut self) {
+        self.is_placed = false;
         let foreign = self.foreign.take().map(ForeignLock::release);
         if let Some(Err(errno)) = foreign {
             self.told.push(Fact::LockFailed {
