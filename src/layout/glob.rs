@@ -250,6 +250,7 @@ impl Component {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn reach(glob: &str, path: &[u8]) -> (bool, bool) {
         let glob = Glob::new(glob).expect("a good glob");
@@ -311,6 +312,24 @@ mod tests {
                 (matches, continues),
                 "{glob} on {path}"
             );
+        }
+    }
+
+    proptest! {
+        /// One star among letters is matched here as the library would.
+        #[test]
+        fn one_star_means_what_it_means_to_the_library(
+            prefix in "[ab.]{0,3}",
+            suffix in "[ab.]{0,3}",
+            name in "[ab.]{1,7}",
+        ) {
+            let text = format!("{prefix}*{suffix}");
+            prop_assume!(name != "." && name != "..");
+            let glob = GlobBuilder::new(&text).literal_separator(true).build();
+            let matcher = glob.expect("a good glob").compile_matcher();
+            let is_open = !name.starts_with('.') || prefix.starts_with('.');
+            let expected = is_open && matcher.is_match(&name);
+            prop_assert_eq!(reach(&text, name.as_bytes()).0, expected);
         }
     }
 
