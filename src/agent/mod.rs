@@ -23,6 +23,7 @@ pub mod root;
 mod round;
 pub mod service;
 pub mod shell;
+mod signals;
 pub mod survey;
 pub mod teller;
 pub mod watching;

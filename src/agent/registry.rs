@@ -6,12 +6,15 @@
 //! nothing is patched. Watched ones become roots of the agent, which hears of all that it is to have
 //! by [`Wants`].
 //!
-//! Bounds: 256 orders wait, whoever asks waits then; [`MAX_ASKED`] runs that somebody asked for at
-//! once, and more are refused; of those that are due as many as the configuration says. Only those
+//! Bounds: 256 orders wait, whoever asks waits then; 8 runs that somebody asked for at once,
+//! and more are refused; of those that are due as many as the configuration says. Only those
 //! that are due have a timeout: whoever asks waits himself.
 
+mod asked;
+
 use crate::agent::cleaning::{self, Done, Means, Outcome, Task, is_dry, removes_nothing, root_now};
-use crate::agent::registrations::{Ask, Desk, RunAsk, chosen};
+use crate::agent::registrations::Ask;
+use crate::agent::registry::asked::say;
 use crate::agent::service::chain;
 use crate::agent::teller::Teller;
 use crate::clock::SystemClock;
@@ -35,8 +38,6 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
 const MAX_ORDERS: usize = 256;
-/// Runs that somebody asked for, at once.
-const MAX_ASKED: usize = 8;
 /// A store that cannot be read is asked again after so long.
 const RETRY: Duration = Duration::from_secs(2);
 /// What could not be watched, because its directory is away, is tried again after so long.
@@ -530,92 +531,6 @@ impl Keeper {
         }
     }
 
-    fn answer(&mut self, ask: Ask, actor: Actor, answer: oneshot::Sender<Value>) {
-        if let Ask::Run(asked) = ask {
-            return self.run_asked(&asked, actor, answer);
-        }
-        let desk = Desk {
-            means: &self.means,
-            actor,
-        };
-        let mut document = match desk.answer(&ask) {
-            Ok(document) => document,
-            Err(error) => return say(answer, json!({ "error": error })),
-        };
-        match ask {
-            Ask::Add(_) | Ask::Update { .. } | Ask::Remove { .. } => self.read(),
-            Ask::List | Ask::Show { .. } | Ask::Run(_) => {}
-        }
-        self.add_present(&mut document);
-        if let Some(rows) = document["cleanups"].as_array_mut() {
-            rows.iter_mut().for_each(|row| self.add_present(row));
-        }
-        say(answer, document);
-    }
-
-    /// When it runs next, and whether it is watched.
-    fn add_present(&self, row: &mut Value) {
-        let Some(id) = row["id"].as_str().map(str::to_owned) else {
-            return;
-        };
-        if let Some(next) = self.dispatcher.next_of(&id) {
-            row["next_run"] = rfc3339(next).into();
-        }
-        row["watching"] = self.wanted.0.iter().any(|watched| watched.id == id).into();
-        row["unwatched_because"] = self.unwatched.get(&id).cloned().into();
-    }
-
-    /// Runs what somebody asked for on a thread of its own.
-    fn run_asked(&mut self, asked: &RunAsk, actor: Actor, answer: oneshot::Sender<Value>) {
-        self.asked.retain(|run| !run.thread.is_finished());
-        if self.asked.len() >= MAX_ASKED {
-            let error = format!("{MAX_ASKED} runs that were asked for are under way; try again");
-            return say(answer, json!({ "error": error }));
-        }
-        if !self.is_known {
-            self.read();
-        }
-        if let (false, Some(why)) = (self.is_known, &self.unread) {
-            let error = format!("the registrations cannot be read: {why}");
-            return say(answer, json!({ "error": error }));
-        }
-        let chosen = match chosen(&self.cleanups, asked.id.as_deref()) {
-            Ok(chosen) => chosen,
-            Err(error) => return say(answer, json!({ "error": error })),
-        };
-        let stop = Arc::new(AtomicBool::new(false));
-        let (means, others, dry_run) = (self.means.clone(), self.cleanups.clone(), asked.dry_run);
-        let (orders, told) = (self.orders.clone(), stop.clone());
-        let thread = spawn(move || {
-            let lock_patience = means.settings.registry.limits.timeout;
-            let done: Vec<Done> = chosen
-                .into_iter()
-                .map(|cleanup| {
-                    let task = Task {
-                        cleanup,
-                        others: others.clone(),
-                        dry_run,
-                        actor,
-                        stop: told.clone(),
-                        lock_patience,
-                    };
-                    cleaning::run(&task, &means)
-                })
-                .collect();
-            say(answer, cleaning::answer(&done, dry_run, &means));
-            // The registry looks again before the next one in any case.
-            if orders.try_send(Order::Answered).is_err() {
-                tracing::trace!("the registry is busy");
-            }
-        });
-        match thread {
-            Ok(thread) => self.asked.push(Running { stop, thread }),
-            Err(error) => {
-                tracing::error!(event = "cleanup.failed", error = %error, "a clean-up's thread could not be started");
-            }
-        }
-    }
-
     /// Takes old runs out of the history, now and then.
     fn sweep(&mut self) {
         let now = self.means.clock.now();
@@ -652,12 +567,6 @@ impl Drop for Finished {
         if self.orders.send(Order::Finished(self.id.clone())).is_err() {
             tracing::debug!("the registry's thread is gone already");
         }
-    }
-}
-
-fn say(answer: oneshot::Sender<Value>, document: Value) {
-    if answer.send(document).is_err() {
-        tracing::debug!("a client did not wait for its answer");
     }
 }
 

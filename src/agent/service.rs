@@ -12,6 +12,7 @@ use crate::agent::registrations::Ask;
 use crate::agent::registry::{Registry, Wants};
 use crate::agent::report::{self, AnomalyFilter};
 use crate::agent::root::{Handle, Order, Surroundings, rules};
+use crate::agent::signals::{Caught, Signals};
 use crate::agent::teller::Teller;
 use crate::clock::SystemClock;
 use crate::config;
@@ -29,7 +30,6 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use tokio::net::UnixListener;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
 /// Why an agent does not run.
@@ -636,46 +636,4 @@ fn listen(socket: &Path) -> Result<UnixListener, ServiceError> {
         path: socket.display().to_string(),
         source,
     })
-}
-
-enum Caught {
-    Rescan,
-    Reload,
-    Stop,
-}
-
-struct Signals {
-    usr1: Signal,
-    hup: Signal,
-    term: Signal,
-    int: Signal,
-}
-
-impl Signals {
-    fn new() -> Result<Self, ServiceError> {
-        let what = "listen for signals";
-        let on = |kind| signal(kind).map_err(|source| ServiceError::Start { what, source });
-        Ok(Self {
-            usr1: on(SignalKind::user_defined1())?,
-            hup: on(SignalKind::hangup())?,
-            term: on(SignalKind::terminate())?,
-            int: on(SignalKind::interrupt())?,
-        })
-    }
-
-    async fn stop(&mut self) {
-        tokio::select! {
-            _ = self.term.recv() => {}
-            _ = self.int.recv() => {}
-        }
-    }
-
-    async fn next(&mut self) -> Caught {
-        tokio::select! {
-            _ = self.usr1.recv() => Caught::Rescan,
-            _ = self.hup.recv() => Caught::Reload,
-            _ = self.term.recv() => Caught::Stop,
-            _ = self.int.recv() => Caught::Stop,
-        }
-    }
 }

@@ -9,7 +9,7 @@ use crate::support::texts;
 use housekeeper::client::{Client, ClientError, Registration};
 use rustix::process::Signal;
 use serde_json::Value;
-use sqlx::{ConnectOptions, Connection};
+use sqlx::{ConnectOptions, Connection, SqliteConnection};
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -35,8 +35,8 @@ fn until(desk: &Desk, id: &str, what: &str, holds: impl Fn(&Value) -> bool) -> V
     })
 }
 
-/// Changes the database while no agent runs.
-fn in_database(desk: &Desk, sql: &'static str) {
+/// Does something with the database, beside whoever else has it.
+fn with_database<T>(desk: &Desk, work: impl AsyncFnOnce(&mut SqliteConnection) -> T) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -45,12 +45,20 @@ fn in_database(desk: &Desk, sql: &'static str) {
         let file = desk.scratch.path("state/housekeeper.db");
         let options = sqlx::sqlite::SqliteConnectOptions::new().filename(file);
         let mut connection = options.connect().await.expect("it opens");
-        sqlx::query(sql)
-            .execute(&mut connection)
-            .await
-            .expect("it works");
+        let done = work(&mut connection).await;
         connection.close().await.expect("it closes");
-    });
+        done
+    })
+}
+
+async fn execute(connection: &mut SqliteConnection, sql: &'static str) {
+    let done = sqlx::query(sql).execute(connection).await;
+    done.expect("it works");
+}
+
+/// Changes the database while no agent runs.
+fn in_database(desk: &Desk, sql: &'static str) {
+    with_database(desk, async |connection| execute(connection, sql).await);
 }
 
 #[test]
@@ -422,22 +430,10 @@ fn a_reload_reaches_a_registry_that_has_too_much_to_do() {
 
 /// Does something while another process writes to the database.
 fn while_locked<T>(desk: &Desk, work: impl FnOnce() -> T) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime");
-    runtime.block_on(async {
-        let file = desk.scratch.path("state/housekeeper.db");
-        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(file);
-        let mut connection = options.connect().await.expect("it opens");
-        let begun = sqlx::query("BEGIN IMMEDIATE")
-            .execute(&mut connection)
-            .await;
-        begun.expect("nobody writes");
+    with_database(desk, async |connection| {
+        execute(connection, "BEGIN IMMEDIATE").await;
         let done = work();
-        let ended = sqlx::query("ROLLBACK").execute(&mut connection).await;
-        ended.expect("it ends");
-        connection.close().await.expect("it closes");
+        execute(connection, "ROLLBACK").await;
         done
     })
 }
