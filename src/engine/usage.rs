@@ -123,10 +123,8 @@ impl Engine {
     /// Whether somebody said that a session of this key stays: by a glob, or by a pin.
     pub fn keeps(&self, key: &[u8]) -> bool {
         let id = self.rules.layout.id(key);
-        self.rules
-            .protect
-            .keep
-            .is_match(&*String::from_utf8_lossy(id))
+        let keep = &self.rules.protect.keep;
+        (!keep.is_empty() && keep.is_match(&*String::from_utf8_lossy(id)))
             || self.pinning.hold(key, id)
     }
 

@@ -39,7 +39,8 @@ use order::Order;
 use places::Places;
 use sessions::Sessions;
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use foldhash::quality::RandomState;
+use std::hash::BuildHasher;
 
 /// The sums of one root.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -99,7 +100,7 @@ impl Index {
     /// have one hash.
     pub fn with_hash_mask(mask: u64) -> Self {
         Self {
-            hasher: RandomState::new(),
+            hasher: RandomState::default(),
             mask: mask & HASH_MASK,
             dirs: vec![Dir::new(0, 0, b"", 0)],
             free_dirs: Vec::new(),

@@ -13,15 +13,19 @@
 //! live: it is taken only after this host has itself watched line and mtime unchanged for the
 //! whole stale time. A holder touches the file every quarter of that.
 //!
-//! The descriptors are kept open between two locks, and an uncontended lock costs two `flock`,
-//! one `statx` and one `pwrite`. Nothing is synced: after a loss of power nobody holds a lock.
+//! Where both locks are had on a local file system the line decides nothing: it is for people, and
+//! written when the holder says so ([`RootLock::say`]), so that no removal waits for it.
+//!
+//! The descriptors are kept open between two locks, and an uncontended lock costs two `flock` and
+//! one `statx`, and one `pwrite` for the line. Nothing is synced: after a loss of power nobody
+//! holds a lock.
 
 mod host;
 mod mark;
 
 use crate::model::report::{Holder, LockTry};
 use crate::model::seen::FileId;
-use crate::model::time::{Now, Tick};
+use crate::model::time::{Now, Tick, Time};
 use chrono::SecondsFormat;
 use fs2::FileExt;
 use host::HostLock;
@@ -69,17 +73,46 @@ pub struct RootLock {
     first: HostLock,
     /// On the root itself, where pruners do not meet in it.
     mark: Option<Mark>,
-    file: Option<(File, FileId)>,
+    file: Option<LockFile>,
     held: Option<Held>,
     /// Size and mtime of the file as the last release left it, with nobody's line in it; known
     /// only where nobody writes to it who does not meet the lock of this host.
     left: Option<(u64, i128)>,
 }
 
+/// The file that everybody who prunes here meets.
+#[derive(Debug)]
+struct LockFile {
+    file: File,
+    id: FileId,
+    /// No other machine prunes on its file system.
+    is_local: bool,
+}
+
 #[derive(Debug)]
 struct Held {
+    /// What stands in the file of ours: nothing on a full disk, and before it is said.
     line: Vec<u8>,
     touched: Tick,
+    /// To be said, and since when it is held.
+    unsaid: Option<Unsaid>,
+}
+
+#[derive(Debug)]
+struct Unsaid {
+    since: Time,
+    /// How long the file was before.
+    old_size: u64,
+}
+
+impl Held {
+    fn silently(now: Now) -> Self {
+        Self {
+            line: Vec::new(),
+            touched: now.tick,
+            unsaid: None,
+        }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -178,10 +211,7 @@ impl RootLock {
         let answer = match answer {
             Err((_, Errno::NOSPC | Errno::DQUOT)) if self.host_is_enough(root) => {
                 // On a full disk nobody can be told who holds it.
-                self.held = Some(Held {
-                    line: Vec::new(),
-                    touched: now.tick,
-                });
+                self.held = Some(Held::silently(now));
                 LockTry::Taken
             }
             Err(failed) => failure(failed),
@@ -212,6 +242,23 @@ impl RootLock {
         Err(("find the lock file again", Errno::AGAIN))
     }
 
+    /// Writes down who holds it, where that is still to be done. Never decides anything: what the
+    /// disk says to it is let go, as on a full disk.
+    pub fn say(&mut self) {
+        let Some(unsaid) = self.held.as_mut().and_then(|held| held.unsaid.take()) else {
+            return;
+        };
+        let Some(at) = &self.file else { return };
+        match self.write_line(&at.file, &unsaid) {
+            Ok(line) => {
+                if let Some(held) = &mut self.held {
+                    held.line = line;
+                }
+            }
+            Err(error) => tracing::debug!(error = %error, "who holds a lock could not be written down"),
+        }
+    }
+
     /// Whether it is held.
     pub fn is_held(&self) -> bool {
         self.held.is_some()
@@ -223,7 +270,7 @@ impl RootLock {
     /// # Errors
     /// What the kernel says to the change of the mtime.
     pub fn touch(&mut self, now: Tick) -> io::Result<()> {
-        let (Some(held), Some((file, _))) = (&mut self.held, &self.file) else {
+        let (Some(held), Some(LockFile { file, .. })) = (&mut self.held, &self.file) else {
             return Ok(());
         };
         if now.since(held.touched) < self.stale_after / 4 {
@@ -267,17 +314,20 @@ impl RootLock {
 
     /// Size and mtime of the file, where only pruners of this host write to it.
     fn left_alone(&self) -> Option<(u64, i128)> {
-        let (file, _) = self.file.as_ref()?;
-        let named = look(file.as_fd(), "", AtFlags::EMPTY_PATH).ok()?;
-        self.host_is_enough(file.as_fd())
-            .then_some((named.size, named.mtime_ns))
+        let at = self.file.as_ref()?;
+        if !(self.first.is_held() && at.is_local) {
+            return None;
+        }
+        let named = look(at.file.as_fd(), "", AtFlags::EMPTY_PATH).ok()?;
+        Some((named.size, named.mtime_ns))
     }
 
     fn release_file(&mut self, held: &Held) -> io::Result<()> {
-        let Some((file, _)) = &self.file else {
+        let Some(LockFile { file, .. }) = &self.file else {
             return Ok(());
         };
         let cleared = match read_line(file) {
+            _ if held.line.is_empty() => Ok(()),
             // Blanks, not an empty file: on a full disk the next line needs the block.
             Ok(line) if line == held.line => file.write_all_at(&vec![b' '; line.len()], 0),
             // Another host has taken it for stale: the line is its own.
@@ -292,29 +342,29 @@ impl RootLock {
     }
 
     fn attempt(&mut self, control: BorrowedFd<'_>, now: Now) -> Step<Attempt> {
-        let (file, id) = match self.file.take() {
+        let at = match self.file.take() {
             Some(open) => open,
             None => open(control)?,
         };
-        let answer = self.attempt_on(control, &file, id, now);
+        let answer = self.attempt_on(control, &at, now);
         // On every way but the first the descriptor must not keep what it locked.
         match &answer {
             Ok(Attempt::Done(LockTry::Taken | LockTry::TakenStale(_))) => {}
             Ok(_) | Err(_) => {
-                FileExt::unlock(&file).map_err(|error| ("unlock", errno(&error)))?;
+                FileExt::unlock(&at.file).map_err(|error| ("unlock", errno(&error)))?;
             }
         }
-        self.file = Some((file, id));
+        self.file = Some(at);
         answer
     }
 
     fn attempt_on(
         &mut self,
         control: BorrowedFd<'_>,
-        file: &File,
-        id: FileId,
+        at: &LockFile,
         now: Now,
     ) -> Step<Attempt> {
+        let file = &at.file;
         match FileExt::try_lock_exclusive(file) {
             Ok(()) => {}
             Err(error) if error.raw_os_error() == fs2::lock_contended_error().raw_os_error() => {
@@ -328,7 +378,7 @@ impl RootLock {
             Err(Errno::NOENT) => return Ok(Attempt::Again),
             Err(errno) => return Err(("statx", errno)),
         };
-        if named.id != id {
+        if named.id != at.id {
             return Ok(Attempt::Again);
         }
         let mut answer = LockTry::Taken;
@@ -341,17 +391,23 @@ impl RootLock {
                 answer = holder(&line).map_or(LockTry::Taken, LockTry::TakenStale);
             }
         }
-        match self.write_line(file, named.size, now) {
-            Ok(()) => {}
-            // On a full disk nobody can be told who holds it; the lock itself needs no space.
-            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT)) => {
-                self.held = Some(Held {
-                    line: Vec::new(),
-                    touched: now.tick,
-                });
+        let unsaid = Unsaid {
+            since: now.wall,
+            old_size: named.size,
+        };
+        let mut held = Held::silently(now);
+        if at.is_local && self.first.is_held() {
+            held.unsaid = Some(unsaid);
+        } else {
+            match self.write_line(file, &unsaid) {
+                Ok(line) => held.line = line,
+                // On a full disk nobody can be told who holds it; the lock itself needs no space.
+                Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT)) => {
+                }
+                Err(error) => return Err(("write", errno(&error))),
             }
-            Err(error) => return Err(("write", errno(&error))),
         }
+        self.held = Some(held);
         Ok(Attempt::Done(answer))
     }
 
@@ -406,24 +462,20 @@ impl RootLock {
         }
     }
 
-    fn write_line(&mut self, file: &File, old_size: u64, now: Now) -> io::Result<()> {
+    fn write_line(&self, file: &File, unsaid: &Unsaid) -> io::Result<Vec<u8>> {
         let line = Line {
             host: self.host.clone(),
             pid: self.pid,
-            since: now.wall.to_rfc3339_opts(SecondsFormat::Millis, true),
+            since: unsaid.since.to_rfc3339_opts(SecondsFormat::Millis, true),
             boot: (!self.boot.is_empty()).then(|| self.boot.clone()),
         };
         let mut text = serde_json::to_vec(&line)?;
         text.push(b'\n');
         file.write_all_at(&text, 0)?;
-        if old_size > text.len() as u64 {
+        if unsaid.old_size > text.len() as u64 {
             file.set_len(text.len() as u64)?;
         }
-        self.held = Some(Held {
-            line: text,
-            touched: now.tick,
-        });
-        Ok(())
+        Ok(text)
     }
 }
 
@@ -484,7 +536,7 @@ fn look(dir: BorrowedFd<'_>, name: &str, flags: AtFlags) -> rustix::io::Result<L
     })
 }
 
-fn open(control: BorrowedFd<'_>) -> Step<(File, FileId)> {
+fn open(control: BorrowedFd<'_>) -> Step<LockFile> {
     let flags =
         OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
@@ -495,7 +547,11 @@ fn open(control: BorrowedFd<'_>) -> Step<(File, FileId)> {
     if !looked.is_file || looked.n_links != 1 {
         return Err(("open", Errno::INVAL));
     }
-    Ok((File::from(fd), looked.id))
+    Ok(LockFile {
+        is_local: is_local(fd.as_fd()),
+        file: File::from(fd),
+        id: looked.id,
+    })
 }
 
 fn read_line(file: &File) -> io::Result<Vec<u8>> {

@@ -19,12 +19,14 @@ use crate::model::time::{Time, rfc3339};
 use crate::store::state::fnv1a;
 use chrono::{DateTime, TimeDelta, Utc};
 use fs2::FileExt;
+use rustix::fs::{FileType, Stat};
+use rustix::io::Errno;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::fs::{DirBuilder, File, Metadata, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -60,7 +62,7 @@ enum Stamp {
     File {
         id: (u64, u64),
         size: u64,
-        changed: (i64, i64),
+        changed: (i64, u64),
     },
 }
 
@@ -179,11 +181,12 @@ impl PinFile {
         Ok(answer)
     }
 
-    fn look(&self) -> io::Result<Stamp> {
-        match std::fs::symlink_metadata(&self.path) {
+    /// Asked before each removal: no allocation.
+    fn look(&self) -> rustix::io::Result<Stamp> {
+        match rustix::fs::lstat(&self.path) {
             Ok(found) => Ok(stamp(&found)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Stamp::Absent),
-            Err(error) => Err(error),
+            Err(Errno::NOENT) => Ok(Stamp::Absent),
+            Err(errno) => Err(errno),
         }
     }
 
@@ -199,8 +202,9 @@ impl PinFile {
             }
             Err(error) => return Err(error.to_string()),
         };
-        let found = file.metadata().map_err(|error| error.to_string())?;
-        if !found.is_file() || found.len() > MAX_FILE {
+        let found = rustix::fs::fstat(&file).map_err(|errno| errno.to_string())?;
+        let is_file = FileType::from_raw_mode(found.st_mode) == FileType::RegularFile;
+        if !is_file || found.st_size.unsigned_abs() > MAX_FILE {
             return Err("it is no file of pins".to_owned());
         }
         let mut text = String::new();
@@ -210,11 +214,11 @@ impl PinFile {
     }
 }
 
-fn stamp(found: &Metadata) -> Stamp {
+fn stamp(found: &Stat) -> Stamp {
     Stamp::File {
-        id: (found.dev(), found.ino()),
-        size: found.size(),
-        changed: (found.ctime(), found.ctime_nsec()),
+        id: (found.st_dev, found.st_ino),
+        size: found.st_size.unsigned_abs(),
+        changed: (found.st_ctime, found.st_ctime_nsec),
     }
 }
 

@@ -13,6 +13,7 @@
 
 use crate::model::hint::Hint;
 use crate::model::watcher::{DirKey, Drained, Hints};
+use foldhash::quality::RandomState;
 use std::collections::HashSet;
 use std::ops::{Deref, DerefMut};
 use std::os::fd::BorrowedFd;
@@ -65,7 +66,7 @@ pub struct Dirty {
 /// What waits for the engine.
 #[derive(Debug, Default)]
 pub struct Waiting {
-    names: HashSet<Box<[u8]>>,
+    names: HashSet<Box<[u8]>, RandomState>,
     n_bytes: usize,
     /// Said before the names, in order.
     begun: Vec<DirKey>,
@@ -213,7 +214,7 @@ impl Waiting {
 pub struct Drain {
     sets: Vec<Arc<Dirty>>,
     /// Empty, and as big as the biggest it was swapped for.
-    spare: HashSet<Box<[u8]>>,
+    spare: HashSet<Box<[u8]>, RandomState>,
     pull: Option<Box<dyn Pull>>,
     /// A set was held when it was tried: whoever held it pokes.
     met_held: bool,
@@ -236,7 +237,7 @@ impl Drain {
     pub fn new(sets: Vec<Arc<Dirty>>) -> Self {
         Self {
             sets,
-            spare: HashSet::new(),
+            spare: HashSet::default(),
             pull: None,
             met_held: false,
         }

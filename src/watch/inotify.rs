@@ -33,6 +33,9 @@ use std::thread::JoinHandle;
 
 /// Some eight thousand events.
 const BUFFER: usize = 256 << 10;
+/// An event without its name; with one, the kernel fills the name up to a multiple of this.
+const EVENT: usize = size_of::<libc::inotify_event>();
+const LONGEST_EVENT: usize = EVENT + 256;
 const QUEUE: u64 = 0;
 const STOP: u64 = 1;
 const MASK: WatchFlags = WatchFlags::MODIFY
@@ -282,24 +285,26 @@ impl Shared {
         }
     }
 
-    /// One buffer of events. Whether there were any.
+    /// One buffer of events. At most so many bytes of it were full.
     fn take_batch(
         &self,
         reader: &mut Reader<'_, &OwnedFd>,
         into: &mut Waiting,
-    ) -> Result<bool, Errno> {
-        let mut any = false;
+    ) -> Result<usize, Errno> {
+        let mut n_bytes = 0;
         loop {
             match reader.next() {
                 Ok(event) => {
                     self.take(&event, into);
-                    any = true;
+                    n_bytes += event.file_name().map_or(EVENT, |name| {
+                        EVENT + (name.count_bytes() + 1).next_multiple_of(EVENT)
+                    });
                 }
-                Err(Errno::AGAIN | Errno::INTR) => return Ok(any),
+                Err(Errno::AGAIN | Errno::INTR) => return Ok(n_bytes),
                 Err(errno) => return Err(errno),
             }
             if reader.is_buffer_empty() {
-                return Ok(true);
+                return Ok(n_bytes);
             }
         }
     }
@@ -350,9 +355,8 @@ impl Pull for Puller {
         let shared = &self.shared;
         let mut reader = Reader::new(&shared.queue, &mut self.buffer);
         match shared.take_batch(&mut reader, into) {
-            Ok(false) => true,
-            // With room left there was no further one when it was read; the queue knows.
-            Ok(true) => rustix::io::ioctl_fionread(&shared.queue).is_ok_and(|n_bytes| n_bytes == 0),
+            // With room left there was no further one when it was read.
+            Ok(n_bytes) => n_bytes + LONGEST_EVENT <= BUFFER,
             Err(errno) => {
                 break_off(into, errno);
                 false

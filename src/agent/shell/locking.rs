@@ -87,6 +87,7 @@ impl Shell {
                 return false;
             }
         }
+        self.lock.say();
         self.lock_kept = true;
         self.was_locked = true;
         // A scan comes before the first removal.
