@@ -16,6 +16,7 @@ use rustix::fs::{
     StatxFlags, StatxTimestamp,
 };
 use rustix::io::Errno;
+use rustix::path::Arg;
 use std::ffi::{CStr, CString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -153,7 +154,7 @@ impl Tree {
     pub fn open_dir(&self, path: &RelPath) -> rustix::io::Result<OwnedFd> {
         let (above, rest) = self.above(path)?;
         let dir = above.as_ref().map_or(self.root.as_fd(), AsFd::as_fd);
-        open_quietly(dir, &c_bytes(rest)?, OFlags::RDONLY | OFlags::DIRECTORY)
+        open_quietly(dir, or_itself(rest), OFlags::RDONLY | OFlags::DIRECTORY)
     }
 
     /// The same, as a place only (`O_PATH`): needs no right to read.
@@ -163,7 +164,7 @@ impl Tree {
     pub fn open_place(&self, path: &RelPath) -> rustix::io::Result<OwnedFd> {
         let (above, rest) = self.above(path)?;
         let dir = above.as_ref().map_or(self.root.as_fd(), AsFd::as_fd);
-        open_below(dir, &c_bytes(rest)?, OFlags::PATH | OFlags::DIRECTORY)
+        open_below(dir, or_itself(rest), OFlags::PATH | OFlags::DIRECTORY)
     }
 
     /// A path longer than the kernel takes at once is opened in pieces: the directory that all
@@ -176,7 +177,7 @@ impl Tree {
             let end = end.ok_or(Errno::NAMETOOLONG)?;
             let dir = above.as_ref().map_or(self.root.as_fd(), AsFd::as_fd);
             let flags = OFlags::PATH | OFlags::DIRECTORY;
-            above = Some(open_below(dir, &c_bytes(&rest[..end])?, flags)?);
+            above = Some(open_below(dir, or_itself(&rest[..end]), flags)?);
             rest = &rest[end + 1..];
         }
         Ok((above, rest))
@@ -400,7 +401,7 @@ impl Disk for Tree {
     fn open(&self, path: &RelPath) -> io::Result<(OwnedFd, Stat)> {
         let opened = open_quietly(
             self.root.as_fd(),
-            &c_rel(path)?,
+            or_itself(path.as_bytes()),
             OFlags::RDONLY | OFlags::NONBLOCK,
         )?;
         let stat = fd_stat(opened.as_fd())?;
@@ -632,14 +633,9 @@ pub(super) fn c_name<'a>(name: &[u8], buffer: &'a mut [u8; 256]) -> rustix::io::
     CStr::from_bytes_with_nul(&buffer[..=name.len()]).map_err(|_| Errno::INVAL)
 }
 
-fn c_rel(path: &RelPath) -> rustix::io::Result<CString> {
-    c_bytes(path.as_bytes())
-}
-
 /// Nothing is the directory itself.
-fn c_bytes(path: &[u8]) -> rustix::io::Result<CString> {
-    let path = if path.is_empty() { b"." } else { path };
-    CString::new(path).map_err(|_| Errno::INVAL)
+fn or_itself(path: &[u8]) -> &[u8] {
+    if path.is_empty() { b"." } else { path }
 }
 
 /// Opens one ordinary name in an open directory, with the same care as a path below the root.
@@ -653,9 +649,9 @@ pub(super) fn open_name(
 }
 
 /// Without touching the access time; only a file's owner may ask for that.
-pub(super) fn open_quietly(
+pub(super) fn open_quietly<P: Arg + Copy>(
     dir: BorrowedFd<'_>,
-    path: &CStr,
+    path: P,
     flags: OFlags,
 ) -> rustix::io::Result<OwnedFd> {
     match open_below(dir, path, flags | OFlags::NOATIME) {
@@ -664,9 +660,9 @@ pub(super) fn open_quietly(
     }
 }
 
-pub(super) fn open_below(
+pub(super) fn open_below<P: Arg + Copy>(
     dir: BorrowedFd<'_>,
-    path: &CStr,
+    path: P,
     flags: OFlags,
 ) -> rustix::io::Result<OwnedFd> {
     let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;

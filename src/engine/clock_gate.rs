@@ -3,11 +3,12 @@
 use super::Effect;
 use crate::model::fact::Fact;
 use crate::model::time::{Now, Time, UnixNanos};
-use chrono::{DateTime, TimeDelta};
+use chrono::TimeDelta;
 use std::time::Duration;
 
 /// 2026-11-01 in UTC: no correct clock is earlier than the program.
 const BUILT: i64 = 1_793_491_200;
+const SECOND: i64 = 1_000_000_000;
 /// A step by more than this between two looks is no adjustment.
 const MAX_STEP: Duration = Duration::from_secs(600);
 
@@ -52,14 +53,13 @@ impl ClockGate {
     }
 
     fn reason(&self, wall: Time) -> Option<&'static str> {
-        let built = DateTime::from_timestamp_secs(BUILT).unwrap_or_default();
+        // Plain numbers: it is asked at every input.
+        let wall = UnixNanos::from(wall);
         // Coarse kernel time stamps and the fine clock differ by a tick at most.
-        let newest = self
-            .newest
-            .map(|newest| newest.time() - TimeDelta::seconds(1));
-        if wall < built {
+        let newest = self.newest.map(|newest| newest.0.saturating_sub(SECOND));
+        if wall.0 < BUILT * SECOND {
             Some("the clock is earlier than this program")
-        } else if newest.is_some_and(|newest| wall < newest) {
+        } else if newest.is_some_and(|newest| wall.0 < newest) {
             Some("the clock is earlier than the newest change on the disk")
         } else if self.stepped {
             Some("the clock jumped by more than ten minutes")

@@ -3,6 +3,7 @@
 use super::burst::{Burst, Passed, Phase};
 use super::confirming::Unsure;
 use super::{Effect, Engine};
+use crate::index::numbers::ByNumber;
 use crate::index::{Session, Taken};
 use crate::layout::spec::Kind;
 use crate::model::bytes::Bytes;
@@ -11,7 +12,7 @@ use crate::model::plan::{Blocker, Body, Held, Plan, Proof, Victim};
 use crate::model::report::LockWait;
 use crate::model::seen::FileId;
 use crate::model::session::{Key, SessionId};
-use crate::model::time::{Now, Tick};
+use crate::model::time::{Now, Tick, sooner};
 use crate::policy::{Candidate, Draft, Hold, Pick, Question, Speaking, age, draft};
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -22,8 +23,8 @@ pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(super) struct Deciding {
     pub(super) phase: Phase,
-    pub(super) passed: HashMap<SessionId, Passed>,
-    pub(super) leaving: HashMap<SessionId, Bytes>,
+    pub(super) passed: ByNumber<SessionId, Passed>,
+    pub(super) leaving: ByNumber<SessionId, Bytes>,
     /// Those that are removed where they lie, until it is known what became of them, and the hint
     /// that each goes back to.
     pub(super) in_place: HashMap<Key, (Victim, Option<Tick>)>,
@@ -56,8 +57,8 @@ impl Deciding {
     pub(super) fn new(known: bool) -> Self {
         Self {
             phase: Phase::Idle,
-            passed: HashMap::new(),
-            leaving: HashMap::new(),
+            passed: ByNumber::default(),
+            leaving: ByNumber::default(),
             in_place: HashMap::new(),
             back_off: None,
             pause: FIRST_PAUSE,
@@ -188,7 +189,9 @@ impl Engine {
         // They go whatever the limits say, so the limits see what is left.
         let (retired, retry) = self.retired(now, max, &mut taken, &hold);
         let mut usage = self.usage();
+        let mut goes = HashSet::new();
         for pick in &retired {
+            goes.insert(pick.session);
             usage.bytes = usage
                 .bytes
                 .saturating_sub(pick.freed)
@@ -196,7 +199,6 @@ impl Engine {
             usage.fixed = usage.fixed.saturating_sub(usage.entry);
             usage.n_sessions = usage.n_sessions.saturating_sub(1);
         }
-        let goes: HashSet<SessionId> = retired.iter().map(|pick| pick.session).collect();
         let candidates = self
             .index
             .oldest_first()
@@ -233,8 +235,10 @@ impl Engine {
         let mut draft = draft(&self.limits(), question, candidates, unordered, |id| {
             self.index.freed(id, measure, &mut taken)
         });
-        draft.picks.splice(0..0, retired);
-        draft.retry = [draft.retry, retry].into_iter().flatten().min();
+        if !retired.is_empty() {
+            draft.picks.splice(0..0, retired);
+        }
+        draft.retry = sooner(draft.retry, retry);
         draft
     }
 

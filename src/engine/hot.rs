@@ -1,8 +1,9 @@
 //! Names that are looked at again and again, each in its turn.
 
+use crate::index::numbers::ByNumber;
 use crate::model::place::DirId;
 use crate::model::time::Tick;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::hash::Hash;
 use std::time::Duration;
 
@@ -27,7 +28,7 @@ struct Name<K> {
 pub(super) struct Ring<K> {
     slots: Vec<Option<Name<K>>>,
     free: Vec<u32>,
-    places: HashMap<K, u32>,
+    places: ByNumber<K, u32>,
     hand: usize,
 }
 
@@ -36,7 +37,7 @@ impl<K> Default for Ring<K> {
         Self {
             slots: Vec::new(),
             free: Vec::new(),
-            places: HashMap::new(),
+            places: ByNumber::default(),
             hand: 0,
         }
     }
@@ -107,7 +108,7 @@ type At = (DirId, u64);
 #[derive(Debug, Default)]
 pub(super) struct Hot {
     ring: Ring<At>,
-    changed: HashMap<u32, Tick>,
+    changed: ByNumber<u32, Tick>,
     order: BTreeSet<(Tick, u32)>,
 }
 

@@ -23,7 +23,7 @@ use crate::model::plan::{Because, Proof};
 use crate::model::report::Skip;
 use crate::model::seen::FileId;
 use crate::model::session::{Phase as SessionPhase, SessionId, Verdict};
-use crate::model::time::{Now, Tick, Time, UnixNanos};
+use crate::model::time::{Now, Tick, Time, UnixNanos, sooner};
 use crate::policy::lifecycle::{Condition, Lifecycle, Step};
 use crate::policy::{Hold, Pick, age};
 use chrono::TimeDelta;
@@ -478,7 +478,7 @@ impl Engine {
                         failed_retention: self.rules.lifecycle.failed_retention.unwrap_or_default(),
                     },
                 }),
-                (Some(hold), _) => retry = [retry, hold.until].into_iter().flatten().min(),
+                (Some(hold), _) => retry = sooner(retry, hold.until),
                 (None, None) => {}
             }
         }

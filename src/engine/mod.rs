@@ -46,7 +46,7 @@ use crate::model::plan::{Blocker, Held, ReadAs, Victim};
 use crate::model::report::{Aside, AsideName, LockTry, LockWait, Removed, Report};
 use crate::model::seen::{FileId, Seen, Signature, Stat};
 use crate::model::session::{Facts, Key, SessionId};
-use crate::model::time::{Now, Tick, Time};
+use crate::model::time::{Now, Tick, Time, sooner};
 use crate::model::watcher::{DirKey, Watch};
 use crate::policy::lifecycle::Lifecycle;
 use crate::policy::limits::{Headroom, Limits, Protect};
@@ -540,7 +540,7 @@ impl Engine {
             self.kept_due(now),
             self.stranded_rest,
         ];
-        due.into_iter().flatten().min()
+        due.into_iter().fold(None, sooner)
     }
 
     /// What is on the disk as last seen.

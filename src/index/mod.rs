@@ -17,7 +17,7 @@ mod evidence;
 mod files;
 mod homes;
 mod links;
-mod numbers;
+pub mod numbers;
 mod order;
 mod places;
 mod sessions;
@@ -32,6 +32,7 @@ use crate::model::bytes::Tally;
 use crate::model::place::DirId;
 use dirs::Dir;
 use entry::{HASH_MASK, Wides};
+use foldhash::quality::RandomState;
 use homes::Homes;
 use links::Links;
 use numbers::ByNumber;
@@ -39,7 +40,6 @@ use order::Order;
 use places::Places;
 use sessions::Sessions;
 use std::collections::HashMap;
-use foldhash::quality::RandomState;
 use std::hash::BuildHasher;
 
 /// The sums of one root.

@@ -1,15 +1,16 @@
 //! Maps by numbers that the index gives out itself, or that are keyed hashes already: nobody can
-//! aim at a collision, so one multiplication a number spreads them well enough.
+//! aim at a collision, so one multiplication a number spreads them well enough. Of the engine's
+//! own maps those that are asked on the way from a hint to a rename are of this kind.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
 /// A map by slots, or by slots and hashes of names. Never by anything that a disk says.
-pub(super) type ByNumber<K, V> = HashMap<K, V, BuildHasherDefault<Spread>>;
+pub type ByNumber<K, V> = HashMap<K, V, BuildHasherDefault<Spread>>;
 
 /// Spreads numbers over all bits.
 #[derive(Debug, Default)]
-pub(super) struct Spread(u64);
+pub struct Spread(u64);
 
 impl Hasher for Spread {
     fn write(&mut self, bytes: &[u8]) {

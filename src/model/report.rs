@@ -69,10 +69,29 @@ pub enum Outcome {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct AsideName(pub String);
 
+/// The digits of the longest number.
+const HEX: usize = 16;
+
+/// `{:x}`, without the formatter: a removal waits for it.
+fn push_hex(into: &mut String, number: u64) {
+    let n_digits = HEX as u32 - (number | 1).leading_zeros() / 4;
+    for at in (0..n_digits).rev() {
+        into.push(char::from(
+            b"0123456789abcdef"[(number >> (4 * at)) as usize & 0xF],
+        ));
+    }
+}
+
 impl AsideName {
     /// The name for an inode, under a fresh `ulid`.
     pub fn new(ulid: &str, id: FileId) -> Self {
-        Self(format!("{ulid}-{:x}-{:x}", id.dev, id.ino))
+        let mut name = String::with_capacity(ulid.len() + 2 * (1 + HEX));
+        name.push_str(ulid);
+        for number in [id.dev, id.ino] {
+            name.push('-');
+            push_hex(&mut name, number);
+        }
+        Self(name)
     }
 
     /// The inode it was made for. `None`: the name is not one of ours.
@@ -247,4 +266,23 @@ pub enum LockTry {
         operation: &'static str,
         errno: i32,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_aside_name_is_in_lower_hexadecimal() {
+        let numbers = (0..64).flat_map(|bit| [1u64 << bit, (1 << bit) - 1, u64::MAX >> bit]);
+        for number in numbers {
+            let (dev, ino) = (number, number.rotate_left(7));
+            let name = AsideName::new("01M8FW9WVXJHTN8TTK5FX2JBAQ", FileId { dev, ino });
+            assert_eq!(
+                name.0,
+                format!("01M8FW9WVXJHTN8TTK5FX2JBAQ-{dev:x}-{ino:x}")
+            );
+            assert_eq!(name.id(), Some(FileId { dev, ino }));
+        }
+    }
 }

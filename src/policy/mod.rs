@@ -12,7 +12,7 @@ pub mod pace;
 use crate::model::bytes::Bytes;
 use crate::model::plan::{Because, Blocker, Held};
 use crate::model::session::SessionId;
-use crate::model::time::{Now, Tick, Time};
+use crate::model::time::{Now, Tick, Time, sooner};
 use limits::Limits;
 use std::time::Duration;
 
@@ -252,7 +252,7 @@ pub fn draft(
             draft.hold(hold.by, 1, candidate.bytes);
             walk.keep(hold, candidate.bytes);
             n_too_old += u64::from(matches!(wish, Wish::Take(Because::TooOld { .. })));
-            draft.retry = [draft.retry, hold.until].into_iter().flatten().min();
+            draft.retry = sooner(draft.retry, hold.until);
             if hold.by == Blocker::Quiet {
                 draft.quiet_until = draft.quiet_until.max(hold.until);
             }

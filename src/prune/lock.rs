@@ -255,7 +255,9 @@ impl RootLock {
                     held.line = line;
                 }
             }
-            Err(error) => tracing::debug!(error = %error, "who holds a lock could not be written down"),
+            Err(error) => {
+                tracing::debug!(error = %error, "who holds a lock could not be written down")
+            }
         }
     }
 
@@ -358,12 +360,7 @@ impl RootLock {
         answer
     }
 
-    fn attempt_on(
-        &mut self,
-        control: BorrowedFd<'_>,
-        at: &LockFile,
-        now: Now,
-    ) -> Step<Attempt> {
+    fn attempt_on(&mut self, control: BorrowedFd<'_>, at: &LockFile, now: Now) -> Step<Attempt> {
         let file = &at.file;
         match FileExt::try_lock_exclusive(file) {
             Ok(()) => {}
