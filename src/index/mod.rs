@@ -32,7 +32,6 @@ use crate::model::bytes::Tally;
 use crate::model::place::DirId;
 use dirs::Dir;
 use entry::{HASH_MASK, Wides};
-use foldhash::quality::RandomState;
 use homes::Homes;
 use links::Links;
 use numbers::ByNumber;
@@ -40,7 +39,7 @@ use order::Order;
 use places::Places;
 use sessions::Sessions;
 use std::collections::HashMap;
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, RandomState};
 
 /// The sums of one root.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -100,7 +99,7 @@ impl Index {
     /// have one hash.
     pub fn with_hash_mask(mask: u64) -> Self {
         Self {
-            hasher: RandomState::default(),
+            hasher: RandomState::new(),
             mask: mask & HASH_MASK,
             dirs: vec![Dir::new(0, 0, b"", 0)],
             free_dirs: Vec::new(),

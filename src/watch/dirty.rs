@@ -13,7 +13,6 @@
 
 use crate::model::hint::Hint;
 use crate::model::watcher::{DirKey, Drained, Hints};
-use foldhash::quality::RandomState;
 use std::collections::HashSet;
 use std::ops::{Deref, DerefMut};
 use std::os::fd::BorrowedFd;
@@ -66,7 +65,7 @@ pub struct Dirty {
 /// What waits for the engine.
 #[derive(Debug, Default)]
 pub struct Waiting {
-    names: HashSet<Box<[u8]>, RandomState>,
+    names: HashSet<Box<[u8]>>,
     n_bytes: usize,
     /// Said before the names, in order.
     begun: Vec<DirKey>,
@@ -214,7 +213,7 @@ impl Waiting {
 pub struct Drain {
     sets: Vec<Arc<Dirty>>,
     /// Empty, and as big as the biggest it was swapped for.
-    spare: HashSet<Box<[u8]>, RandomState>,
+    spare: HashSet<Box<[u8]>>,
     pull: Option<Box<dyn Pull>>,
     /// A set was held when it was tried: whoever held it pokes.
     met_held: bool,
@@ -237,7 +236,7 @@ impl Drain {
     pub fn new(sets: Vec<Arc<Dirty>>) -> Self {
         Self {
             sets,
-            spare: HashSet::default(),
+            spare: HashSet::new(),
             pull: None,
             met_held: false,
         }
