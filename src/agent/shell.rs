@@ -436,8 +436,6 @@ impl Shell {
         {
             self.discard(&before);
         }
-        // No removal waits for that; the next one finds it done.
-        self.lock.say();
         let now = self.clock.now();
         self.handle(
             now,
@@ -454,7 +452,6 @@ impl Shell {
         if !is_held && !matches!(self.take_lock(now), LockTry::Taken | LockTry::TakenStale(_)) {
             return;
         }
-        self.lock.say();
         let pins = self.pins.clone().load();
         let rules = self.engine.rules();
         let law = Law {
@@ -488,7 +485,6 @@ impl Shell {
                 errno: error.raw_os_error().unwrap_or(libc::EIO),
             },
             Ok(()) => {
-                self.lock.say();
                 let rules = self.engine.rules().lifecycle.clone();
                 return self.jobs.live(order, rules);
             }
@@ -533,7 +529,6 @@ impl Shell {
         let now = self.now();
         match self.take_lock(now) {
             LockTry::Taken | LockTry::TakenStale(_) => {
-                self.lock.say();
                 let leftovers = finish(now);
                 self.release_lock();
                 self.finish_beside(leftovers);

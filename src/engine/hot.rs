@@ -3,7 +3,7 @@
 use crate::index::numbers::ByNumber;
 use crate::model::place::DirId;
 use crate::model::time::Tick;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ struct Name<K> {
 pub(super) struct Ring<K> {
     slots: Vec<Option<Name<K>>>,
     free: Vec<u32>,
-    places: ByNumber<K, u32>,
+    places: HashMap<K, u32>,
     hand: usize,
 }
 
@@ -37,7 +37,7 @@ impl<K> Default for Ring<K> {
         Self {
             slots: Vec::new(),
             free: Vec::new(),
-            places: ByNumber::default(),
+            places: HashMap::new(),
             hand: 0,
         }
     }

@@ -13,22 +13,19 @@
 //! live: it is taken only after this host has itself watched line and mtime unchanged for the
 //! whole stale time. A holder touches the file every quarter of that.
 //!
-//! Where both locks are had on a local file system the line decides nothing: it is for people, and
-//! written when the holder says so ([`RootLock::say`]), so that no removal waits for it.
-//!
-//! The descriptors are kept open between two locks, and an uncontended lock costs two `flock` and
-//! one `statx`, and one `pwrite` for the line. Nothing is synced: after a loss of power nobody
-//! holds a lock.
+//! The descriptors are kept open between two locks, and an uncontended lock costs two `flock`,
+//! one `statx` and one `pwrite`. Nothing is synced: after a loss of power nobody holds a lock.
 
 mod host;
+mod line;
 mod mark;
 
 use crate::model::report::{Holder, LockTry};
 use crate::model::seen::FileId;
-use crate::model::time::{Now, Tick, Time};
-use chrono::SecondsFormat;
+use crate::model::time::{Now, Tick};
 use fs2::FileExt;
 use host::HostLock;
+use line::{Line, OwnLine};
 use mark::Mark;
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxFlags, Timespec, Timestamps};
@@ -65,65 +62,25 @@ const MAX_TRIES: u32 = 8;
 pub struct RootLock {
     host: String,
     boot: String,
+    own: OwnLine,
     stale_after: Duration,
     /// Where a one-shot command keeps what it saw of another host's line; `None`: in memory.
     observed: Option<PathBuf>,
     sighting: Option<Sighting>,
-    pid: u32,
     first: HostLock,
     /// On the root itself, where pruners do not meet in it.
     mark: Option<Mark>,
-    file: Option<LockFile>,
+    file: Option<(File, FileId)>,
     held: Option<Held>,
     /// Size and mtime of the file as the last release left it, with nobody's line in it; known
     /// only where nobody writes to it who does not meet the lock of this host.
     left: Option<(u64, i128)>,
 }
 
-/// The file that everybody who prunes here meets.
-#[derive(Debug)]
-struct LockFile {
-    file: File,
-    id: FileId,
-    /// No other machine prunes on its file system.
-    is_local: bool,
-}
-
 #[derive(Debug)]
 struct Held {
-    /// What stands in the file of ours: nothing on a full disk, and before it is said.
     line: Vec<u8>,
     touched: Tick,
-    /// To be said, and since when it is held.
-    unsaid: Option<Unsaid>,
-}
-
-#[derive(Debug)]
-struct Unsaid {
-    since: Time,
-    /// How long the file was before.
-    old_size: u64,
-}
-
-impl Held {
-    fn silently(now: Now) -> Self {
-        Self {
-            line: Vec::new(),
-            touched: now.tick,
-            unsaid: None,
-        }
-    }
-}
-
-#[derive(Serialize, Deserialize)]
-struct Line {
-    host: String,
-    pid: u32,
-    since: String,
-    /// Containers on one machine have names of their own, but one kernel, whose `flock` reaches
-    /// all of them.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    boot: Option<String>,
 }
 
 /// Another host's line, and since when this host has seen it unchanged.
@@ -159,17 +116,22 @@ impl RootLock {
     /// The lock of one root, not taken yet. `observed` is a file in the state directory.
     pub fn new(stale_after: Duration, observed: Option<PathBuf>) -> Self {
         let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
+        let uname = rustix::system::uname();
+        let host = uname.nodename().to_string_lossy().into_owned();
+        // Without /proc only the host's name tells who is who.
+        let boot = boot.map_or_else(|_| String::new(), |boot| boot.trim().to_owned());
         Self {
-            host: rustix::system::uname()
-                .nodename()
-                .to_string_lossy()
-                .into_owned(),
-            // Without /proc only the host's name tells who is who.
-            boot: boot.map_or_else(|_| String::new(), |boot| boot.trim().to_owned()),
+            own: OwnLine::new(Line {
+                host: host.clone(),
+                pid: std::process::id(),
+                since: String::new(),
+                boot: (!boot.is_empty()).then(|| boot.clone()),
+            }),
+            host,
+            boot,
             stale_after,
             observed,
             sighting: None,
-            pid: std::process::id(),
             first: HostLock::default(),
             mark: None,
             file: None,
@@ -211,7 +173,10 @@ impl RootLock {
         let answer = match answer {
             Err((_, Errno::NOSPC | Errno::DQUOT)) if self.host_is_enough(root) => {
                 // On a full disk nobody can be told who holds it.
-                self.held = Some(Held::silently(now));
+                self.held = Some(Held {
+                    line: Vec::new(),
+                    touched: now.tick,
+                });
                 LockTry::Taken
             }
             Err(failed) => failure(failed),
@@ -242,25 +207,6 @@ impl RootLock {
         Err(("find the lock file again", Errno::AGAIN))
     }
 
-    /// Writes down who holds it, where that is still to be done. Never decides anything: what the
-    /// disk says to it is let go, as on a full disk.
-    pub fn say(&mut self) {
-        let Some(unsaid) = self.held.as_mut().and_then(|held| held.unsaid.take()) else {
-            return;
-        };
-        let Some(at) = &self.file else { return };
-        match self.write_line(&at.file, &unsaid) {
-            Ok(line) => {
-                if let Some(held) = &mut self.held {
-                    held.line = line;
-                }
-            }
-            Err(error) => {
-                tracing::debug!(error = %error, "who holds a lock could not be written down")
-            }
-        }
-    }
-
     /// Whether it is held.
     pub fn is_held(&self) -> bool {
         self.held.is_some()
@@ -272,7 +218,7 @@ impl RootLock {
     /// # Errors
     /// What the kernel says to the change of the mtime.
     pub fn touch(&mut self, now: Tick) -> io::Result<()> {
-        let (Some(held), Some(LockFile { file, .. })) = (&mut self.held, &self.file) else {
+        let (Some(held), Some((file, _))) = (&mut self.held, &self.file) else {
             return Ok(());
         };
         if now.since(held.touched) < self.stale_after / 4 {
@@ -316,20 +262,17 @@ impl RootLock {
 
     /// Size and mtime of the file, where only pruners of this host write to it.
     fn left_alone(&self) -> Option<(u64, i128)> {
-        let at = self.file.as_ref()?;
-        if !(self.first.is_held() && at.is_local) {
-            return None;
-        }
-        let named = look(at.file.as_fd(), "", AtFlags::EMPTY_PATH).ok()?;
-        Some((named.size, named.mtime_ns))
+        let (file, _) = self.file.as_ref()?;
+        let named = look(file.as_fd(), "", AtFlags::EMPTY_PATH).ok()?;
+        self.host_is_enough(file.as_fd())
+            .then_some((named.size, named.mtime_ns))
     }
 
     fn release_file(&mut self, held: &Held) -> io::Result<()> {
-        let Some(LockFile { file, .. }) = &self.file else {
+        let Some((file, _)) = &self.file else {
             return Ok(());
         };
         let cleared = match read_line(file) {
-            _ if held.line.is_empty() => Ok(()),
             // Blanks, not an empty file: on a full disk the next line needs the block.
             Ok(line) if line == held.line => file.write_all_at(&vec![b' '; line.len()], 0),
             // Another host has taken it for stale: the line is its own.
@@ -344,24 +287,29 @@ impl RootLock {
     }
 
     fn attempt(&mut self, control: BorrowedFd<'_>, now: Now) -> Step<Attempt> {
-        let at = match self.file.take() {
+        let (file, id) = match self.file.take() {
             Some(open) => open,
             None => open(control)?,
         };
-        let answer = self.attempt_on(control, &at, now);
+        let answer = self.attempt_on(control, &file, id, now);
         // On every way but the first the descriptor must not keep what it locked.
         match &answer {
             Ok(Attempt::Done(LockTry::Taken | LockTry::TakenStale(_))) => {}
             Ok(_) | Err(_) => {
-                FileExt::unlock(&at.file).map_err(|error| ("unlock", errno(&error)))?;
+                FileExt::unlock(&file).map_err(|error| ("unlock", errno(&error)))?;
             }
         }
-        self.file = Some(at);
+        self.file = Some((file, id));
         answer
     }
 
-    fn attempt_on(&mut self, control: BorrowedFd<'_>, at: &LockFile, now: Now) -> Step<Attempt> {
-        let file = &at.file;
+    fn attempt_on(
+        &mut self,
+        control: BorrowedFd<'_>,
+        file: &File,
+        id: FileId,
+        now: Now,
+    ) -> Step<Attempt> {
         match FileExt::try_lock_exclusive(file) {
             Ok(()) => {}
             Err(error) if error.raw_os_error() == fs2::lock_contended_error().raw_os_error() => {
@@ -375,7 +323,7 @@ impl RootLock {
             Err(Errno::NOENT) => return Ok(Attempt::Again),
             Err(errno) => return Err(("statx", errno)),
         };
-        if named.id != at.id {
+        if named.id != id {
             return Ok(Attempt::Again);
         }
         let mut answer = LockTry::Taken;
@@ -388,23 +336,17 @@ impl RootLock {
                 answer = holder(&line).map_or(LockTry::Taken, LockTry::TakenStale);
             }
         }
-        let unsaid = Unsaid {
-            since: now.wall,
-            old_size: named.size,
-        };
-        let mut held = Held::silently(now);
-        if at.is_local && self.first.is_held() {
-            held.unsaid = Some(unsaid);
-        } else {
-            match self.write_line(file, &unsaid) {
-                Ok(line) => held.line = line,
-                // On a full disk nobody can be told who holds it; the lock itself needs no space.
-                Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT)) => {
-                }
-                Err(error) => return Err(("write", errno(&error))),
+        match self.write_line(file, named.size, now) {
+            Ok(()) => {}
+            // On a full disk nobody can be told who holds it; the lock itself needs no space.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT)) => {
+                self.held = Some(Held {
+                    line: Vec::new(),
+                    touched: now.tick,
+                });
             }
+            Err(error) => return Err(("write", errno(&error))),
         }
-        self.held = Some(held);
         Ok(Attempt::Done(answer))
     }
 
@@ -459,20 +401,17 @@ impl RootLock {
         }
     }
 
-    fn write_line(&self, file: &File, unsaid: &Unsaid) -> io::Result<Vec<u8>> {
-        let line = Line {
-            host: self.host.clone(),
-            pid: self.pid,
-            since: unsaid.since.to_rfc3339_opts(SecondsFormat::Millis, true),
-            boot: (!self.boot.is_empty()).then(|| self.boot.clone()),
-        };
-        let mut text = serde_json::to_vec(&line)?;
-        text.push(b'\n');
-        file.write_all_at(&text, 0)?;
-        if unsaid.old_size > text.len() as u64 {
+    fn write_line(&mut self, file: &File, old_size: u64, now: Now) -> io::Result<()> {
+        let text = self.own.since(now.wall)?;
+        file.write_all_at(text, 0)?;
+        if old_size > text.len() as u64 {
             file.set_len(text.len() as u64)?;
         }
-        Ok(text)
+        self.held = Some(Held {
+            line: text.to_owned(),
+            touched: now.tick,
+        });
+        Ok(())
     }
 }
 
@@ -533,7 +472,7 @@ fn look(dir: BorrowedFd<'_>, name: &str, flags: AtFlags) -> rustix::io::Result<L
     })
 }
 
-fn open(control: BorrowedFd<'_>) -> Step<LockFile> {
+fn open(control: BorrowedFd<'_>) -> Step<(File, FileId)> {
     let flags =
         OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
@@ -544,11 +483,7 @@ fn open(control: BorrowedFd<'_>) -> Step<LockFile> {
     if !looked.is_file || looked.n_links != 1 {
         return Err(("open", Errno::INVAL));
     }
-    Ok(LockFile {
-        is_local: is_local(fd.as_fd()),
-        file: File::from(fd),
-        id: looked.id,
-    })
+    Ok((File::from(fd), looked.id))
 }
 
 fn read_line(file: &File) -> io::Result<Vec<u8>> {

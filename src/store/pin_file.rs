@@ -19,7 +19,7 @@ use crate::model::time::{Time, rfc3339};
 use crate::store::state::fnv1a;
 use chrono::{DateTime, TimeDelta, Utc};
 use fs2::FileExt;
-use rustix::fs::{FileType, Stat};
+use rustix::fs::{AtFlags, CWD, FileType, Statx, StatxFlags};
 use rustix::io::Errno;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -62,9 +62,12 @@ enum Stamp {
     File {
         id: (u64, u64),
         size: u64,
-        changed: (i64, u64),
+        changed: (i64, u32),
     },
 }
+
+/// What a stamp is made of.
+const STAMP: StatxFlags = StatxFlags::BASIC_STATS;
 
 /// Where a root's pins are, and how they were when they were last read.
 #[derive(Debug, Clone)]
@@ -183,7 +186,7 @@ impl PinFile {
 
     /// Asked before each removal: no allocation.
     fn look(&self) -> rustix::io::Result<Stamp> {
-        match rustix::fs::lstat(&self.path) {
+        match rustix::fs::statx(CWD, &self.path, AtFlags::SYMLINK_NOFOLLOW, STAMP) {
             Ok(found) => Ok(stamp(&found)),
             Err(Errno::NOENT) => Ok(Stamp::Absent),
             Err(errno) => Err(errno),
@@ -202,9 +205,10 @@ impl PinFile {
             }
             Err(error) => return Err(error.to_string()),
         };
-        let found = rustix::fs::fstat(&file).map_err(|errno| errno.to_string())?;
-        let is_file = FileType::from_raw_mode(found.st_mode) == FileType::RegularFile;
-        if !is_file || found.st_size.unsigned_abs() > MAX_FILE {
+        let found = rustix::fs::statx(&file, c"", AtFlags::EMPTY_PATH, STAMP);
+        let found = found.map_err(|errno| errno.to_string())?;
+        let is_file = FileType::from_raw_mode(found.stx_mode.into()) == FileType::RegularFile;
+        if !is_file || found.stx_size > MAX_FILE {
             return Err("it is no file of pins".to_owned());
         }
         let mut text = String::new();
@@ -214,11 +218,12 @@ impl PinFile {
     }
 }
 
-fn stamp(found: &Stat) -> Stamp {
+fn stamp(found: &Statx) -> Stamp {
+    let dev = rustix::fs::makedev(found.stx_dev_major, found.stx_dev_minor);
     Stamp::File {
-        id: (found.st_dev, found.st_ino),
-        size: found.st_size.unsigned_abs(),
-        changed: (found.st_ctime, found.st_ctime_nsec),
+        id: (dev, found.stx_ino),
+        size: found.stx_size,
+        changed: (found.stx_ctime.tv_sec, found.stx_ctime.tv_nsec),
     }
 }
 

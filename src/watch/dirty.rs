@@ -71,6 +71,9 @@ pub struct Waiting {
     begun: Vec<DirKey>,
     /// Said after them: [`Hint::Unwatched`] and [`Hint::Ended`].
     ended: Vec<Hint>,
+    /// Watches that are no more, for whoever counts them: not for the engine, and kept apart
+    /// from what it is told, since it may be behind. No more than there were watches.
+    gone: Vec<DirKey>,
     lost: bool,
     root_touched: bool,
     broken: Option<String>,
@@ -110,6 +113,21 @@ impl Dirty {
     /// name.
     pub fn begin(&self, key: DirKey) {
         self.hold().begun.push(key);
+    }
+
+    /// Watches that ended by themselves since the last time. Never waits, and above all for no
+    /// thread in the middle of saying so: where the set is held there are none, until the next time.
+    pub fn take_gone(&self) -> Vec<DirKey> {
+        let waiting = match self.waiting.try_lock() {
+            Ok(waiting) => waiting,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return Vec::new(),
+        };
+        let mut adding = Adding {
+            dirty: self,
+            waiting: Some(waiting),
+        };
+        std::mem::take(&mut adding.gone)
     }
 
     /// Never waits. `None`: it is held, and whoever holds it pokes.
@@ -165,6 +183,11 @@ impl Waiting {
         } else {
             self.ended.push(hint);
         }
+    }
+
+    /// A watch is no more.
+    pub fn gone(&mut self, key: DirKey) {
+        self.gone.push(key);
     }
 
     /// Some names are missing.
@@ -391,6 +414,25 @@ mod tests {
         dirty.hold().name(DIR, &vec![b'x'; MAX_BYTES + 1]);
         drain.drain(&|_| true, &mut hints);
         assert!(lost(&mut hints));
+    }
+
+    #[test]
+    fn who_counts_watches_does_not_wait_for_who_ends_them() {
+        let (dirty, mut drain, woken) = one();
+        let mut adding = dirty.hold();
+        adding.gone(DIR);
+        assert_eq!(dirty.take_gone(), [], "it is held just now");
+        adding.name(DIR, b"a");
+        drop(adding);
+        let mut hints = Vec::new();
+        drain.drain(&|_| true, &mut hints);
+        assert_eq!(hints.len(), 1, "the engine is told nothing of it");
+        assert!(woken.try_recv().is_ok());
+        assert_eq!((dirty.take_gone(), dirty.take_gone()), (vec![DIR], vec![]));
+        dirty.hold().name(DIR, b"b");
+        assert!(woken.try_recv().is_ok());
+        assert_eq!(dirty.take_gone(), []);
+        assert!(woken.try_recv().is_ok(), "a name waits: the set was held");
     }
 
     #[test]

@@ -27,7 +27,6 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError, TryLockError};
 use std::thread::JoinHandle;
 
@@ -35,7 +34,8 @@ use std::thread::JoinHandle;
 const BUFFER: usize = 256 << 10;
 /// An event without its name; with one, the kernel fills the name up to a multiple of this.
 const EVENT: usize = size_of::<libc::inotify_event>();
-const LONGEST_EVENT: usize = EVENT + 256;
+/// Names of some file systems (vfat, NTFS, CIFS) are longer than 255 bytes: a page is enough for all.
+const LONGEST_EVENT: usize = EVENT + 4096;
 const QUEUE: u64 = 0;
 const STOP: u64 = 1;
 const MASK: WatchFlags = WatchFlags::MODIFY
@@ -70,8 +70,6 @@ struct Shared {
     reads: Once,
     book: Mutex<Book>,
     n_watches: AtomicUsize,
-    /// To the book, which whoever reads events must not wait for.
-    ended: Sender<i32>,
     dirty: Arc<Dirty>,
 }
 
@@ -81,8 +79,6 @@ struct Book {
     /// The number of the last watch placed on each descriptor.
     generations: HashMap<i32, u64>,
     last: u64,
-    /// Descriptors that the kernel will not use again.
-    ended: Receiver<i32>,
 }
 
 impl InotifyWatcher {
@@ -104,11 +100,9 @@ impl InotifyWatcher {
                 Ok(waiting)
             })
             .map_err(|errno| failed(errno.into()))?;
-        let (ended, hear_ended) = mpsc::channel();
         let book = Book {
             generations: HashMap::new(),
             last: 0,
-            ended: hear_ended,
         };
         let shared = Arc::new(Shared {
             queue,
@@ -116,7 +110,6 @@ impl InotifyWatcher {
             reads: Once::new(),
             book: Mutex::new(book),
             n_watches: AtomicUsize::new(0),
-            ended,
             dirty: Arc::new(Dirty::new(wake.clone())),
         });
         let pull = Box::new(Puller {
@@ -252,9 +245,10 @@ impl Shared {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Strikes out what ended by itself. The kernel does not use these descriptors again.
     fn count(&self, book: &mut Book) {
-        for wd in book.ended.try_iter() {
-            book.generations.remove(&wd);
+        for key in self.dirty.take_gone() {
+            book.generations.remove(&(key.0 as i32));
         }
         self.n_watches
             .store(book.generations.len(), Ordering::Relaxed);
@@ -322,9 +316,7 @@ impl Shared {
             into.end(Hint::Ended {
                 dir: key(event.wd()),
             });
-            if self.ended.send(event.wd()).is_err() {
-                debug_assert!(false, "the book is kept as long as this");
-            }
+            into.gone(key(event.wd()));
             return;
         }
         // An event without a name is about the directory itself: its parent's watch tells the

@@ -87,7 +87,6 @@ impl Shell {
                 return false;
             }
         }
-        self.lock.say();
         self.lock_kept = true;
         self.was_locked = true;
         // A scan comes before the first removal.
