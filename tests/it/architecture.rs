@@ -4,8 +4,9 @@
 //! `use crate::agent::root::Handle;` in `engine/mod.rs` (a higher floor), `use crate::disk::tree;`
 //! in `prune/lock.rs` (a sibling), `use crate::{model, engine};` anywhere (a group hides names),
 //! `std::fs::read` in `engine/looking.rs`, `Utc::now()` in `agent/root.rs`, `std::env::var` in
-//! `agent/root.rs`, `std::process::exit(1)` in `cli/mod.rs`, `anyhow::Result` in `agent/root.rs`,
-//! `use crate::model::plan::*;` in `policy/mod.rs`, and a file without its first `//!` line.
+//! `agent/root.rs`, `mpsc::channel()` in `watch/inotify.rs`, `std::process::exit(1)` in
+//! `cli/mod.rs`, `anyhow::Result` in `agent/root.rs`, `use crate::model::plan::*;` in
+//! `policy/mod.rs`, and a file without its first `//!` line.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -103,6 +104,25 @@ const RESERVED: &[Reserved] = &[
         what: "errors that end the program",
         words: &["anyhow"],
         places: &["cli/", "main.rs"],
+    },
+    Reserved {
+        // Whoever receives, or asks whether there is anything, spins for a sender that it
+        // preempted: none where an engine's thread comes by (decision 8).
+        what: "channels",
+        words: &["mpsc", "crossbeam_channel"],
+        places: &[
+            "notify/",
+            "store/",
+            "agent/control.rs",
+            "agent/jobs.rs",
+            "agent/kept.rs",
+            "agent/registry.rs",
+            "agent/registry/",
+            "agent/root.rs",
+            "agent/service.rs",
+            "agent/teller.rs",
+            "cli/demo.rs",
+        ],
     },
     Reserved {
         what: "printing",
