@@ -14,10 +14,10 @@ use crate::model::seen::{FileId, FileKind, Inode, Seen};
 use crate::model::time::Now;
 use crate::prune::grip::{Checked, Grip, errno, not_openable, refused, skip, take};
 use crate::prune::intent::{Intent, Work};
+use crate::prune::names::Names;
 use crate::prune::origin::Origin;
 use std::io;
-use std::time::{Duration, SystemTime};
-use ulid::Ulid;
+use std::time::Duration;
 
 /// Removes victims from one root.
 #[derive(Debug)]
@@ -27,6 +27,7 @@ pub struct Executor<D: Disk, R: Records> {
     /// Where what is kept came from. `None`: nothing is kept.
     origins: Option<R>,
     intent: Option<(String, Intent)>,
+    names: Names,
 }
 
 /// What becomes of a victim that is a directory.
@@ -54,6 +55,7 @@ impl<D: Disk, R: Records> Executor<D, R> {
             records,
             origins: None,
             intent: None,
+            names: Names::default(),
         }
     }
 
@@ -150,7 +152,7 @@ impl<D: Disk, R: Records> Executor<D, R> {
             grip.take_lock(victim.path.parent().as_ref(), &dir, lock)?;
         }
         grip.check_quiet(now, quiet)?;
-        let ulid = fresh(now);
+        let ulid = self.names.next(now);
         let aside = match then {
             Then::Kept => self.place_to_keep(victim, &ulid, id)?,
             Then::Removed => in_trash(&ulid, id),
@@ -260,7 +262,7 @@ impl<D: Disk, R: Records> Executor<D, R> {
             self.intend(
                 victim,
                 Work::Blobs(there.clone()),
-                fresh(now),
+                self.names.next(now),
                 Lasting::Process,
             )?;
             let outcome = self.blobs_aside(victim, &there, now);
@@ -268,7 +270,7 @@ impl<D: Disk, R: Records> Executor<D, R> {
             let is_done = matches!(&outcome, Outcome::Aside(asides) if asides.len() == there.len());
             return Ok(if is_done { self.done(outcome) } else { outcome });
         };
-        let ulid = fresh(now);
+        let ulid = self.names.next(now);
         let path = victim.path.join(name);
         let path = path.map_err(|_| skip(refused("name", libc::EINVAL)))?;
         let aside = if names.len() == 1 {
@@ -317,7 +319,7 @@ impl<D: Disk, R: Records> Executor<D, R> {
         }
         grip.check_quiet(now, quiet)?;
         let _held = grip.into_held();
-        let ulid = fresh(now);
+        let ulid = self.names.next(now);
         self.intend(victim, Work::Blobs(there.clone()), ulid, Lasting::Process)?;
         Ok(self.blobs_aside(victim, &there, now))
     }
@@ -358,7 +360,7 @@ impl<D: Disk, R: Records> Executor<D, R> {
         for (name, inode) in there {
             let renamed = match victim.path.join(name) {
                 Ok(path) => {
-                    let aside = in_trash(&fresh(now), inode.id);
+                    let aside = in_trash(&self.names.next(now), inode.id);
                     set_aside(&self.disk, &path, &aside)
                 }
                 Err(_) => Renamed::Not(refused("name", libc::EINVAL)),
@@ -431,8 +433,4 @@ fn not_renamed<D: Disk>(disk: &D, path: &RelPath, error: &io::Error) -> Renamed 
         libc::ENOENT if disk.look(path) == Seen::Gone => Renamed::Gone,
         errno => Renamed::Not(refused("rename", errno)),
     }
-}
-
-pub(super) fn fresh(now: Now) -> String {
-    Ulid::from_datetime(SystemTime::from(now.wall)).to_string()
 }

@@ -14,8 +14,9 @@ use crate::model::report::{Outcome, Skip};
 use crate::model::seen::{FileId, FileKind, Inode, Seen, Stat};
 use crate::model::time::{Now, UnixNanos};
 use crate::policy::lifecycle::Lifecycle;
-use crate::prune::executor::{Renamed, fresh, in_trash, set_aside};
+use crate::prune::executor::{Renamed, in_trash, set_aside};
 use crate::prune::grip::{Checked, Grip, errno, not_openable, refused, skip, take};
+use crate::prune::names::Names;
 use std::io;
 
 /// Most parts of one order; what is left is for another one.
@@ -187,8 +188,9 @@ impl<D: LiveDisk> Keeping<'_, D> {
         let mut gone = Parts::default();
         let mut asides = Vec::new();
         let mut refusal = None;
+        let mut names = Names::default();
         for part in parts.iter().take(MAX_PARTS) {
-            let aside = in_trash(&fresh(now), part.inode.id);
+            let aside = in_trash(&names.next(now), part.inode.id);
             match set_aside(self.disk, &part.path, &aside) {
                 Renamed::Aside(aside) => asides.push(aside),
                 Renamed::Gone => continue,

@@ -8,6 +8,7 @@ mod grip;
 pub mod intent;
 pub mod lifecycle;
 pub mod lock;
+mod names;
 pub mod origin;
 pub mod rest;
 pub mod warrant;

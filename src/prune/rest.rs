@@ -7,9 +7,10 @@ use crate::model::path::RelPath;
 use crate::model::report::{Aside, Outcome, Skip};
 use crate::model::seen::{FileKind, Inode, Seen};
 use crate::model::time::Now;
-use crate::prune::executor::{Renamed, fresh, in_trash, set_aside};
+use crate::prune::executor::{Renamed, in_trash, set_aside};
 use crate::prune::grip::{Checked, Grip, not_openable, take};
 use crate::prune::intent::{Intent, Work};
+use crate::prune::names::Names;
 
 /// Who else of this agent takes locks in the root meanwhile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,11 +114,12 @@ pub fn finish_blobs<D: Disk>(
     let Work::Blobs(blobs) = &intent.work else {
         return (asides, left);
     };
+    let mut names = Names::default();
     for (name, inode) in blobs {
         let Ok(path) = intent.path.join(name) else {
             continue;
         };
-        let aside = in_trash(&fresh(now), inode.id);
+        let aside = in_trash(&names.next(now), inode.id);
         match disk.look(&path) {
             Seen::There(stat) if stat.inode() == *inode && stat.kind == FileKind::File => {}
             // Gone, or the owner's new blob of the same name.
