@@ -74,10 +74,15 @@ impl Places {
         self.all.len() as u64 - self.n_unowned >= MAX_PLACES as u64
     }
 
+    /// Whether there is room for one more unowned name.
+    pub(super) fn has_room_for_unowned(&self) -> bool {
+        self.n_unowned < MAX_UNOWNED
+    }
+
     /// The same for an unowned name of which nothing was kept: above the bound it costs nothing
     /// that there are many.
     pub(super) fn insert_unowned(&mut self, path: RelPath, bytes: Bytes) {
-        if self.n_unowned < MAX_UNOWNED {
+        if self.has_room_for_unowned() {
             self.insert(AnomalyKind::Unowned, path, bytes);
         }
     }

@@ -129,7 +129,7 @@ impl Engine {
         if let Watched::Placed(new) = listing.watched {
             self.look_at_begun(dir, new.key, out);
         }
-        self.index.begin_listing(dir, scan);
+        self.index.begin_listing(dir, scan, listing.len());
         self.places.remove(AnomalyKind::Unreadable, &listing.dir);
     }
 
@@ -166,13 +166,7 @@ impl Engine {
         let stat = match seen {
             Seen::There(stat) => stat,
             Seen::Gone => return,
-            Seen::Unreadable(_) => {
-                if let Some(path) = self.path_in(dir, name) {
-                    self.places
-                        .insert(AnomalyKind::Unreadable, path, Bytes::ZERO);
-                }
-                return;
-            }
+            Seen::Unreadable(_) => return self.unreadable(dir, name),
         };
         self.note_stranded(dir, name, stat);
         if self.is_twin(dir, &listed, stat) && self.index.part_twins(dir, name) {
@@ -194,8 +188,7 @@ impl Engine {
                 && !self.is_recent(dir, hash)
                 && !self.is_elsewhere(dir, name, stat) =>
             {
-                let why = Why::Scan;
-                let new = self.there_for(None, dir, name, stat, now, why, out);
+                let new = self.there_anew(dir, name, stat, now, out);
                 if new.is_some() {
                     self.known_since(dir, name, scan.0.saturating_sub(1));
                 }

@@ -303,11 +303,8 @@ impl Engine {
         self.unlisting.note_ghost(session, false);
     }
 
-    fn unreadable(&mut self, dir: DirId, name: &[u8]) {
-        if let Some(path) = self.path_in(dir, name) {
-            self.places
-                .insert(AnomalyKind::Unreadable, path, Bytes::ZERO);
-        }
+    pub(super) fn unreadable(&mut self, dir: DirId, name: &[u8]) {
+        self.note_place(AnomalyKind::Unreadable, dir, name, Bytes::ZERO);
     }
 
     pub(super) fn path_in(&self, dir: DirId, name: &[u8]) -> Option<RelPath> {
@@ -349,15 +346,46 @@ impl Engine {
         why: Why,
         out: &mut Vec<Effect>,
     ) -> Option<RelPath> {
-        let known = self.index.find(dir, name);
-        self.there_for(known, dir, name, stat, now, why, out)
+        self.clock.note_newest(stat.ctime.min(now.wall.into()));
+        match self.index.find(dir, name) {
+            Some(Known::Dir { id, .. })
+                if stat.kind == FileKind::Dir
+                    && !self.is_foreign(stat)
+                    && self.index.is_same_dir(id, stat) =>
+            {
+                return self.touch(id, stat, now, why, out);
+            }
+            Some(Known::Dir { .. }) => self.gone(dir, name, out),
+            Some(Known::File { .. } | Known::Other { .. }) | None => {}
+        }
+        self.places
+            .forget_below(|| self.index.path(dir)?.join(name).ok());
+        self.leave_old_names(dir, name, stat, out);
+        self.place(dir, name, stat, now, why, out)
     }
 
-    /// The same, where it was looked up already what the index has for the name.
-    #[expect(clippy::too_many_arguments, reason = "one look with its context")]
-    pub(super) fn there_for(
+    /// The same for a name that a listing brings, of which nothing is known, nor of its inode under
+    /// another name.
+    pub(super) fn there_anew(
         &mut self,
-        known: Option<Known>,
+        dir: DirId,
+        name: &[u8],
+        stat: &Stat,
+        now: Now,
+        out: &mut Vec<Effect>,
+    ) -> Option<RelPath> {
+        self.clock.note_newest(stat.ctime.min(now.wall.into()));
+        let listed = self.in_listing.as_ref().filter(|listed| listed.dir == dir);
+        let told_since = listed.and_then(|listed| listed.nothing_told_since);
+        if told_since != Some(self.places.n_told) {
+            self.places
+                .forget_below(|| self.index.path(dir)?.join(name).ok());
+        }
+        self.place(dir, name, stat, now, Why::Scan, out)
+    }
+
+    fn place(
+        &mut self,
         dir: DirId,
         name: &[u8],
         stat: &Stat,
@@ -365,23 +393,7 @@ impl Engine {
         why: Why,
         out: &mut Vec<Effect>,
     ) -> Option<RelPath> {
-        self.clock.note_newest(stat.ctime.min(now.wall.into()));
         let found = self.found(stat);
-        if let (Some(Known::Dir { id, .. }), Found::Dir(stat)) = (known, &found)
-            && self.index.is_same_dir(id, stat)
-        {
-            return self.touch(id, stat, now, why, out);
-        }
-        if matches!(known, Some(Known::Dir { .. })) {
-            self.gone(dir, name, out);
-        }
-        let listed = self.in_listing.as_ref().filter(|listed| listed.dir == dir);
-        let told_since = listed.and_then(|listed| listed.nothing_told_since);
-        if told_since != Some(self.places.n_told) {
-            self.places
-                .forget_below(|| self.index.path(dir)?.join(name).ok());
-        }
-        self.leave_old_names(dir, name, stat, out);
         match self.index.dir_owner(dir)? {
             DirOwner::In(owner) => self.place_inside(dir, name, &found, owner, now, why, out),
             DirOwner::Container => self.place_in_container(dir, name, &found, now, why, out),
@@ -560,7 +572,10 @@ impl Engine {
         why: Why,
         out: &mut Vec<Effect>,
     ) -> Option<RelPath> {
-        let path = self.path_in(dir, name)?;
+        // What no path can hold comes from a broken file system only.
+        if !is_name(name) {
+            return None;
+        }
         let stat = found.stat();
         if stat.kind == FileKind::File && self.is_on_its_way(name) {
             return None;
@@ -570,7 +585,9 @@ impl Engine {
             let owner = self.index.owner_of(dir, name);
             self.index.forget(dir, name);
             self.file_gone(owner, self.index.name_hash(dir, name), out);
-            self.note_unusable(&path);
+            if let Some(path) = self.path_in(dir, name) {
+                self.note_unusable(&path);
+            }
             self.metadata_replaced(dir, name, out);
         }
         if matches!(found, Found::Foreign(_)) {
@@ -584,16 +601,17 @@ impl Engine {
         let claimant = claimant.and_then(|owner| self.index.session_of(owner));
         let listed = self.in_listing.as_ref().filter(|listed| listed.dir == dir);
         let layout = &self.rules.layout;
-        let role = match listed {
-            Some(listed) => layout.role_within(listed.within, path.as_bytes(), kind),
-            None => layout.role(path.as_bytes(), kind),
+        let within = match listed {
+            Some(listed) => listed.within,
+            None => layout.within(self.index.path(dir)?.as_bytes()),
         };
-        let new = match role {
+        let new = match layout.role_within(within, name, kind) {
             Role::Own => None,
             // What a catalogue claims is judged by the claim, whatever lies there now.
-            _ if claimant.is_some() => self.place_blob(dir, name, path, stat, out),
+            _ if claimant.is_some() => self.place_blob(dir, name, stat, out),
             Role::Container => self.put_dir(dir, name, stat, DirOwner::Container, out),
             Role::Session if kind == FileKind::Dir => {
+                let path = self.path_in(dir, name)?;
                 if !self.make_room(dir, name, stat, out) {
                     return None;
                 }
@@ -602,6 +620,7 @@ impl Engine {
                 Some(path)
             }
             Role::Session if kind == FileKind::File => {
+                let path = self.path_in(dir, name)?;
                 self.place_file(dir, name, &path, stat, now, why, out);
                 None
             }
@@ -611,9 +630,9 @@ impl Engine {
                 self.catalogue_seen(stat, out);
                 None
             }
-            Role::Blob => self.place_blob(dir, name, path, stat, out),
+            Role::Blob => self.place_blob(dir, name, stat, out),
             Role::Session | Role::Catalogue | Role::Unowned => {
-                self.place_unowned(dir, name, path, stat, out)
+                self.place_unowned(dir, name, stat, out)
             }
         };
         if let Some(session) = claimant {
@@ -628,22 +647,19 @@ impl Engine {
         &mut self,
         dir: DirId,
         name: &[u8],
-        path: RelPath,
         stat: &Stat,
         out: &mut Vec<Effect>,
     ) -> Option<RelPath> {
         let is_claimed = matches!(self.index.owner_of(dir, name), Owner::Session(_));
         if stat.kind != FileKind::File {
             if is_claimed {
-                self.places
-                    .insert(AnomalyKind::BlobUnusable, path.clone(), Bytes::ZERO);
+                self.note_place(AnomalyKind::BlobUnusable, dir, name, Bytes::ZERO);
             }
-            return self.place_unowned(dir, name, path, stat, out);
+            return self.place_unowned(dir, name, stat, out);
         }
         if !is_claimed {
             self.index.set_owner(dir, name, Owner::Orphan);
-            self.places
-                .insert(AnomalyKind::OrphanBlob, path, Bytes(stat.apparent));
+            self.note_place(AnomalyKind::OrphanBlob, dir, name, Bytes(stat.apparent));
         }
         self.index.put_file(dir, name, stat);
         None
@@ -653,17 +669,24 @@ impl Engine {
         &mut self,
         dir: DirId,
         name: &[u8],
-        path: RelPath,
         stat: &Stat,
         out: &mut Vec<Effect>,
     ) -> Option<RelPath> {
         let new = self.put(dir, name, stat, Owner::Unowned, out);
+        let is_text = name.is_ascii() || std::str::from_utf8(name).is_ok();
+        if is_text && !self.places.has_room_for_unowned() {
+            // The index counts it: nobody needs its path.
+            return new;
+        }
+        let Some(path) = self.path_in(dir, name) else {
+            return new;
+        };
         // Nothing else counts; of a directory it is asked what is in it.
         let bytes = match stat.kind {
             FileKind::File => Bytes(stat.apparent),
             FileKind::Dir | FileKind::Symlink | FileKind::Other => Bytes::ZERO,
         };
-        if std::str::from_utf8(name).is_err() {
+        if !is_text {
             self.places
                 .insert(AnomalyKind::NotUtf8, path.clone(), bytes);
         }
@@ -679,20 +702,21 @@ impl Engine {
         new
     }
 
+    fn note_place(&mut self, kind: AnomalyKind, dir: DirId, name: &[u8], bytes: Bytes) {
+        if let Some(path) = self.path_in(dir, name) {
+            self.places.insert(kind, path, bytes);
+        }
+    }
+
     fn note_symlink(&mut self, dir: DirId, name: &[u8], stat: &Stat) {
-        if stat.kind == FileKind::Symlink
-            && let Some(path) = self.path_in(dir, name)
-        {
-            self.places.insert(AnomalyKind::Symlink, path, Bytes::ZERO);
+        if stat.kind == FileKind::Symlink {
+            self.note_place(AnomalyKind::Symlink, dir, name, Bytes::ZERO);
         }
     }
 
     /// A mount inside a root is never crossed; a session with one in it stays.
     pub(super) fn note_foreign(&mut self, dir: DirId, name: &[u8], session: Option<SessionId>) {
-        if let Some(path) = self.path_in(dir, name) {
-            self.places
-                .insert(AnomalyKind::ForeignMount, path, Bytes::ZERO);
-        }
+        self.note_place(AnomalyKind::ForeignMount, dir, name, Bytes::ZERO);
         self.obstruct(session, AnomalyKind::ForeignMount);
     }
 

@@ -28,7 +28,8 @@ impl<T> Default for List<T> {
 }
 
 impl<T: Item> List<T> {
-    fn of(n_places: usize) -> Self {
+    /// So many free places.
+    pub(super) fn of(n_places: usize) -> Self {
         Self(vec![T::FREE; n_places].into())
     }
 

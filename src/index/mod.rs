@@ -39,7 +39,7 @@ use order::Order;
 use places::Places;
 use sessions::Sessions;
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, Hasher, RandomState};
 
 /// The sums of one root.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -131,7 +131,10 @@ impl Index {
     }
 
     fn hash(&self, name: &[u8]) -> u64 {
-        self.hasher.hash_one(name) & self.mask
+        let mut hasher = self.hasher.build_hasher();
+        // Nothing follows it, so that its length needs no place of its own.
+        hasher.write(name);
+        hasher.finish() & self.mask
     }
 
     /// Whether an owner's bytes are compared with the limit.

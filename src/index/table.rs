@@ -15,7 +15,7 @@ pub(super) enum Table {
 }
 
 /// Up to here a walk over the list is faster than hashing.
-const SHORT: usize = 24;
+const SHORT: usize = 32;
 
 impl Default for Table {
     fn default() -> Self {
@@ -42,7 +42,9 @@ impl Table {
     }
 
     pub(super) fn get(&self, hash: u64) -> Option<&Entry> {
-        self.list(hash).places().iter().find(|e| e.is(hash))
+        // Free places are at the end: nothing that is there comes after one.
+        let found = self.list(hash).places().iter().find(|e| e.hash() == hash);
+        found.filter(|e| e.is(hash))
     }
 
     pub(super) fn get_mut(&mut self, hash: u64) -> Option<&mut Entry> {
@@ -50,7 +52,21 @@ impl Table {
             Self::Short(list) => list,
             Self::Long(table) => table.list_mut(hash as u32),
         };
-        list.places_mut().iter_mut().find(|e| e.is(hash))
+        let found = list.places_mut().iter_mut().find(|e| e.hash() == hash);
+        found.filter(|e| e.is(hash))
+    }
+
+    /// Makes room for so many names in a table that has none.
+    pub(super) fn reserve(&mut self, n_names: usize) {
+        match self {
+            Self::Short(list) if list.places().is_empty() && n_names <= SHORT => {
+                *list = List::of(n_names);
+            }
+            Self::Short(list) if list.places().is_empty() => {
+                *self = Self::Long(Box::new(Buckets::with_capacity(n_names)));
+            }
+            Self::Short(_) | Self::Long(_) => {}
+        }
     }
 
     /// Adds a name that is not there yet.
@@ -132,6 +148,12 @@ mod tests {
                 table.insert(Entry::pack(hash, what(hash), &mut wides));
             }
             table.shrink();
+            let mut roomy = Table::default();
+            roomy.reserve(n as usize);
+            table.iter().for_each(|e| roomy.insert(*e));
+            let found = (0..n).map(|hash| roomy.get(hash).map(|e| e.what(&wides)));
+            assert!(found.eq((0..n).map(|hash| Some(what(hash)))));
+            assert!(roomy.get(n).is_none());
             assert_eq!(table.iter().count() as u64, n);
             let removed = table.remove(n / 2).map(|e| e.what(&wides));
             assert_eq!(removed, Some(what(n / 2)));

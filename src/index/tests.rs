@@ -154,8 +154,8 @@ fn a_listing_that_was_overtaken_says_nothing() {
     for name in [&b"f"[..], b"g", b"h"] {
         index.put_file(dir, name, &file(name[0].into(), 1, 1));
     }
-    index.begin_listing(dir, 1);
-    index.begin_listing(dir, 2);
+    index.begin_listing(dir, 1, 0);
+    index.begin_listing(dir, 2, 0);
     index.listed(dir, b"f", 1);
     index.listed(dir, b"g", 2);
     assert!(index.end_listing(dir, 1).names.is_empty());
@@ -168,7 +168,7 @@ fn a_listing_that_was_overtaken_says_nothing() {
 fn two_names_with_one_hash_are_two_files_once_they_are_told_apart() {
     let mut index = Index::with_hash_mask(0);
     let (a, dir) = begin(&mut index, "a", 10);
-    index.begin_listing(dir, 1);
+    index.begin_listing(dir, 1, 0);
     let first = index.listed(dir, b"f", 1);
     assert!(first.known.is_none() && !first.again);
     index.put_file(dir, b"f", &file(50, 100, 1));
@@ -452,7 +452,7 @@ impl Beside {
     fn list(&mut self, holder: usize) {
         let dir = self.holders[holder].1;
         self.n_scans += 1;
-        self.index.begin_listing(dir, self.n_scans);
+        self.index.begin_listing(dir, self.n_scans, 3);
         let names = self.model.names.keys().filter(|(at, _)| *at == holder);
         let names: Vec<u8> = names.map(|(_, name)| *name).collect();
         for name in names {

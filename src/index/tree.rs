@@ -213,16 +213,17 @@ impl Index {
             .map_or(hash, |twin| *twin)
     }
 
-    /// The hash under which a directory will have a name: where that of the name is a
-    /// directory's of another name, it gets one of its own.
-    fn hash_for(&mut self, dir: DirId, name: &[u8]) -> u64 {
+    /// The hash under which a directory will have a name, and what has it now: where the hash of
+    /// the name is a directory's of another name, it gets one of its own.
+    fn place_for(&mut self, dir: DirId, name: &[u8]) -> (u64, Option<What>) {
         let hash = self.hash_in(dir.slot, name);
         match self.what_at(dir.slot, hash) {
             Some(what) if self.is_anothers(what, name) => {
                 self.part_twins(dir, name);
-                self.hash_in(dir.slot, name)
+                let hash = self.hash_in(dir.slot, name);
+                (hash, self.what_at(dir.slot, hash))
             }
-            Some(_) | None => hash,
+            old => (hash, old),
         }
     }
 
@@ -286,10 +287,9 @@ impl Index {
         self.n_unowned
     }
 
-    /// Puts an entry into a table, or in the place of the one that is there, whose owner is the
-    /// same.
-    fn put(&mut self, slot: u32, hash: u64, what: What, owner: Owner) {
-        let old = self.what_at(slot, hash);
+    /// Puts an entry into a table, in the place of the `old` one where there is one, whose owner is
+    /// the same.
+    fn put(&mut self, slot: u32, hash: u64, old: Option<What>, what: What, owner: Owner) {
         let was_loose = old.is_some_and(|old| self.is_loose(slot, old, owner));
         self.n_unowned -= u64::from(was_loose);
         self.n_unowned += u64::from(self.is_loose(slot, what, owner));
@@ -302,7 +302,7 @@ impl Index {
         } else if let Some(ino) = came.filter(|_| moves) {
             self.homes.enter(slot, table, &self.wides, ino);
         }
-        match table.get_mut(hash) {
+        match old.and_then(|_| table.get_mut(hash)) {
             Some(place) => {
                 self.wides.free(place);
                 *place = Entry::pack(hash, what, &mut self.wides);
@@ -324,12 +324,12 @@ impl Index {
         {
             return;
         }
-        let at = (dir.slot, self.hash_for(dir, name));
+        let (hash, what) = self.place_for(dir, name);
+        let at = (dir.slot, hash);
         let old = self.owner_at(at.0, at.1);
         if old == owner {
             return;
         }
-        let what = self.what_at(at.0, at.1);
         if let Some(what) = what.filter(|what| !matches!(what, What::Dir(_))) {
             self.n_unowned -= u64::from(self.is_loose(at.0, what, old));
             self.n_unowned += u64::from(self.is_loose(at.0, what, owner));
@@ -433,10 +433,9 @@ impl Index {
         if self.dir(dir).is_none() {
             return;
         }
-        let at = (dir.slot, self.hash_for(dir, name));
-        let old = self.what_at(at.0, at.1);
+        let (hash, old) = self.place_for(dir, name);
         debug_assert!(!matches!(old, Some(What::Dir(_))));
-        let owner = self.owner_at(at.0, at.1);
+        let owner = self.owner_at(dir.slot, hash);
         let (ino, sizes) = (stat.id.ino, (stat.apparent, stat.allocated));
         // An inode that ever had several names keeps its record until they are gone.
         let linked = stat.n_links > 1 || self.links.get(ino).is_some();
@@ -461,7 +460,7 @@ impl Index {
                 self.links.unsettle(ino);
             }
         }
-        self.put(at.0, at.1, new, owner);
+        self.put(dir.slot, hash, old, new, owner);
     }
 
     /// A symlink, device or mount point: known, counts nothing.
@@ -469,19 +468,19 @@ impl Index {
         if self.dir(dir).is_none() {
             return;
         }
-        let at = (dir.slot, self.hash_for(dir, name));
-        let owner = self.owner_at(at.0, at.1);
-        if let Some(old) = self.what_at(at.0, at.1) {
+        let (hash, old) = self.place_for(dir, name);
+        let owner = self.owner_at(dir.slot, hash);
+        if let Some(old) = old {
             self.uncount(owner, old);
         }
-        self.put(at.0, at.1, What::Other { ino }, owner);
+        self.put(dir.slot, hash, old, What::Other { ino }, owner);
     }
 
     /// A directory as just seen, empty as far as known. The name must be free.
     pub fn put_dir(&mut self, parent: DirId, name: &[u8], stat: &Stat, owner: DirOwner) -> DirId {
         debug_assert!(self.has_dir(parent) && self.find(parent, name).is_none());
         let ino = stat.id.ino;
-        let hash = self.hash_for(parent, name);
+        let (hash, old) = self.place_for(parent, name);
         let slot = self.free_dirs.pop().unwrap_or_else(|| {
             self.dirs.push(Dir::new(0, 0, b"", 0));
             // 32 bits are enough for 4 thousand million directories: memory ends before.
@@ -495,7 +494,7 @@ impl Index {
         }
         self.by_ino.insert(ino, slot);
         let owner_of_name = self.owner_at(parent.slot, hash);
-        self.put(parent.slot, hash, What::Dir(slot), owner_of_name);
+        self.put(parent.slot, hash, old, What::Dir(slot), owner_of_name);
         DirId { slot, generation }
     }
 
@@ -706,11 +705,13 @@ impl Index {
         self.free_dirs.push(slot);
     }
 
-    /// A listing begins: entries that it will not name can be told from the others after it.
-    pub fn begin_listing(&mut self, dir: DirId, scan: u64) {
+    /// A listing begins, with so many names at first: entries that it will not name can be told
+    /// from the others after it.
+    pub fn begin_listing(&mut self, dir: DirId, scan: u64, n_names: usize) {
         if let Some(dir) = self.dir_mut(dir) {
             dir.set_scan(scan);
             dir.table.unmark();
+            dir.table.reserve(n_names);
         }
     }
 
@@ -872,7 +873,7 @@ impl Index {
         let sizes = self.sizes(new);
         self.count(owner, new, sizes);
         let was_marked = self.is_marked(slot, hash);
-        self.put(slot, hash, new, owner);
+        self.put(slot, hash, Some(old), new, owner);
         if !was_marked && let Some(entry) = self.dirs[slot as usize].table.get_mut(hash) {
             entry.unmark();
         }

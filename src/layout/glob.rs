@@ -20,6 +20,8 @@ const MAX_COMPONENTS: usize = 63;
 #[derive(Debug)]
 pub(super) struct Glob {
     components: Vec<Component>,
+    /// The states before each `**` that is not at the end.
+    inner_deep: u64,
 }
 
 #[derive(Debug)]
@@ -46,7 +48,7 @@ enum Component {
 
 /// Where a directory's path got to in a glob: the same for all names in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Within(u64);
+pub(super) struct Reached(u64);
 
 /// How far a path gets through a glob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,7 +100,13 @@ impl Glob {
                 "has more than {MAX_COMPONENTS} levels; use `**` for several"
             ));
         }
-        Ok(Self { components })
+        let deep = components.iter().enumerate().rev().skip(1);
+        let deep = deep.filter(|(_, component)| matches!(component, Component::Deep));
+        let inner_deep = deep.fold(0, |states, (at, _)| states | 1 << at);
+        Ok(Self {
+            components,
+            inner_deep,
+        })
     }
 
     /// Whether the last level is made of wildcards alone, so that it matches any name.
@@ -111,19 +119,19 @@ impl Glob {
     }
 
     /// Walks the path of a directory (bytes below the root) through the glob.
-    pub(super) fn after(&self, dir: &[u8]) -> Within {
+    pub(super) fn after(&self, dir: &[u8]) -> Reached {
         let mut states = self.closed(1);
         if !dir.is_empty() {
             for name in dir.split(|b| *b == b'/') {
                 states = self.step(states, name, is_hidden(name));
             }
         }
-        Within(states)
+        Reached(states)
     }
 
     /// How far a name in a directory gets, which was [walked to](Glob::after).
-    pub(super) fn reach(&self, dir: Within, name: &[u8], last: LastName) -> Reach {
-        let end = 1 << self.components.len();
+    pub(super) fn reach(&self, dir: Reached, name: &[u8], last: LastName) -> Reach {
+        let end = self.end();
         let states = self.step(dir.0, name, is_hidden(name));
         let matching = match last {
             LastName::Plain => states,
@@ -138,39 +146,41 @@ impl Glob {
 
     /// The states after one more name. State `i`: the components before `i` are used up.
     fn step(&self, states: u64, name: &[u8], hidden: bool) -> u64 {
-        if !is_name(name) {
-            return 0;
-        }
-        let n_components = self.components.len();
         let mut next = 0;
-        for (at, component) in self.components.iter().enumerate() {
-            if states & (1 << at) == 0 || !component.matches(name, hidden) {
+        let mut left = states;
+        while left != 0 {
+            let state = left & left.wrapping_neg();
+            left ^= state;
+            // The last state is the end, behind all components.
+            let component = self.components.get(state.trailing_zeros() as usize);
+            let Some(component) = component.filter(|component| component.matches(name, hidden))
+            else {
                 continue;
-            }
-            match component {
-                Component::Deep if at + 1 < n_components => next |= 1 << at,
+            };
+            next |= match component {
                 // At the end `**` stands for one name or more.
-                Component::Deep => next |= (1 << at) | (1 << (at + 1)),
+                Component::Deep if state << 1 == self.end() => state | state << 1,
+                Component::Deep => state,
                 Component::Any
                 | Component::Literal(_)
                 | Component::Affixes { .. }
-                | Component::Wild { .. } => {
-                    next |= 1 << (at + 1);
-                }
-            }
+                | Component::Wild { .. } => state << 1,
+            };
+        }
+        if next == 0 || !is_name(name) {
+            return 0;
         }
         self.closed(next)
     }
 
-    /// Adds the states reached by letting a `**` that is not at the end stand for nothing.
-    fn closed(&self, mut states: u64) -> u64 {
-        let n_inner = self.components.len().saturating_sub(1);
-        for (at, component) in self.components.iter().take(n_inner).enumerate() {
-            if matches!(component, Component::Deep) && states & (1 << at) != 0 {
-                states |= 1 << (at + 1);
-            }
-        }
-        states
+    fn end(&self) -> u64 {
+        1 << self.components.len()
+    }
+
+    /// Adds the states reached by letting a `**` that is not at the end stand for nothing; two of
+    /// them never follow each other.
+    fn closed(&self, states: u64) -> u64 {
+        states | (states & self.inner_deep) << 1
     }
 }
 

@@ -25,9 +25,9 @@ use crate::model::session::{CatalogEntry, Document, Facts};
 use crate::model::time::Time;
 use check::{Checked, Lock};
 use glob::Glob;
-pub use glob::Within;
 use life::RewriteFault;
 use pattern::Pattern;
+pub use roles::Within;
 use spec::{Kind, LayoutSpec, SizeSpec, Source, SpecProblem};
 use std::borrow::Cow;
 use template::Template;
@@ -128,17 +128,20 @@ impl Layout {
     /// What the name at `path` is (bytes below the root), given that its directory is the root
     /// or a [`Role::Container`].
     pub fn role(&self, path: &[u8], kind: FileKind) -> Role {
-        self.role_within(self.within(path_above(path)), path, kind)
+        match kind {
+            FileKind::Dir if path.is_empty() => Role::Container,
+            _ => self.role_within(self.within(path_above(path)), last_name(path), kind),
+        }
     }
 
     /// What all names of the directory at `path` have in common, for [`Layout::role_within`].
     pub fn within(&self, dir: &[u8]) -> Within {
-        self.glob.after(dir)
+        roles::within(self, dir)
     }
 
-    /// [`Layout::role`], where it is known what the name's directory is.
-    pub fn role_within(&self, within: Within, path: &[u8], kind: FileKind) -> Role {
-        roles::role(self, within, path, kind)
+    /// [`Layout::role`] of a name in a directory.
+    pub fn role_within(&self, within: Within, name: &[u8], kind: FileKind) -> Role {
+        roles::role(self, within, name, kind)
     }
 
     /// Whether the directory at `path` is a session: every directory above it is one below
@@ -175,7 +178,7 @@ impl Layout {
 
     /// The key of the session that the file at `path` belongs to, where sessions are files.
     pub fn part_of(&self, path: &[u8]) -> Option<Box<[u8]>> {
-        let id = roles::part_id(self, self.within(path_above(path)), path)?;
+        let id = roles::part_id(self, self.within(path_above(path)), last_name(path))?;
         let above = &path[..path.len() - last_name(path).len()];
         Some([above, id].concat().into())
     }
@@ -188,8 +191,7 @@ impl Layout {
             let is_id = |id: &[u8]| self.is_id(id);
             self.sidecar.as_ref()?.id_in(name, &is_id)?;
         }
-        let path = dir.join(name).ok()?;
-        let id = roles::part_id(self, within, path.as_bytes())?;
+        let id = roles::part_id(self, within, name)?;
         let key = dir.join(id).ok()?;
         self.is_document(key.as_bytes(), name)
             .then(|| key.as_bytes().into())

@@ -14,43 +14,72 @@
 //! with a dot in its name would look like a blob. What the catalogue lists is decided by exact
 //! name, whatever its role.
 
-use super::glob::{LastName, Within};
+use super::glob::{LastName, Reached};
 use super::spec::Kind;
 use super::{Layout, Role};
 use crate::model::path::RelPath;
 use crate::model::report::BESIDE;
 use crate::model::seen::FileKind;
 
-/// The role of the name at `path`, bytes below the root; empty is the root itself. `within` is what
-/// the glob says of the directory that it lies in.
-pub(super) fn role(layout: &Layout, within: Within, path: &[u8], kind: FileKind) -> Role {
-    if is_own(path) {
+/// A directory in which names have roles, looked at once for all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Within {
+    /// Where its path got to in the glob.
+    reached: Reached,
+    place: Place,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Root,
+    /// `.housekeeper` in the root, or below it. Nothing else: a name that anybody may give must
+    /// not hide bytes. What the agent makes beside sessions (`.hk-*`) is no session, whatever the
+    /// glob writes, and counts like any other name that nobody owns.
+    Own,
+    Below,
+}
+
+const OWN: &[u8] = b".housekeeper";
+
+/// What all names of the directory at `path` have in common, bytes below the root; empty is the
+/// root itself.
+pub(super) fn within(layout: &Layout, path: &[u8]) -> Within {
+    let below_own = path.strip_prefix(OWN);
+    let place = match below_own {
+        Some(rest) if rest.is_empty() || rest.starts_with(b"/") => Place::Own,
+        Some(_) | None if path.is_empty() => Place::Root,
+        Some(_) | None => Place::Below,
+    };
+    Within {
+        reached: layout.glob.after(path),
+        place,
+    }
+}
+
+/// The role of a name.
+pub(super) fn role(layout: &Layout, within: Within, name: &[u8], kind: FileKind) -> Role {
+    let is_own = match within.place {
+        Place::Root => name == OWN,
+        Place::Own => true,
+        Place::Below => false,
+    };
+    if is_own {
         return Role::Own;
     }
     match layout.spec.kind {
-        Kind::Directories => directory_role(layout, within, path, kind),
-        Kind::Files | Kind::Sidecar => file_role(layout, within, path, kind),
-        Kind::Catalog => catalog_role(layout, path, kind),
+        Kind::Directories => directory_role(layout, within, name, kind),
+        Kind::Files | Kind::Sidecar => file_role(layout, within, name, kind),
+        Kind::Catalog => catalog_role(layout, within, name, kind),
     }
 }
 
-/// `.housekeeper` in the root with all below it. Nothing else: a name that anybody may give must
-/// not hide bytes. What the agent makes beside sessions (`.hk-*`) is no session, whatever the glob
-/// writes, and counts like any other name that nobody owns.
-fn is_own(path: &[u8]) -> bool {
-    path.strip_prefix(b".housekeeper")
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
-}
-
-fn directory_role(layout: &Layout, within: Within, path: &[u8], kind: FileKind) -> Role {
+fn directory_role(layout: &Layout, within: Within, name: &[u8], kind: FileKind) -> Role {
     if kind != FileKind::Dir {
         return Role::Unowned;
     }
-    if path.is_empty() {
-        return Role::Container;
-    }
-    let name = super::last_name(path);
-    let reach = layout.glob.reach(within, name, last_name(layout, name));
+    let reach = layout
+        .glob
+        .reach(within.reached, name, last_name(layout, name));
     if reach.matches && layout.is_id(name) {
         Role::Session
     } else if reach.continues {
@@ -70,27 +99,23 @@ fn last_name(layout: &Layout, name: &[u8]) -> LastName {
     }
 }
 
-fn file_role(layout: &Layout, within: Within, path: &[u8], kind: FileKind) -> Role {
+fn file_role(layout: &Layout, within: Within, name: &[u8], kind: FileKind) -> Role {
     match kind {
-        FileKind::Dir if path.is_empty() => Role::Container,
         FileKind::Dir => {
-            let reach = layout
-                .glob
-                .reach(within, super::last_name(path), LastName::Plain);
+            let reach = layout.glob.reach(within.reached, name, LastName::Plain);
             if reach.continues {
                 Role::Container
             } else {
                 Role::Unowned
             }
         }
-        FileKind::File if part_id(layout, within, path).is_some() => Role::Session,
+        FileKind::File if part_id(layout, within, name).is_some() => Role::Session,
         FileKind::File | FileKind::Symlink | FileKind::Other => Role::Unowned,
     }
 }
 
-/// The last name of the key of the session that a name at `path` belongs to.
-pub(super) fn part_id<'p>(layout: &Layout, within: Within, path: &'p [u8]) -> Option<&'p [u8]> {
-    let name = super::last_name(path);
+/// The last name of the key of the session that a name belongs to.
+pub(super) fn part_id<'n>(layout: &Layout, within: Within, name: &'n [u8]) -> Option<&'n [u8]> {
     if name.starts_with(BESIDE.as_bytes()) {
         return None;
     }
@@ -99,7 +124,9 @@ pub(super) fn part_id<'p>(layout: &Layout, within: Within, path: &'p [u8]) -> Op
         Kind::Sidecar => sidecar_id(layout, name)?,
         Kind::Files | Kind::Directories | Kind::Catalog => return None,
     };
-    let reach = layout.glob.reach(within, name, last_name(layout, id));
+    let reach = layout
+        .glob
+        .reach(within.reached, name, last_name(layout, id));
     reach.matches.then_some(id)
 }
 
@@ -110,17 +137,17 @@ fn sidecar_id<'n>(layout: &Layout, name: &'n [u8]) -> Option<&'n [u8]> {
     forms.find_map(|form| form.id_in(name, &is_id))
 }
 
-fn catalog_role(layout: &Layout, path: &[u8], kind: FileKind) -> Role {
-    if path.is_empty() && kind == FileKind::Dir {
-        return Role::Container;
+fn catalog_role(layout: &Layout, within: Within, name: &[u8], kind: FileKind) -> Role {
+    if within.place != Place::Root {
+        return Role::Unowned;
     }
-    if layout.catalogue() == Some(path) {
+    if layout.catalogue() == Some(name) {
         return match kind {
             FileKind::File => Role::Catalogue,
             FileKind::Dir | FileKind::Symlink | FileKind::Other => Role::Unowned,
         };
     }
-    if !has_blob_form(layout, path) {
+    if !has_blob_form(layout, name) {
         return Role::Unowned;
     }
     match kind {

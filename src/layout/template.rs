@@ -112,7 +112,7 @@ impl Template {
         name: &'n [u8],
         is_id: &dyn Fn(&[u8]) -> bool,
     ) -> Option<&'n [u8]> {
-        if name.len() > MAX_NAME {
+        if !self.may_fit(name) {
             return None;
         }
         id_in(&self.pieces, name, None, is_id)
@@ -121,7 +121,17 @@ impl Template {
     /// Whether `name` has this form: each word stands for one byte or more, `{id}` for the same
     /// bytes wherever it stands, and `is_id` takes these.
     pub(super) fn fits(&self, name: &[u8], is_id: &dyn Fn(&[u8]) -> bool) -> bool {
-        name.len() <= MAX_NAME && fits(&self.pieces, name, None, is_id)
+        self.may_fit(name) && fits(&self.pieces, name, None, is_id)
+    }
+
+    /// Whether it ends as the template does: most names do not, and no split has to be tried for
+    /// them.
+    fn may_fit(&self, name: &[u8]) -> bool {
+        let end = match self.pieces.last() {
+            Some(Piece::Text(text)) => text.as_bytes(),
+            Some(Piece::Word(_)) | None => return name.len() <= MAX_NAME,
+        };
+        name.len() <= MAX_NAME && name.last() == end.last() && name.ends_with(end)
     }
 }
 

@@ -259,12 +259,8 @@ impl<D: Disk, R: Records> Executor<D, R> {
             (there, grip.into_held())
         };
         let [(name, inode)] = &there[..] else {
-            self.intend(
-                victim,
-                Work::Blobs(there.clone()),
-                self.names.next(now),
-                Lasting::Process,
-            )?;
+            let name = self.names.next(now);
+            self.intend(victim, Work::Blobs(there.clone()), name, Lasting::Process)?;
             let outcome = self.blobs_aside(victim, &there, now);
             // All of them are out of the tree: nothing is left to be finished.
             let is_done = matches!(&outcome, Outcome::Aside(asides) if asides.len() == there.len());
