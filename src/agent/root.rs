@@ -15,7 +15,7 @@ use crate::agent::published::{Published, View, Watching};
 use crate::agent::round::{Ended, Round, class_name};
 use crate::agent::shell::{Ear, Shell, Tools};
 use crate::agent::survey::{INTENTS, rules_of};
-use crate::agent::teller::Teller;
+use crate::agent::teller::{Mouth, Teller};
 use crate::agent::watching::{self, Chosen};
 use crate::clock::SystemClock;
 use crate::config::settings::{self, Agent, Mode, Root, Scheduling};
@@ -115,8 +115,10 @@ impl Handle {
         let stop = Arc::new(AtomicBool::new(false));
         let published = Arc::new(Published::default());
         let watches = Arc::new(AtomicUsize::new(0));
+        let name = Arc::from(root.name.as_str());
         let keeper = Keeper {
-            name: Arc::from(root.name.as_str()),
+            mouth: around.teller.mouth(&name),
+            name,
             root: root.clone(),
             around: around.clone(),
             published: published.clone(),
@@ -198,6 +200,7 @@ pub fn rules(root: &Root, agent: &Agent) -> Rules {
 
 pub(super) struct Keeper {
     pub(super) name: Arc<str>,
+    mouth: Mouth,
     pub(super) root: Root,
     pub(super) around: Surroundings,
     pub(super) published: Arc<Published>,
@@ -246,7 +249,7 @@ impl Keeper {
         self.publish_state(Watching::Stopped);
     }
 
-    pub(super) fn tell_degraded(&self, chosen: &Chosen) {
+    pub(super) fn tell_degraded(&mut self, chosen: &Chosen) {
         let fact = Fact::BackendDegraded {
             to: chosen.backend,
             why: chosen.why.clone(),
@@ -255,10 +258,9 @@ impl Keeper {
     }
 
     /// Tells what no engine tells: there is none just then.
-    fn tell(&self, fact: Fact) {
+    fn tell(&mut self, fact: Fact) {
         let at = SystemClock::start().now().wall;
-        let teller = &self.around.teller;
-        teller.tell(&self.name, at, Moment::default(), fact);
+        self.mouth.tell(at, Moment::default(), fact);
     }
 
     fn publish_state(&self, watching: Watching) {
@@ -353,10 +355,7 @@ impl Keeper {
             chosen.source.watcher.clone(),
             Some(wake.clone()),
         )?;
-        let ear = Ear::Teller {
-            teller: self.around.teller.clone(),
-            root: self.name.clone(),
-        };
+        let ear = Ear::Teller(self.around.teller.mouth(&self.name));
         let pins = self.pins().load();
         let mut shell = Shell::new(engine, tools, jobs, clock, ear);
         shell.hears = true;

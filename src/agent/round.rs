@@ -130,12 +130,14 @@ impl Round<'_> {
         }
     }
 
-    /// A first scan is bulk work, and no limit is held before its end: real time begins after it.
+    /// A first scan is bulk work, and no limit is held before its end: real time begins after it, and
+    /// what it was made with goes.
     fn attend_to_class(&mut self) {
         let turn = if self.hurries {
             self.governor.attend()
         } else if self.shell.engine.is_scanned() {
             self.hurries = true;
+            self.shell.jobs.tidy();
             Some(self.governor.begin())
         } else {
             None

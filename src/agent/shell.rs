@@ -10,7 +10,7 @@ use crate::agent::apart::CookieAt;
 use crate::agent::audit::Hear;
 use crate::agent::jobs::Jobs;
 use crate::agent::leftovers::{self, Leftovers, Stranded};
-use crate::agent::teller::Teller;
+use crate::agent::teller::Mouth;
 use crate::disk::foreign_lock::ForeignLock;
 use crate::disk::looker::Looker;
 use crate::disk::open_files::OpenFiles;
@@ -46,10 +46,7 @@ use std::time::{Duration, Instant};
 /// Where facts go.
 #[derive(Debug)]
 pub enum Ear {
-    Teller {
-        teller: Teller,
-        root: Arc<str>,
-    },
+    Teller(Mouth),
     /// Kept for the caller, as a one-shot command does. From when it has the root's lock each is
     /// heard at once as well: nobody knows whether the caller lives to its end.
     List {
@@ -228,7 +225,7 @@ impl Shell {
         let (at, moment) = (self.clock.now().wall, self.engine.moment());
         for fact in self.told.drain(..) {
             match &mut self.ear {
-                Ear::Teller { teller, root } => teller.tell(root, at, moment, fact),
+                Ear::Teller(mouth) => mouth.tell(at, moment, fact),
                 Ear::List { facts, hear } => {
                     if let Some(hear) = hear.as_ref().filter(|_| self.was_locked) {
                         (hear.0)(&fact, at, moment);

@@ -281,7 +281,7 @@ impl Survey {
     pub fn facts(&self) -> &[Fact] {
         match &self.shell.ear {
             Ear::List { facts, .. } => facts,
-            Ear::Teller { .. } => &[],
+            Ear::Teller(_) => &[],
         }
     }
 

@@ -1,4 +1,8 @@
 //! Facts on their way to the audit, to whoever is notified, and to the log, off the engine's thread.
+//!
+//! Each thread that tells has a ring of its own, whose both ends only try: a channel's sender may
+//! have to wait for a receiver that it preempted. See
+//! docs/decisions/0008-no-channel-to-the-engine.md.
 
 use crate::agent::audit::{Clerk, Told};
 use crate::model::fact::{Fact, Moment};
@@ -9,48 +13,110 @@ use crate::store::Store;
 use crate::store::audit::Actor;
 use crate::store::error::StoreError;
 use crate::telemetry::tell::tell;
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread::JoinHandle;
+use rtrb::{Consumer, Producer, RingBuffer};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
-/// Facts that may wait for the log. What comes when it is full is counted, and the count is
-/// logged and audited: an engine never waits for a reader of its log.
+/// Facts of one thread that may wait for the log. What comes when it is full is counted, and the
+/// count is logged and audited: an engine never waits for a reader of its log.
 const MAX_WAITING: usize = 1 << 16;
+/// Facts of one thread before it is another one's turn.
+const MAX_AT_ONCE: usize = 256;
 
-/// The sending side; cheap to clone.
+/// Who tells people, and gives out mouths; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Teller {
-    facts: Sender<Message>,
-    folded: Arc<AtomicU64>,
+    office: Arc<Office>,
     notifier: Option<Notifier>,
+}
+
+/// What one thread tells its facts with.
+#[derive(Debug)]
+pub struct Mouth {
+    /// Boxed: a ring is used all around, however few wait in it.
+    messages: Producer<Box<Message>>,
+    folded: Arc<AtomicU64>,
+    office: Arc<Office>,
+}
+
+/// Dropped with the last that may tell something: then the telling thread ends.
+#[derive(Debug)]
+struct Office {
+    desk: Arc<Desk>,
+    thread: Thread,
+}
+
+impl Drop for Office {
+    fn drop(&mut self) {
+        self.desk.is_closed.store(true, Ordering::Release);
+        self.thread.unpark();
+    }
+}
+
+#[derive(Debug, Default)]
+struct Desk {
+    /// Not taken over yet by the telling thread.
+    new: Mutex<Vec<Line>>,
+    is_closed: AtomicBool,
+}
+
+/// The other end of a mouth.
+#[derive(Debug)]
+struct Line {
+    root: Arc<str>,
+    messages: Consumer<Box<Message>>,
+    folded: Arc<AtomicU64>,
 }
 
 #[derive(Debug)]
 struct Message {
     at: Time,
-    root: Arc<str>,
     moment: Moment,
     fact: Fact,
 }
 
 impl Teller {
-    /// Starts the thread that audits and logs. It ends when the last teller is dropped.
+    /// Starts the thread that audits and logs. It ends when the last teller and the last mouth are
+    /// dropped.
     pub fn start(store: Store, notifier: Option<Notifier>) -> (Self, JoinHandle<()>) {
-        let (facts, waiting) = bounded(MAX_WAITING);
-        let folded = Arc::new(AtomicU64::new(0));
-        let (counted, also) = (folded.clone(), notifier.clone());
+        let desk = Arc::new(Desk::default());
+        let (at, also) = (desk.clone(), notifier.clone());
         let thread = std::thread::Builder::new()
             .name("teller".to_owned())
-            .spawn(move || run(&waiting, &counted, &store, also.as_ref()))
+            .spawn(move || run(&at, &store, also.as_ref()))
             .expect("a thread can be started at the start of the program");
+        let office = Office {
+            desk,
+            thread: thread.thread().clone(),
+        };
         let teller = Self {
-            facts,
-            folded,
+            office: Arc::new(office),
             notifier,
         };
         (teller, thread)
+    }
+
+    /// For a thread that tells what happens in this root.
+    pub fn mouth(&self, root: &Arc<str>) -> Mouth {
+        let (producer, consumer) = RingBuffer::new(MAX_WAITING);
+        let folded = Arc::new(AtomicU64::new(0));
+        let line = Line {
+            root: root.clone(),
+            messages: consumer,
+            folded: folded.clone(),
+        };
+        let new = &self.office.desk.new;
+        new.lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(line);
+        self.office.thread.unpark();
+        Mouth {
+            messages: producer,
+            folded,
+            office: self.office.clone(),
+        }
     }
 
     /// Tells people of something that is no fact of a root. Never waits.
@@ -66,66 +132,83 @@ impl Teller {
             notifier.settle(receivers);
         }
     }
+}
 
+impl Mouth {
     /// Leaves a fact, with how the root is, for who audits and logs; never waits.
-    pub fn tell(&self, root: &Arc<str>, at: Time, moment: Moment, fact: Fact) {
-        let message = Message {
-            at,
-            root: root.clone(),
-            moment,
-            fact,
-        };
-        match self.facts.try_send(message) {
-            Ok(()) => {}
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
-                self.folded.fetch_add(1, Ordering::Relaxed);
-            }
+    pub fn tell(&mut self, at: Time, moment: Moment, fact: Fact) {
+        let message = Box::new(Message { at, moment, fact });
+        if self.messages.push(message).is_err() {
+            self.folded.fetch_add(1, Ordering::Relaxed);
         }
+        self.office.thread.unpark();
+    }
+}
+
+fn run(desk: &Desk, store: &Store, notifier: Option<&Notifier>) {
+    let mut clerk = Clerk::new(Actor::Event);
+    let mut lines: Vec<Line> = Vec::new();
+    loop {
+        // Before the lines: whoever closed has told all that there is.
+        let is_closed = desk.is_closed.load(Ordering::Acquire);
+        lines.append(&mut desk.new.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut any = false;
+        lines.retain_mut(|line| {
+            let is_over = line.messages.is_abandoned();
+            let mut said = 0;
+            while said < MAX_AT_ONCE
+                && let Ok(message) = line.messages.pop()
+            {
+                say(&mut clerk, line, *message, store, notifier);
+                said += 1;
+            }
+            any |= said > 0;
+            !is_over || said == MAX_AT_ONCE
+        });
+        if any {
+            continue;
+        }
+        if is_closed {
+            return;
+        }
+        std::thread::park();
     }
 }
 
 /// The log comes last: whoever reads it may stand still.
-fn run(
-    waiting: &Receiver<Message>,
-    folded: &AtomicU64,
+fn say(
+    clerk: &mut Clerk,
+    line: &Line,
+    message: Message,
     store: &Store,
     notifier: Option<&Notifier>,
 ) {
-    let mut clerk = Clerk::new(Actor::Event);
-    for message in waiting {
-        let Message {
+    let Message { at, moment, fact } = message;
+    let root = &line.root;
+    if !store.is_off() {
+        let told = Told {
             at,
             root,
+            fact: &fact,
             moment,
-            fact,
-        } = message;
-        if !store.is_off() {
-            let told = Told {
-                at,
-                root: &root,
-                fact: &fact,
-                moment,
-            };
-            clerk
-                .entry(&told)
-                .into_iter()
-                .for_each(|entry| store.audit(entry));
-        }
-        if let Some(notifier) = notifier {
-            notifier.hear(&root, &fact);
-        }
-        tell(&root, &fact);
-        let n_folded = folded.swap(0, Ordering::Relaxed);
-        if n_folded > 0 {
-            let because =
-                format!("{n_folded} facts came faster than the log was read, and are counted only");
-            store.audit(clerk.note(at, "audit.folded", because));
-            tracing::warn!(
-                event = "log.folded",
-                lines = n_folded,
-                "more happened than the log took"
-            );
-        }
+        };
+        let entries = clerk.entry(&told).into_iter();
+        entries.for_each(|entry| store.audit(entry));
+    }
+    if let Some(notifier) = notifier {
+        notifier.hear(root, &fact);
+    }
+    tell(root, &fact);
+    let n_folded = line.folded.swap(0, Ordering::Relaxed);
+    if n_folded > 0 {
+        let because =
+            format!("{n_folded} facts came faster than the log was read, and are counted only");
+        store.audit(clerk.note(at, "audit.folded", because));
+        tracing::warn!(
+            event = "log.folded",
+            lines = n_folded,
+            "more happened than the log took"
+        );
     }
 }
 

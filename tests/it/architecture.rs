@@ -120,7 +120,6 @@ const RESERVED: &[Reserved] = &[
             "agent/registry/",
             "agent/root.rs",
             "agent/service.rs",
-            "agent/teller.rs",
             "cli/demo.rs",
         ],
     },
