@@ -393,7 +393,6 @@ impl Engine {
     /// Takes one input; what is to be done is appended to `out`.
     pub fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Effect>) {
         self.clock.look(now, out);
-        // What is on its way from a hint to a rename is not to wait for the guard.
         let may_guard = match &input {
             Input::Drained | Input::Walked(_) | Input::Command(_) | Input::Wake => true,
             Input::Hint(_)
@@ -411,6 +410,7 @@ impl Engine {
             | Input::Measured(_)
             | Input::Mounted(_) => false,
         };
+        let is_lock = matches!(input, Input::Lock(_));
         let confirming = self.before_confirming(&input);
         let before = self.is_growth(&input).then(|| self.counted_bytes());
         match input {
@@ -448,19 +448,32 @@ impl Engine {
             let by = self.counted_bytes().saturating_sub(before);
             self.pace.grew(now.tick, by);
         }
+        self.pace.expire(now.tick);
+        if self.is_in_haste(is_lock) {
+            return self.decide(now, out);
+        }
         self.turn(now, out);
         if may_guard {
             self.guard(now, out);
         }
     }
 
+    /// Whether more of the same comes at once: the rest of a batch, which ends with `Drained`, the
+    /// answer to a limit in question, or a burst's first victim. What is due besides can wait for
+    /// it, and a write over the limit does not wait for that.
+    fn is_in_haste(&self, is_lock: bool) -> bool {
+        self.deciding.since.is_some()
+            || match self.deciding.phase {
+                burst::Phase::Confirming | burst::Phase::Asked => true,
+                burst::Phase::Removing { .. } => is_lock,
+                burst::Phase::Idle => false,
+            }
+    }
+
     /// What is due after every input.
     fn turn(&mut self, now: Now, out: &mut Vec<Effect>) {
         // What a walk or a look of the engine's own brought is followed by no `Drained`.
-        if self.deciding.since.is_none() {
-            self.settle();
-        }
-        self.pace.expire(now.tick);
+        self.settle();
         self.end_pins(now);
         self.begin_due_scan(now, out);
         self.begin_parts(out);

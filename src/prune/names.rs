@@ -39,7 +39,9 @@ mod tests {
     #[test]
     fn many_of_one_millisecond_are_in_their_order() {
         let mut names = Names::default();
-        let given: Vec<String> = (0..4_000).map(|n| names.next(at(1_000 + n / 1_000))).collect();
+        let given: Vec<String> = (0..4_000)
+            .map(|n| names.next(at(1_000 + n / 1_000)))
+            .collect();
         assert!(given.is_sorted_by(|one, next| one < next));
     }
 
