@@ -3,6 +3,7 @@
 //! rows of the audit, log lines, and a line of a report.
 
 use crate::agent::audit::{self, Hear};
+use crate::agent::halt::Halt;
 use crate::agent::service::chain;
 use crate::agent::survey::{Manner, Survey, SurveyError, survey_at};
 use crate::config::cleanup::{Beside, judge, root_of};
@@ -25,7 +26,6 @@ use serde_json::{Value, json};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use ulid::Ulid;
 
@@ -61,8 +61,10 @@ pub struct Task {
     /// Asked for. What is read-only, and what the configuration says, comes on top.
     pub dry_run: bool,
     pub actor: Actor,
-    /// Set: nothing more is removed.
-    pub stop: Arc<AtomicBool>,
+    /// Once it is due nothing more is removed.
+    pub stop: Halt,
+    /// The longest that it may take; `None`: whoever started it watches the time.
+    pub timeout: Option<Duration>,
     /// How long somebody else's lock is waited for.
     pub lock_patience: Duration,
 }
@@ -129,6 +131,11 @@ pub fn run(task: &Task, means: &Means) -> Done {
         message: String::new(),
     };
     put_run(&row, means);
+    let mut task = task.clone();
+    if let Some(timeout) = task.timeout {
+        task.stop = task.stop.or_at(Instant::now() + timeout);
+    }
+    let task = &task;
     let (outcome, figures, message) = match clean(task, means, dry_run) {
         Ok((outcome, figures, message)) => (outcome, figures, message),
         Err(why) => (Outcome::Failed, Figures::default(), why),
@@ -230,7 +237,7 @@ fn clean(task: &Task, means: &Means, dry_run: bool) -> Result<(Outcome, Figures,
             Err(error) => return Err(chain(&error)),
         };
         let is_busy = survey.was_busy() && !survey.plan.victims.is_empty();
-        let may_wait = Instant::now() < deadline && !task.stop.load(Ordering::Relaxed);
+        let may_wait = Instant::now() < deadline && !task.stop.is_due();
         if is_busy && may_wait {
             survey.end();
             std::thread::sleep(pause);
@@ -351,7 +358,7 @@ fn judge_end(
         }
         figures.files_kept = n_left;
     }
-    if !dry_run && task.stop.load(Ordering::Relaxed) {
+    if !dry_run && task.stop.is_due() {
         return stopped(figures);
     }
     let left = survey.left.as_ref().unwrap_or(&survey.plan);

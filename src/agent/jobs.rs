@@ -88,8 +88,6 @@ enum Looking {
     Keep(RootState, Arc<[AnomalyRow]>),
     /// Make a file of this name, for the source to tell of.
     Lay(String, CookieAt),
-    /// Give memory that nobody uses back to the kernel.
-    Tidy,
 }
 
 enum Removing {
@@ -270,11 +268,6 @@ impl Jobs {
         self.look(Looking::Read(order));
     }
 
-    /// Gives memory that nobody uses back to the kernel.
-    pub(super) fn tidy(&self) {
-        self.look(Looking::Tidy);
-    }
-
     pub fn find_parts(&self, order: PartsOrder, rules: Lifecycle) {
         self.look(Looking::Parts(order, rules));
     }
@@ -416,7 +409,6 @@ impl Shop {
                     self.answer(Input::Walked(walked))
                 });
             }
-            Looking::Tidy => give_memory_back(),
             Looking::Read(order) => {
                 self.answer(documents::read(
                     &self.tree,
@@ -625,15 +617,3 @@ pub(super) fn finish_in_place(tree: &Tree, intent: &Intent) -> Vec<(String, i32)
         }
     }
 }
-
-/// What a first scan was made with lies in pieces between what stays of it, and would count as used
-/// for ever.
-#[cfg(target_env = "gnu")]
-#[expect(unsafe_code, reason = "no crate has malloc_trim")]
-fn give_memory_back() {
-    // SAFETY: it takes a number, and locks what it looks through.
-    unsafe { libc::malloc_trim(0) };
-}
-
-#[cfg(not(target_env = "gnu"))]
-fn give_memory_back() {}

@@ -9,6 +9,7 @@ pub mod control;
 mod crowd;
 mod descriptors;
 pub mod documents;
+pub mod halt;
 pub mod jobs;
 pub mod kept;
 pub mod leftovers;

@@ -3,6 +3,7 @@
 
 use crate::agent::audit::Clerk;
 use crate::agent::cleaning::{self, Done, Means, Task};
+use crate::agent::halt::Halt;
 use crate::agent::service::chain;
 use crate::config::cleanup::{Beside, Judged, Wanted, change, register, root_of};
 use crate::disk::tree::Tree;
@@ -16,7 +17,6 @@ use crate::watch::choice;
 use chrono::TimeDelta;
 use serde_json::{Value, json};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use ulid::Ulid;
 
@@ -169,7 +169,8 @@ impl Desk<'_> {
                     others: all.clone(),
                     dry_run: asked.dry_run,
                     actor: self.actor,
-                    stop: Arc::new(AtomicBool::new(false)),
+                    stop: Halt::default(),
+                    timeout: Some(self.means.settings.registry.limits.timeout),
                     lock_patience: Duration::ZERO,
                 };
                 cleaning::run(&task, self.means)

@@ -7,12 +7,13 @@
 //! by [`Wants`].
 //!
 //! Bounds: 256 orders wait, whoever asks waits then; 8 runs that somebody asked for at once,
-//! and more are refused; of those that are due as many as the configuration says. Only those
-//! that are due have a timeout: whoever asks waits himself.
+//! and more are refused; of those that are due as many as the configuration says. Each
+//! has the same timeout.
 
 mod asked;
 
 use crate::agent::cleaning::{self, Done, Means, Outcome, Task, is_dry, removes_nothing, root_now};
+use crate::agent::halt::Halt;
 use crate::agent::registrations::Ask;
 use crate::agent::registry::asked::say;
 use crate::agent::service::chain;
@@ -21,7 +22,7 @@ use crate::clock::SystemClock;
 use crate::config::settings::{Root, Settings};
 use crate::model::cleanup::Cleanup;
 use crate::model::notice::{Notice, Topic};
-use crate::model::time::{Clock, Now, rfc3339};
+use crate::model::time::{Clock, Now, Time, rfc3339};
 use crate::model::zone::Zone;
 use crate::schedule::Schedule;
 use crate::schedule::dispatcher::{Cause, Dispatcher, Effect, Input, Job};
@@ -76,11 +77,27 @@ enum Order {
 /// The settings that were read last, until they are taken: each instead of those before.
 type Newest = Arc<Mutex<Option<Arc<Settings>>>>;
 
+/// How the registry was at its last turn.
+#[derive(Debug, Clone, Default)]
+struct Sight {
+    n_cleanups: usize,
+    n_watched: usize,
+    /// Those that are to be watched and cannot be, as of now.
+    n_unwatched: usize,
+    /// Runs under way, those that were asked for included.
+    n_running: usize,
+    /// The next run by a schedule: of which registration, and when.
+    next: Option<(String, Time)>,
+    /// Why the registrations cannot be read.
+    unread: Option<String>,
+}
+
 /// A handle on the registry.
 #[derive(Debug)]
 pub struct Registry {
     orders: Sender<Order>,
     newest: Newest,
+    sight: Arc<Mutex<Sight>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -104,6 +121,7 @@ impl Registry {
         let (wishes, wished) = mpsc::channel(1);
         let clock = Arc::new(SystemClock::start());
         let newest = Newest::default();
+        let sight = Arc::new(Mutex::new(Sight::default()));
         let desk = Keeper {
             dispatcher: Dispatcher::new(settings.registry.limits, clock.now()),
             zone: settings.registry.zone,
@@ -127,6 +145,7 @@ impl Registry {
             orders: orders.clone(),
             ending: Arc::default(),
             newest: newest.clone(),
+            sight: sight.clone(),
         };
         let thread = std::thread::Builder::new()
             .name("registry".to_owned())
@@ -135,6 +154,7 @@ impl Registry {
         let registry = Self {
             orders,
             newest,
+            sight,
             thread,
         };
         Ok((registry, wished))
@@ -153,6 +173,21 @@ impl Registry {
                 json!({ "error": "the registry has too much to do; try again" }),
             );
         }
+    }
+
+    /// How it is, in `status`. Never waits for the store.
+    pub fn status(&self) -> Value {
+        let sight = self.sight.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = sight.next.as_ref();
+        json!({
+            "cleanups": sight.n_cleanups,
+            "watched": sight.n_watched,
+            "unwatched": sight.n_unwatched,
+            "running": sight.n_running,
+            "next": next.map(|(id, _)| id),
+            "next_run": next.map(|(_, at)| rfc3339(*at)),
+            "message": sight.unread,
+        })
     }
 
     /// The configuration was read again. It holds before the next order is carried out, however
@@ -225,6 +260,7 @@ struct Keeper {
     wanted: (Vec<Cleanup>, Duration),
     orders: Sender<Order>,
     newest: Newest,
+    sight: Arc<Mutex<Sight>>,
     /// The agent ends: what is cut short is nobody's failure.
     ending: Arc<AtomicBool>,
 }
@@ -234,6 +270,7 @@ impl Keeper {
         self.interrupt();
         self.read();
         loop {
+            self.show();
             let now = self.means.clock.now();
             let due = self.dispatcher.wake_at().map(|at| at.since(now.tick));
             let again = self
@@ -268,6 +305,23 @@ impl Keeper {
                 tracing::error!(event = "thread.panicked", "a clean-up's thread panicked");
             }
         }
+    }
+
+    /// Shows how things are.
+    fn show(&self) {
+        let next = self.cleanups.iter().filter_map(|cleanup| {
+            let at = self.dispatcher.next_of(&cleanup.id)?;
+            Some((cleanup.id.clone(), at))
+        });
+        let sight = Sight {
+            n_cleanups: self.cleanups.len(),
+            n_watched: self.wanted.0.len(),
+            n_unwatched: self.unwatched.len(),
+            n_running: self.runs.len() + self.asked.len(),
+            next: next.min_by_key(|(_, at)| *at),
+            unread: self.unread.clone(),
+        };
+        *self.sight.lock().unwrap_or_else(PoisonError::into_inner) = sight;
     }
 
     /// Goes by the settings that were read last.
@@ -494,7 +548,9 @@ impl Keeper {
             others: self.cleanups.clone(),
             dry_run: false,
             actor: Actor::Schedule,
-            stop: stop.clone(),
+            stop: Halt::when(stop.clone()),
+            // The dispatcher watches the time.
+            timeout: None,
             lock_patience: self.means.settings.registry.limits.timeout,
         };
         let (means, teller, orders) =

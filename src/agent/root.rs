@@ -7,6 +7,7 @@ use crate::agent::apart;
 use crate::agent::barrier::Barrier;
 use crate::agent::bell::Bell;
 use crate::agent::crowd::Crowd;
+use crate::agent::halt::Halt;
 use crate::agent::jobs::Jobs;
 use crate::agent::kept;
 use crate::agent::leftovers;
@@ -86,6 +87,8 @@ pub struct Surroundings {
     pub state: StateDir,
     pub teller: Teller,
     pub agent: Agent,
+    /// A root of this agent is looked after in real time.
+    pub hurries: Arc<AtomicBool>,
 }
 
 /// A way to a root's thread.
@@ -249,7 +252,7 @@ impl Keeper {
         self.publish_state(Watching::Stopped);
     }
 
-    pub(super) fn tell_degraded(&mut self, chosen: &Chosen) {
+    pub(super) fn tell_degraded(&self, chosen: &Chosen) {
         let fact = Fact::BackendDegraded {
             to: chosen.backend,
             why: chosen.why.clone(),
@@ -258,7 +261,7 @@ impl Keeper {
     }
 
     /// Tells what no engine tells: there is none just then.
-    fn tell(&mut self, fact: Fact) {
+    fn tell(&self, fact: Fact) {
         let at = SystemClock::start().now().wall;
         self.mouth.tell(at, Moment::default(), fact);
     }
@@ -355,11 +358,11 @@ impl Keeper {
             chosen.source.watcher.clone(),
             Some(wake.clone()),
         )?;
-        let ear = Ear::Teller(self.around.teller.mouth(&self.name));
+        let ear = Ear::Teller(self.mouth.clone());
         let pins = self.pins().load();
         let mut shell = Shell::new(engine, tools, jobs, clock, ear);
         shell.hears = true;
-        shell.stop = self.stop.clone();
+        shell.stop = Halt::when(self.stop.clone());
         if enforce {
             shell
                 .finish_leftovers(|now| leftovers::finish(&tree, &records, &self.root, &pins, now));

@@ -94,6 +94,8 @@ impl Round<'_> {
         self.shell.jobs.mounts();
         loop {
             if self.shell.moved {
+                // A burst that this cut short has removed something.
+                self.shell.speak();
                 return Ended::Moved;
             }
             self.attend_to_class();
@@ -137,7 +139,10 @@ impl Round<'_> {
             self.governor.attend()
         } else if self.shell.engine.is_scanned() {
             self.hurries = true;
-            self.shell.jobs.tidy();
+            // An engine in real time would wait for what this locks.
+            if !self.keeper.around.hurries.swap(true, Ordering::Relaxed) {
+                give_memory_back();
+            }
             Some(self.governor.begin())
         } else {
             None
@@ -482,3 +487,15 @@ impl Round<'_> {
         self.view.reaction = Some((at(50), at(99)));
     }
 }
+
+/// What a first scan was made with lies in pieces between what stays of it, and would count as used
+/// for ever.
+#[cfg(target_env = "gnu")]
+#[expect(unsafe_code, reason = "no crate has malloc_trim")]
+fn give_memory_back() {
+    // SAFETY: it takes a number, and locks what it looks through.
+    unsafe { libc::malloc_trim(0) };
+}
+
+#[cfg(not(target_env = "gnu"))]
+fn give_memory_back() {}

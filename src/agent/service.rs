@@ -114,6 +114,7 @@ impl Service {
             state,
             teller,
             agent: settings.agent.clone(),
+            hurries: Arc::default(),
         };
         let mut service = Self {
             roots: Vec::new(),
@@ -198,6 +199,7 @@ impl Service {
             "started_at": crate::model::time::rfc3339(self.started),
             "mode": mode_name(self.settings.agent.mode),
             "store": report::store(self.settings.agent.database.as_deref(), &self.store.condition()),
+            "registry": self.registry.as_ref().map(Registry::status),
             "roots": self.roots.iter().map(|h| self.status_of(h)).collect::<Vec<_>>(),
         })
     }

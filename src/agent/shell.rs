@@ -8,6 +8,7 @@ mod locking;
 
 use crate::agent::apart::CookieAt;
 use crate::agent::audit::Hear;
+use crate::agent::halt::Halt;
 use crate::agent::jobs::Jobs;
 use crate::agent::leftovers::{self, Leftovers, Stranded};
 use crate::agent::teller::Mouth;
@@ -40,7 +41,6 @@ use crate::store::state::RootState;
 use rustix::fd::OwnedFd;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Where facts go.
@@ -97,7 +97,7 @@ pub struct Shell {
     /// That the root passed its first start is not written down yet.
     is_unremembered: bool,
     /// Somebody wants the thread to end: nothing more is removed.
-    pub stop: Arc<AtomicBool>,
+    pub stop: Halt,
 }
 
 impl std::fmt::Debug for Shell {
@@ -167,7 +167,7 @@ impl Shell {
             confirm_since: None,
             stranded: Stranded::default(),
             is_unremembered: false,
-            stop: Arc::default(),
+            stop: Halt::default(),
         }
     }
 
@@ -400,14 +400,14 @@ impl Shell {
         // Many victims take time: each is judged at its own moment, and the lock stays ours.
         let now = self.clock.now();
         let locks = self.locks_of(&victim);
-        if self.stop.load(Ordering::Relaxed) {
+        if self.stop.is_due() {
             self.handle(now, Input::Command(Command::Stop));
         }
         self.mind_pins(now);
         let foreign = self.foreign.as_mut().map(|foreign| foreign.touch(now));
         let is_placed = std::mem::take(&mut self.is_placed) || self.is_at_its_path();
         let outcome = match self.lock.touch(now.tick) {
-            _ if self.stop.load(Ordering::Relaxed) => Outcome::Skipped(Skip::Stopping),
+            _ if self.stop.is_due() => Outcome::Skipped(Skip::Stopping),
             _ if !is_placed => Outcome::Skipped(Skip::RootMoved),
             Ok(()) if matches!(foreign, Some(Err(_))) => Outcome::Skipped(Skip::Refused {
                 operation: "touch the other program's lock",
@@ -474,7 +474,7 @@ impl Shell {
         // A burst that joins in later asks for itself.
         self.is_placed = false;
         let refusal = match self.lock.touch(now.tick) {
-            _ if self.stop.load(Ordering::Relaxed) => Skip::Stopping,
+            _ if self.stop.is_due() => Skip::Stopping,
             _ if !self.is_at_its_path() => Skip::RootMoved,
             _ if self.engine.keeps(&order.transition.key) => Skip::Pinned,
             Err(error) => Skip::Refused {

@@ -2,6 +2,7 @@
 
 use crate::agent::apart;
 use crate::agent::audit::Hear;
+use crate::agent::halt::Halt;
 use crate::agent::jobs::Jobs;
 use crate::agent::leftovers;
 use crate::agent::mailbox::Inbox;
@@ -23,7 +24,6 @@ use crate::store::pin_file::PinFile;
 use crate::store::state::{RootState, StateError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Why a root could not be surveyed.
@@ -58,8 +58,8 @@ pub struct Manner {
     pub state_dir: PathBuf,
     /// What was written to just now is waited for at most so long: it may be older than it seems.
     pub patience: Duration,
-    /// Once it is set nothing more is removed.
-    pub stop: Arc<AtomicBool>,
+    /// Once it is due nothing more is removed.
+    pub stop: Halt,
     /// Hears at once of what happens under the root's lock.
     pub hear: Option<Hear>,
 }
@@ -74,7 +74,7 @@ impl Manner {
             state: None,
             state_dir: state_dir.to_owned(),
             patience: Duration::ZERO,
-            stop: Arc::default(),
+            stop: Halt::default(),
             hear: None,
         }
     }
@@ -203,7 +203,7 @@ pub fn survey_at(
             .input(begun, Input::Command(Command::FollowFiles));
     }
     survey.shell.input(begun, Input::Wake);
-    let is_stopped = || stop.load(Ordering::Relaxed);
+    let is_stopped = || stop.is_due();
     survey.run_until(|shell, _| shell.engine.is_settled() || is_stopped())?;
     survey.wait_for_quiet(manner.patience)?;
     if is_stopped() {
@@ -256,7 +256,7 @@ impl Survey {
         let end = self.now().tick.after(patience);
         loop {
             let now = self.now();
-            let is_over = now.tick >= end || self.shell.stop.load(Ordering::Relaxed);
+            let is_over = now.tick >= end || self.shell.stop.is_due();
             if is_over {
                 return Ok(());
             }
@@ -265,7 +265,7 @@ impl Survey {
             };
             let until = until.max(now.tick.after(MOMENT)).min(end);
             let stop = self.shell.stop.clone();
-            self.run_until(|_, now| now.tick >= until || stop.load(Ordering::Relaxed))?;
+            self.run_until(|_, now| now.tick >= until || stop.is_due())?;
         }
     }
 

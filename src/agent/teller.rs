@@ -14,8 +14,8 @@ use crate::store::audit::Actor;
 use crate::store::error::StoreError;
 use crate::telemetry::tell::tell;
 use rtrb::{Consumer, Producer, RingBuffer};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
@@ -32,11 +32,11 @@ pub struct Teller {
     notifier: Option<Notifier>,
 }
 
-/// What one thread tells its facts with.
-#[derive(Debug)]
+/// What one thread tells its facts with; its clones are for the same thread.
+#[derive(Debug, Clone)]
 pub struct Mouth {
-    /// Boxed: a ring is used all around, however few wait in it.
-    messages: Producer<Box<Message>>,
+    /// Boxed: a ring is used all around, however few wait in it. The lock is never waited for.
+    messages: Arc<Mutex<Producer<Box<Message>>>>,
     folded: Arc<AtomicU64>,
     office: Arc<Office>,
 }
@@ -113,7 +113,7 @@ impl Teller {
             .push(line);
         self.office.thread.unpark();
         Mouth {
-            messages: producer,
+            messages: Arc::new(Mutex::new(producer)),
             folded,
             office: self.office.clone(),
         }
@@ -136,9 +136,14 @@ impl Teller {
 
 impl Mouth {
     /// Leaves a fact, with how the root is, for who audits and logs; never waits.
-    pub fn tell(&mut self, at: Time, moment: Moment, fact: Fact) {
+    pub fn tell(&self, at: Time, moment: Moment, fact: Fact) {
         let message = Box::new(Message { at, moment, fact });
-        if self.messages.push(message).is_err() {
+        let left = match self.messages.try_lock() {
+            Ok(mut messages) => messages.push(message).is_ok(),
+            Err(TryLockError::Poisoned(messages)) => messages.into_inner().push(message).is_ok(),
+            Err(TryLockError::WouldBlock) => false,
+        };
+        if !left {
             self.folded.fetch_add(1, Ordering::Relaxed);
         }
         self.office.thread.unpark();
@@ -155,6 +160,10 @@ fn run(desk: &Desk, store: &Store, notifier: Option<&Notifier>) {
         let mut any = false;
         lines.retain_mut(|line| {
             let is_over = line.messages.is_abandoned();
+            if is_over {
+                // What was told before it was dropped is there now.
+                fence(Ordering::Acquire);
+            }
             let mut said = 0;
             while said < MAX_AT_ONCE
                 && let Ok(message) = line.messages.pop()

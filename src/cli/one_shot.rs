@@ -3,6 +3,7 @@
 use super::args::{Args, PruneSize};
 use super::{BUSY, DONE, FAILED, close_store, open_store, print_document, render, settings_for};
 use crate::agent::audit;
+use crate::agent::halt::Halt;
 use crate::agent::report;
 use crate::agent::survey::{Manner, Survey, survey};
 use crate::config::request::Request;
@@ -100,7 +101,7 @@ pub fn prune_size(args: &Args, request: Request, wanted: &PruneSize) -> anyhow::
     };
     let stop = match enforce {
         true => stopped_by_signal()?,
-        false => Arc::default(),
+        false => Halt::default(),
     };
     let mut codes = Vec::new();
     let (document, whole) = each(&settings, |root| {
@@ -187,14 +188,14 @@ fn write_down(store: &Store, root: &Root, survey: &Survey) {
 
 /// Is set by the first signal that asks the command to end: it finishes the rename in hand, and
 /// says what it did. The second one ends it.
-fn stopped_by_signal() -> anyhow::Result<Arc<AtomicBool>> {
+fn stopped_by_signal() -> anyhow::Result<Halt> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
         flag::register_conditional_shutdown(signal, FAILED.into(), stop.clone())
             .and_then(|_| flag::register(signal, stop.clone()))
             .context("signals cannot be caught")?;
     }
-    Ok(stop)
+    Ok(Halt::when(stop))
 }
 
 fn exit_code(survey: &Survey, enforce: bool) -> u8 {

@@ -231,6 +231,26 @@ pub fn prune_size(document: &Value) -> String {
     })
 }
 
+fn registry(registry: &Value, out: &mut String) {
+    if let Some(message) = registry["message"].as_str() {
+        let message = printable(message);
+        line(out, &format!("the clean-ups cannot be read: {message}"));
+    }
+    if registry["cleanups"].as_u64().unwrap_or_default() == 0 {
+        return;
+    }
+    let next = match registry["next"].as_str() {
+        Some(id) => format!("; {id} runs next, at {}", time(&registry["next_run"])),
+        None => String::new(),
+    };
+    let [all, watched, running] =
+        ["cleanups", "watched", "running"].map(|key| text(&registry[key]));
+    line(
+        out,
+        &format!("{all} clean-ups, {watched} of them watched, {running} under way{next}"),
+    );
+}
+
 /// The answer of `status`.
 pub fn status(document: &Value) -> String {
     let mut out = format!(
@@ -240,6 +260,7 @@ pub fn status(document: &Value) -> String {
         text(&document["mode"]),
         time(&document["started_at"]),
     );
+    registry(&document["registry"], &mut out);
     if let Some(message) = document["store"]["message"].as_str() {
         let (message, backlog) = (printable(message), text(&document["store"]["backlog"]));
         line(

@@ -5,6 +5,7 @@ use crate::support::fixture::{names, picture};
 use crate::support::running::wait_for;
 use crate::support::texts;
 use housekeeper::agent::cleaning::{self, Means, Outcome, Task};
+use housekeeper::agent::halt::Halt;
 use housekeeper::clock::SystemClock;
 use housekeeper::config;
 use housekeeper::config::request::Request;
@@ -456,9 +457,18 @@ fn a_run_that_is_told_to_stop_stops_between_two_removals() {
         others: Arc::new([]),
         dry_run: false,
         actor: Actor::Schedule,
-        stop: stop.clone(),
+        stop: Halt::when(stop.clone()),
+        timeout: None,
         lock_patience: Duration::ZERO,
     };
+    // As long as nothing: asked for, a run ends in its time like one that is due.
+    let in_no_time = Task {
+        timeout: Some(Duration::ZERO),
+        ..task.clone()
+    };
+    let done = cleaning::run(&in_no_time, &means);
+    assert_eq!(done.outcome, Outcome::Stopped);
+    assert_eq!(done.detail.files_deleted, 0);
     let done = std::thread::scope(|scope| {
         let run = scope.spawn(|| cleaning::run(&task, &means));
         wait_for("a first removal", || {

@@ -2,6 +2,7 @@
 
 use super::{Keeper, Order, Running, spawn};
 use crate::agent::cleaning::{self, Done, Task};
+use crate::agent::halt::Halt;
 use crate::agent::registrations::{Ask, Desk, RunAsk, chosen};
 use crate::model::time::rfc3339;
 use crate::store::audit::Actor;
@@ -72,7 +73,7 @@ impl Keeper {
         let (means, others, dry_run) = (self.means.clone(), self.cleanups.clone(), asked.dry_run);
         let (orders, told) = (self.orders.clone(), stop.clone());
         let thread = spawn(move || {
-            let lock_patience = means.settings.registry.limits.timeout;
+            let timeout = means.settings.registry.limits.timeout;
             let done: Vec<Done> = chosen
                 .into_iter()
                 .map(|cleanup| {
@@ -81,8 +82,9 @@ impl Keeper {
                         others: others.clone(),
                         dry_run,
                         actor,
-                        stop: told.clone(),
-                        lock_patience,
+                        stop: Halt::when(told.clone()),
+                        timeout: Some(timeout),
+                        lock_patience: timeout,
                     };
                     cleaning::run(&task, &means)
                 })
