@@ -21,6 +21,8 @@ use std::time::Duration;
 
 /// Victims of one burst; the lock is held and hints wait no longer than for these.
 const MAX_BURST: usize = 64;
+/// So many that the kernel refuses to let go are an immutable file each; more, and it refuses all.
+const MAX_REFUSED: u64 = 64;
 /// Ids named in a summary.
 const MAX_NAMED: usize = 100;
 /// A victim that somebody holds a lock on is tried again then.
@@ -71,6 +73,8 @@ pub(super) struct Burst {
     unsure: bool,
     /// Some victim of this round was passed over for a reason of its own: others may go.
     passed_over: bool,
+    /// Victims that the kernel refused.
+    n_refused: u64,
     deleted: Vec<Key>,
     pub(super) unlist: Vec<Key>,
 }
@@ -87,8 +91,8 @@ impl Burst {
         }
     }
 
-    /// Whether the next oldest may do better. Where the kernel refuses one it would refuse all:
-    /// that is tried again later.
+    /// Whether the next oldest may do better. Where the kernel refuses [`MAX_REFUSED`] it would
+    /// refuse all: that is tried again later.
     fn may_go_on(&self) -> bool {
         (self.n_this_round > 0 || self.passed_over) && !self.unsure
     }
@@ -430,8 +434,22 @@ impl Engine {
             }
         };
         let is_news = self.pass_over(now, victim.session, pause.0, pause.1);
-        self.deciding.burst.passed_over |=
-            !matches!(why, Skip::Refused { .. } | Skip::RootMoved | Skip::Stopping);
+        let burst = &mut self.deciding.burst;
+        burst.passed_over |= match &why {
+            Skip::Refused { .. } => {
+                burst.n_refused += 1;
+                burst.n_refused < MAX_REFUSED
+            }
+            Skip::RootMoved | Skip::Stopping => false,
+            Skip::Locked
+            | Skip::Open
+            | Skip::Pinned
+            | Skip::Quiet
+            | Skip::Replaced
+            | Skip::Changed
+            | Skip::Stranger
+            | Skip::StrangerKept => true,
+        };
         match why {
             Skip::Changed => {
                 if self.rules.layout.reads_no_file() {

@@ -348,6 +348,29 @@ pub struct Engine {
 /// scan puts right what this one's chunks then get wrong.
 const MAX_RECENT: usize = 1 << 18;
 
+/// Where an input stands on the way from a hint to a rename.
+#[derive(Debug, Clone, Copy)]
+enum Stage {
+    /// One of a batch, where one is at hand.
+    Name,
+    /// The end of a batch, or of what a limit in question waits for.
+    Answer,
+    Lock,
+    /// Nowhere.
+    Other,
+}
+
+impl Stage {
+    fn of(input: &Input) -> Self {
+        match input {
+            Input::Hint(_) | Input::Looked(..) | Input::Astray(_) => Self::Name,
+            Input::Drained | Input::Confirmed => Self::Answer,
+            Input::Lock(_) => Self::Lock,
+            _ => Self::Other,
+        }
+    }
+}
+
 impl Engine {
     /// A new engine that knows nothing. `known`: whether the root passed its first start
     /// before. `removed`: ids that were taken out of the catalogue before.
@@ -410,7 +433,7 @@ impl Engine {
             | Input::Measured(_)
             | Input::Mounted(_) => false,
         };
-        let is_lock = matches!(input, Input::Lock(_));
+        let stage = Stage::of(&input);
         let confirming = self.before_confirming(&input);
         let before = self.is_growth(&input).then(|| self.counted_bytes());
         match input {
@@ -449,7 +472,7 @@ impl Engine {
             self.pace.grew(now.tick, by);
         }
         self.pace.expire(now.tick);
-        if self.is_in_haste(is_lock) {
+        if self.is_in_haste(stage) {
             return self.decide(now, out);
         }
         self.turn(now, out);
@@ -461,13 +484,13 @@ impl Engine {
     /// Whether more of the same comes at once: the rest of a batch, which ends with `Drained`, the
     /// answer to a limit in question, or a burst's first victim. What is due besides can wait for
     /// it, and a write over the limit does not wait for that.
-    fn is_in_haste(&self, is_lock: bool) -> bool {
-        self.deciding.since.is_some()
-            || match self.deciding.phase {
-                burst::Phase::Confirming | burst::Phase::Asked => true,
-                burst::Phase::Removing { .. } => is_lock,
-                burst::Phase::Idle => false,
-            }
+    fn is_in_haste(&self, stage: Stage) -> bool {
+        match (stage, &self.deciding.phase) {
+            (Stage::Name, _) => self.deciding.since.is_some(),
+            (Stage::Answer | Stage::Lock, burst::Phase::Confirming | burst::Phase::Asked) => true,
+            (Stage::Lock, burst::Phase::Removing { .. }) => true,
+            (Stage::Answer | Stage::Lock | Stage::Other, _) => false,
+        }
     }
 
     /// What is due after every input.

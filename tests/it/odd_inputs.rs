@@ -6,8 +6,10 @@
 
 use crate::support::fixture::{Store, guid};
 use crate::support::{Done, mb, on_root, texts};
+use rustix::fs::{IFlags, ioctl_setflags};
 use serde_json::{Value, json};
 use std::fs;
+use std::path::Path;
 
 const PRESET: [&str; 2] = ["--preset", "gofr-dig"];
 
@@ -381,6 +383,38 @@ fn a_blob_that_is_a_directory() {
     assert_eq!(store.listed(), [guid(1), guid(3)]);
     let logged = texts(&Value::from(done.events("anomaly.found")), "kind");
     assert!(logged.contains(&"blob_unusable".to_owned()), "{logged:?}");
+}
+
+/// Lets go of the file at last, so that the scratch directory can be removed.
+struct Immutable(fs::File);
+
+impl Immutable {
+    fn new(path: &Path) -> Self {
+        let file = fs::File::open(path).expect("opened");
+        ioctl_setflags(&file, IFlags::IMMUTABLE).expect("the file system has such a flag");
+        Self(file)
+    }
+}
+
+impl Drop for Immutable {
+    fn drop(&mut self) {
+        ioctl_setflags(&self.0, IFlags::empty()).expect("it can be taken off");
+    }
+}
+
+#[test]
+fn a_blob_that_cannot_be_removed() {
+    let store = Store::of(3);
+    let blob = store.root().join(format!("{}.json", guid(1)));
+    let held = Immutable::new(&blob);
+    let done = prune(&store, one_less(&store));
+    assert_eq!(done.code, 0, "{done:?}");
+    assert_eq!(removed(&done), [guid(2)]);
+    assert_eq!(store.blobs(), [1, 3]);
+    assert_eq!(store.listed(), [guid(1), guid(3)]);
+    let skipped = Value::from(done.events("prune.skipped"));
+    assert_eq!(texts(&skipped, "session"), [guid(1)], "{skipped}");
+    drop(held);
 }
 
 #[test]
