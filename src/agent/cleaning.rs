@@ -229,10 +229,13 @@ fn clean(task: &Task, means: &Means, dry_run: bool) -> Result<(Outcome, Figures,
     let root = root_now(&task.cleanup, &task.others, &means.settings)?;
     let deadline = Instant::now() + task.lock_patience;
     let mut pause = BUSY;
+    // The time may be over in the middle of the last try for the lock.
+    let mut was_busy = false;
     loop {
         let manner = manner(&root, task, means, dry_run)?;
         let survey = match survey_at(&root, manner, means.clock.clone()) {
             Ok(survey) => survey,
+            Err(SurveyError::Stopped) if was_busy => return Ok(busy(Figures::default())),
             Err(SurveyError::Stopped) => return Ok(stopped(Figures::default())),
             Err(error) => return Err(chain(&error)),
         };
@@ -240,6 +243,7 @@ fn clean(task: &Task, means: &Means, dry_run: bool) -> Result<(Outcome, Figures,
         let may_wait = Instant::now() < deadline && !task.stop.is_due();
         if is_busy && may_wait {
             survey.end();
+            was_busy = true;
             std::thread::sleep(pause);
             pause = (pause * 2).min(LONGEST_PAUSE);
             continue;
@@ -358,21 +362,25 @@ fn judge_end(
         }
         figures.files_kept = n_left;
     }
+    let left = survey.left.as_ref().unwrap_or(&survey.plan);
+    let stays = if dry_run { 0 } else { left.victims.len() };
+    if survey.was_busy() && stays > 0 {
+        return busy(figures);
+    }
     if !dry_run && task.stop.is_due() {
         return stopped(figures);
     }
-    let left = survey.left.as_ref().unwrap_or(&survey.plan);
-    let stays = if dry_run { 0 } else { left.victims.len() };
     let what = sentence(&figures, dry_run);
-    if survey.was_busy() && stays > 0 {
-        let message = "another pruner holds the lock; nothing was removed".to_owned();
-        return (Outcome::Busy, figures, message);
-    }
     if stays == 0 && left.meets_limits() {
         return (Outcome::Done, figures, what);
     }
     let message = format!("{what}; {}", why_stays(left, stays, root));
     (Outcome::Unmet, figures, message)
+}
+
+fn busy(figures: Figures) -> (Outcome, Figures, String) {
+    let message = "another pruner holds the lock; nothing was removed".to_owned();
+    (Outcome::Busy, figures, message)
 }
 
 fn stopped(figures: Figures) -> (Outcome, Figures, String) {

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 /// Victims of one burst; the lock is held and hints wait no longer than for these.
 const MAX_BURST: usize = 64;
-/// So many that the kernel refuses to let go are an immutable file each; more, and it refuses all.
+/// Fewer that may not go are an immutable file each, and another round is tried; more, and all may not.
 const MAX_REFUSED: u64 = 64;
 /// Ids named in a summary.
 const MAX_NAMED: usize = 100;
@@ -73,7 +73,7 @@ pub(super) struct Burst {
     unsure: bool,
     /// Some victim of this round was passed over for a reason of its own: others may go.
     passed_over: bool,
-    /// Victims that the kernel refused.
+    /// Victims that the kernel does not permit to go.
     n_refused: u64,
     deleted: Vec<Key>,
     pub(super) unlist: Vec<Key>,
@@ -91,8 +91,9 @@ impl Burst {
         }
     }
 
-    /// Whether the next oldest may do better. Where the kernel refuses [`MAX_REFUSED`] it would
-    /// refuse all: that is tried again later.
+    /// Whether the next oldest may do better. Where the kernel refuses one for any reason but that
+    /// this one may not go, or does not permit [`MAX_REFUSED`], it would refuse all: that is tried
+    /// again later.
     fn may_go_on(&self) -> bool {
         (self.n_this_round > 0 || self.passed_over) && !self.unsure
     }
@@ -436,11 +437,17 @@ impl Engine {
         let is_news = self.pass_over(now, victim.session, pause.0, pause.1);
         let burst = &mut self.deciding.burst;
         burst.passed_over |= match &why {
-            Skip::Refused { .. } => {
+            // An immutable file says so of itself alone. Everything else may be said of all, or pass:
+            // a lock that is not ours any more, no memory, no descriptors, a broken disk. Then no
+            // newer one goes in the place of this one.
+            Skip::Refused {
+                operation: "rename",
+                errno: libc::EPERM,
+            } => {
                 burst.n_refused += 1;
                 burst.n_refused < MAX_REFUSED
             }
-            Skip::RootMoved | Skip::Stopping => false,
+            Skip::Refused { .. } | Skip::RootMoved | Skip::Stopping => false,
             Skip::Locked
             | Skip::Open
             | Skip::Pinned

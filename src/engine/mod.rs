@@ -473,6 +473,10 @@ impl Engine {
         }
         self.pace.expire(now.tick);
         if self.is_in_haste(stage) {
+            // What lies in a directory that was perhaps away is known before a limit is confirmed.
+            if matches!(stage, Stage::Answer) {
+                self.begin_parts(out);
+            }
             return self.decide(now, out);
         }
         self.turn(now, out);
