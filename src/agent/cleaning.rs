@@ -367,12 +367,12 @@ fn judge_end(
     if survey.was_busy() && stays > 0 {
         return busy(figures);
     }
-    if !dry_run && task.stop.is_due() {
-        return stopped(figures);
-    }
     let what = sentence(&figures, dry_run);
     if stays == 0 && left.meets_limits() {
         return (Outcome::Done, figures, what);
+    }
+    if !dry_run && task.stop.is_due() {
+        return stopped(figures);
     }
     let message = format!("{what}; {}", why_stays(left, stays, root));
     (Outcome::Unmet, figures, message)

@@ -67,8 +67,8 @@ enum Order {
     Ask(Box<Ask>, Actor, oneshot::Sender<Value>),
     /// A run of this registration has ended.
     Finished(String),
-    /// A run that was asked for has ended.
-    Answered,
+    /// The run that was asked for and is halted by this has ended.
+    Answered(Arc<AtomicBool>),
     /// There are new settings.
     Settle,
     Stop,
@@ -285,7 +285,9 @@ impl Keeper {
                     self.runs.remove(&id);
                     self.turn(Input::Finished(id));
                 }
-                Ok(Order::Answered) => self.asked.retain(|run| !run.thread.is_finished()),
+                Ok(Order::Answered(stop)) => {
+                    self.asked.retain(|run| !Arc::ptr_eq(&run.stop, &stop));
+                }
                 // They are taken.
                 Ok(Order::Settle) => {}
                 Ok(Order::Stop) | Err(RecvTimeoutError::Disconnected) => break,
@@ -313,11 +315,12 @@ impl Keeper {
             let at = self.dispatcher.next_of(&cleanup.id)?;
             Some((cleanup.id.clone(), at))
         });
+        let asked = self.asked.iter().filter(|run| !run.thread.is_finished());
         let sight = Sight {
             n_cleanups: self.cleanups.len(),
             n_watched: self.wanted.0.len(),
             n_unwatched: self.unwatched.len(),
-            n_running: self.runs.len() + self.asked.len(),
+            n_running: self.runs.len() + asked.count(),
             next: next.min_by_key(|(_, at)| *at),
             unread: self.unread.clone(),
         };

@@ -131,20 +131,22 @@ impl ForeignLock {
         if now.tick.since(self.touched.tick) < TOUCH {
             return Ok(());
         }
-        self.touched = now;
         if stat_name(self.tree.root(), &self.name)?.id != self.id {
             return Err(Errno::STALE);
         }
-        let now = rustix::fs::Timespec {
+        let at = rustix::fs::Timespec {
             tv_sec: 0,
             tv_nsec: rustix::fs::UTIME_NOW,
         };
         let times = Timestamps {
-            last_access: now,
-            last_modification: now,
+            last_access: at,
+            last_modification: at,
         };
         let name = CString::new(&*self.name).map_err(|_| Errno::INVAL)?;
-        rustix::fs::utimensat(self.tree.root(), &*name, &times, AtFlags::SYMLINK_NOFOLLOW)
+        rustix::fs::utimensat(self.tree.root(), &*name, &times, AtFlags::SYMLINK_NOFOLLOW)?;
+        // Not before: what is not ours any more is not ours for the next victim either.
+        self.touched = now;
+        Ok(())
     }
 
     /// Lets go of it, if it still is ours.

@@ -194,6 +194,12 @@ impl Engine {
                 n_victims: victims.len() as u64,
             }));
         }
+        let retires = |victim: &&Victim| victim.because.rule() == Rule::Failed;
+        // When they are planned: steps of others are begun meanwhile.
+        victims
+            .iter()
+            .filter(retires)
+            .for_each(|_| self.living.count());
         self.deciding.phase = Phase::Removing {
             left: victims.len(),
         };
@@ -266,6 +272,10 @@ impl Engine {
     /// What became of a victim.
     pub(super) fn reported(&mut self, now: Now, report: Report, out: &mut Vec<Effect>) {
         let Report { victim, outcome } = report;
+        let stays = matches!(outcome, Outcome::Gone | Outcome::Skipped(_));
+        if stays && victim.because.rule() == Rule::Failed {
+            self.living.give_back(self.rules.lifecycle.batch);
+        }
         match outcome {
             Outcome::Aside(aside) => {
                 if let Some(since) = self.deciding.burst.since {
@@ -392,9 +402,6 @@ impl Engine {
         burst.freed = burst.freed.saturating_add(victim.freed);
         if burst.deleted.len() < MAX_NAMED {
             burst.deleted.push(victim.key.clone());
-        }
-        if victim.because.rule() == Rule::Failed {
-            self.living.count();
         }
     }
 

@@ -417,7 +417,7 @@ impl Engine {
 
     fn deed_skipped(&mut self, now: Now, transition: Transition, why: Skip, out: &mut Vec<Effect>) {
         let id = transition.session;
-        self.living.quota = self.living.quota.saturating_add(1);
+        self.living.give_back(self.rules.lifecycle.batch);
         if self.index.session(id).is_none() || why == Skip::Stopping {
             return;
         }
@@ -444,7 +444,14 @@ impl Engine {
 
     /// Whether a session is to go because it failed long ago.
     pub(super) fn retires(&self, now: Now) -> bool {
-        !self.living.retiring.is_empty() && self.living.quota > 0 && self.may_live(now)
+        !self.living.retiring.is_empty() && self.retirements_left() > 0 && self.may_live(now)
+    }
+
+    /// How many may go in this cycle because they failed: what is due for those that stay comes
+    /// first, and a cycle takes a batch of both together.
+    fn retirements_left(&self) -> u64 {
+        let n_due = self.living.due.len() as u64;
+        self.living.quota.saturating_sub(n_due)
     }
 
     /// Sessions that failed long ago and may go, the oldest first, at most `max`; and when the
@@ -460,7 +467,7 @@ impl Engine {
         if !self.retires(now) {
             return (picks, retry);
         }
-        let quota = usize::try_from(self.living.quota).unwrap_or(usize::MAX);
+        let quota = usize::try_from(self.retirements_left()).unwrap_or(usize::MAX);
         for (_, id) in &self.living.retiring {
             if picks.len() == max.min(quota) {
                 break;

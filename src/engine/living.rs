@@ -98,9 +98,14 @@ impl Living {
         self.quota = batch;
     }
 
-    /// One step was done.
+    /// One step is about to be done.
     pub(super) fn count(&mut self) {
         self.quota = self.quota.saturating_sub(1);
+    }
+
+    /// It was not done.
+    pub(super) fn give_back(&mut self, batch: u64) {
+        self.quota = self.quota.saturating_add(1).min(batch);
     }
 
     pub(super) fn set_moments(&mut self, session: SessionId, moments: Option<Box<Moments>>) {

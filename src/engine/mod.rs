@@ -12,6 +12,8 @@ mod clock_gate;
 mod confirming;
 mod deciding;
 mod guard;
+mod haste;
+mod hinting;
 mod hot;
 mod inventory;
 mod kept;
@@ -55,6 +57,7 @@ use anomalies::Places;
 use clock_gate::ClockGate;
 use deciding::Deciding;
 use guard::Guard;
+use haste::Stage;
 use kept::Kept;
 use listing::InListing;
 use living::Living;
@@ -348,29 +351,6 @@ pub struct Engine {
 /// scan puts right what this one's chunks then get wrong.
 const MAX_RECENT: usize = 1 << 18;
 
-/// Where an input stands on the way from a hint to a rename.
-#[derive(Debug, Clone, Copy)]
-enum Stage {
-    /// One of a batch, where one is at hand.
-    Name,
-    /// The end of a batch, or of what a limit in question waits for.
-    Answer,
-    Lock,
-    /// Nowhere.
-    Other,
-}
-
-impl Stage {
-    fn of(input: &Input) -> Self {
-        match input {
-            Input::Hint(_) | Input::Looked(..) | Input::Astray(_) => Self::Name,
-            Input::Drained | Input::Confirmed => Self::Answer,
-            Input::Lock(_) => Self::Lock,
-            _ => Self::Other,
-        }
-    }
-}
-
 impl Engine {
     /// A new engine that knows nothing. `known`: whether the root passed its first start
     /// before. `removed`: ids that were taken out of the catalogue before.
@@ -416,23 +396,6 @@ impl Engine {
     /// Takes one input; what is to be done is appended to `out`.
     pub fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Effect>) {
         self.clock.look(now, out);
-        let may_guard = match &input {
-            Input::Drained | Input::Walked(_) | Input::Command(_) | Input::Wake => true,
-            Input::Hint(_)
-            | Input::Looked(..)
-            | Input::Astray(_)
-            | Input::Read { .. }
-            | Input::Confirmed
-            | Input::Lock(_)
-            | Input::Report(_)
-            | Input::Removed(_)
-            | Input::Kept(_)
-            | Input::Found(_)
-            | Input::Parts { .. }
-            | Input::Lived(_)
-            | Input::Measured(_)
-            | Input::Mounted(_) => false,
-        };
         let stage = Stage::of(&input);
         let confirming = self.before_confirming(&input);
         let before = self.is_growth(&input).then(|| self.counted_bytes());
@@ -474,26 +437,14 @@ impl Engine {
         self.pace.expire(now.tick);
         if self.is_in_haste(stage) {
             // What lies in a directory that was perhaps away is known before a limit is confirmed.
-            if matches!(stage, Stage::Answer) {
+            if stage.is_answer() {
                 self.begin_parts(out);
             }
             return self.decide(now, out);
         }
         self.turn(now, out);
-        if may_guard {
+        if stage.may_guard() {
             self.guard(now, out);
-        }
-    }
-
-    /// Whether more of the same comes at once: the rest of a batch, which ends with `Drained`, the
-    /// answer to a limit in question, or a burst's first victim. What is due besides can wait for
-    /// it, and a write over the limit does not wait for that.
-    fn is_in_haste(&self, stage: Stage) -> bool {
-        match (stage, &self.deciding.phase) {
-            (Stage::Name, _) => self.deciding.since.is_some(),
-            (Stage::Answer | Stage::Lock, burst::Phase::Confirming | burst::Phase::Asked) => true,
-            (Stage::Lock, burst::Phase::Removing { .. }) => true,
-            (Stage::Answer | Stage::Lock | Stage::Other, _) => false,
         }
     }
 

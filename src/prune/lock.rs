@@ -224,18 +224,19 @@ impl RootLock {
         if now.since(held.touched) < self.stale_after / 4 {
             return Ok(());
         }
-        held.touched = now;
-        let now = Timespec {
+        let at = Timespec {
             tv_sec: 0,
             tv_nsec: rustix::fs::UTIME_NOW,
         };
         rustix::fs::futimens(
             file,
             &Timestamps {
-                last_access: now,
-                last_modification: now,
+                last_access: at,
+                last_modification: at,
             },
         )?;
+        // Not before: nothing is removed under a lock that could not be touched.
+        held.touched = now;
         Ok(())
     }
 

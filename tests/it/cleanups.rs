@@ -9,14 +9,10 @@ use housekeeper::agent::halt::Halt;
 use housekeeper::clock::SystemClock;
 use housekeeper::config;
 use housekeeper::config::request::Request;
-use housekeeper::model::report::LockTry;
-use housekeeper::model::time::Clock;
-use housekeeper::prune::lock::RootLock;
 use housekeeper::store::audit::Actor;
 use housekeeper::store::{Access, Place, Store};
 use serde_json::Value;
 use std::fs;
-use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -313,12 +309,7 @@ fn a_busy_lock_is_2_and_a_directory_that_went_is_1() {
         desk.file(&format!("{n}.log"), 10, 10);
     }
     let id = desk.add("*.log", &["--max-files", "1"]);
-    let root = fs::File::open(desk.dir()).expect("opened");
-    let beside = fs::File::open(desk.scratch.path("state")).expect("opened");
-    let mut lock = RootLock::new(Duration::from_secs(3600), None);
-    let now = SystemClock::start().now();
-    let taken = lock.try_take(root.as_fd(), Ok(beside.as_fd()), now);
-    assert_eq!(taken, LockTry::Taken);
+    let mut lock = desk.hold();
     let busy = desk.run(&["run"]);
     assert_eq!(busy.code, 2, "{busy:?}");
     assert_eq!(busy.document()["details"][0]["success"], false);

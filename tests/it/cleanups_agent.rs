@@ -220,6 +220,33 @@ fn runs_that_fail_or_take_too_long_are_told() {
 }
 
 #[test]
+fn who_waits_for_a_lock_until_the_time_is_over_hears_that_it_is_busy() {
+    let desk = Desk::new("");
+    let agent = agent(&desk, "job_timeout = \"500ms\"");
+    for n in 0..3 {
+        desk.file(&format!("{n}.log"), 10, 9 - n);
+    }
+    let id = desk.add("*.log", &["--max-files", "1"]);
+    let held = desk.hold();
+    let busy = desk.run(&["run"]);
+    assert_eq!(busy.code, 2, "{busy:?}");
+    assert_eq!(names(&desk.dir()).len(), 3);
+    drop(held);
+    assert_eq!(desk.run(&["run"]).code, 0);
+    assert_eq!(names(&desk.dir()), ["2.log"]);
+    let registry = |agent: &Agent| agent.status().expect("a status")["registry"].clone();
+    agent.until("a registry that does nothing", |agent| {
+        registry(agent)["running"] == 0
+    });
+    let said = registry(&agent);
+    assert_eq!(
+        (&said["cleanups"], &said["watched"], &said["next"]),
+        (&1.into(), &0.into(), &id.into()),
+        "{said}"
+    );
+}
+
+#[test]
 fn other_programs_register_list_run_and_remove_over_the_socket() {
     let desk = Desk::new("");
     let client = Client::new(desk.scratch.path("agent.sock"));

@@ -279,7 +279,7 @@ fn failed_sessions_go_after_their_time_oldest_first_as_many_as_a_cycle_takes() {
     let mut n_seen = Vec::new();
     for _ in 0..12 {
         let (plan, _) = at(&place, 1, true);
-        assert!(plan.victims.len() + plan.transitions.len() <= 6, "{plan:?}");
+        assert!(plan.victims.len() + plan.transitions.len() <= 3, "{plan:?}");
         n_seen.push(fs::read_dir(&place.root).expect("a root").count());
     }
     let lost: Vec<_> = n_seen.windows(2).map(|pair| pair[0] - pair[1]).collect();
@@ -292,6 +292,35 @@ fn failed_sessions_go_after_their_time_oldest_first_as_many_as_a_cycle_takes() {
     }
     at(&place, 24 * 7 + 1, true);
     assert!(!has(&place, "young") && has(&place, "odd") && has(&place, "golden-3"));
+}
+
+#[test]
+fn a_cycle_takes_a_batch_of_all_steps_together() {
+    let place = portal("stale_after = \"24h\"\nfailed_retention = \"7d\"\nbatch = 3\n");
+    for n in 0..5 {
+        upload(&place, &format!("stale{n}"), &state("init"));
+        upload(&place, &format!("failed{n}"), &state("failed"));
+        upload(&place, &format!("done{n}"), &state("complete"));
+    }
+    for _ in 0..12 {
+        let (plan, facts) = at(&place, 24 * 8, true);
+        let is_step = |fact: &&Fact| {
+            matches!(
+                fact,
+                Fact::PruneDeleted { .. }
+                    | Fact::LifecycleFailed(_)
+                    | Fact::LifecyclePartsDeleted(_)
+            )
+        };
+        assert!(facts.iter().filter(is_step).count() <= 3, "{facts:?}");
+        assert!(plan.victims.len() + plan.transitions.len() <= 3, "{plan:?}");
+    }
+    for n in 0..5 {
+        assert!(metadata(&place, &format!("stale{n}")).contains("\"failure_reason\":\"stale\""));
+        assert!(!has(&place, &format!("failed{n}")));
+        assert!(has(&place, &format!("done{n}/final.bin")));
+        assert!(!has(&place, &format!("done{n}/parts/1")));
+    }
 }
 
 /// An order as the engine gives it, for what is there now.

@@ -91,7 +91,7 @@ impl Keeper {
                 .collect();
             say(answer, cleaning::answer(&done, dry_run, &means));
             // The registry looks again before the next one in any case.
-            if orders.try_send(Order::Answered).is_err() {
+            if orders.try_send(Order::Answered(told)).is_err() {
                 tracing::trace!("the registry is busy");
             }
         });

@@ -1,6 +1,7 @@
 //! Tests of the disk on real directories.
 
 mod listing;
+mod locking;
 mod reading;
 mod removing;
 

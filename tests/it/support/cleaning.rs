@@ -2,6 +2,11 @@
 
 use super::{Done, housekeeper};
 use crate::support::fixture::Scratch;
+use housekeeper::clock::SystemClock;
+use housekeeper::model::report::LockTry;
+use housekeeper::model::time::Clock;
+use housekeeper::prune::lock::RootLock;
+use rustix::fd::AsFd;
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -54,6 +59,17 @@ impl Desk {
         let done = self.run(words);
         assert_eq!(done.code, 0, "{words:?}: {done:?}");
         done.document()
+    }
+
+    /// Holds the directory's lock as another pruner would.
+    pub(crate) fn hold(&self) -> RootLock {
+        let root = fs::File::open(self.dir()).expect("opened");
+        let beside = fs::File::open(self.scratch.path("state")).expect("opened");
+        let mut lock = RootLock::new(Duration::from_secs(3600), None);
+        let now = SystemClock::start().now();
+        let taken = lock.try_take(root.as_fd(), Ok(beside.as_fd()), now);
+        assert_eq!(taken, LockTry::Taken);
+        lock
     }
 
     /// Registers files of the directory; the id.
