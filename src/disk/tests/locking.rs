@@ -1,3 +1,5 @@
+//! Locks of other programs, as long as they are held.
+
 use super::ground;
 use crate::disk::foreign_lock::take;
 use crate::model::time::{Now, Tick, Time};
