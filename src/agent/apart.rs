@@ -4,6 +4,7 @@
 //! waits beside its place, and lock and records lie in the root's corner of the state directory.
 //! Only on a local file system: elsewhere other hosts prune, too, and meet in the root.
 
+use crate::config::settings::Root;
 use crate::disk::tree::Tree;
 use crate::layout::spec::Kind;
 use crate::prune::lock;
@@ -19,10 +20,18 @@ pub(super) enum CookieAt {
     Root,
 }
 
+/// Whether nothing that the rules of a root may do needs a directory in it: sessions that are kept
+/// for undo, and a file that is written anew, have to lie in the root's own file system.
+pub(super) fn needs_no_directory(root: &Root) -> bool {
+    root.layout.kind() == Kind::Files
+        && root.trash_keep.is_zero()
+        && root.lifecycle.stale_after.is_none()
+}
+
 /// The root's corner of the state directory, where its things lie there. `None`: they lie in
 /// `.housekeeper/`. That is so, too, where it is there already: another pruner may use it.
-pub(super) fn corner(tree: &Tree, kind: Kind, state: Option<&RootState>) -> Option<OwnedFd> {
-    let is_apart = kind == Kind::Files
+pub(super) fn corner(tree: &Tree, root: &Root, state: Option<&RootState>) -> Option<OwnedFd> {
+    let is_apart = needs_no_directory(root)
         && lock::is_local(tree.root())
         && matches!(tree.existing_control(), Ok(None));
     let state = state.filter(|_| is_apart)?;

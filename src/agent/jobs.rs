@@ -28,10 +28,10 @@ use crate::disk::tree::{CONTROL, Tree};
 use crate::disk::walk::{Aides, walk};
 use crate::engine::{AnomalyRow, Input, ReadOrder};
 use crate::layout::{Layout, catalog};
-use crate::model::bytes::Measure;
+use crate::model::bytes::{Measure, Tally};
 use crate::model::lifecycle::{LifeOrder, LifeReport, PartsOrder};
 use crate::model::listing::{Listing, ScanOrder};
-use crate::model::path::RelPath;
+use crate::model::path::{RelPath, unescape};
 use crate::model::report::{Aside, Removed, Unlist};
 use crate::model::seen::FileId;
 use crate::model::session::Key;
@@ -66,6 +66,8 @@ const IN_A_HURRY: Nice = Nice(-20);
 const RESTS: u32 = 3;
 /// ... and at most so long.
 const LONGEST_REST: Duration = Duration::from_millis(20);
+/// Strangers in the trash that are told of.
+const MAX_STRANGERS: usize = 1000;
 /// One cookie is out at a time.
 const MAX_COOKIES: usize = 4;
 
@@ -391,11 +393,31 @@ impl Shop {
         sent
     }
 
+    /// Answers with what lies in the trash and is nobody's victim.
+    fn tell_strangers(&self) {
+        match remove::strangers(&self.tree, MAX_STRANGERS) {
+            Ok(found) => {
+                let place = |(path, tally): (String, Tally)| {
+                    let path = [CONTROL.as_bytes(), &unescape(&path)].join(&b'/');
+                    Some((RelPath::new(&path).ok()?, tally))
+                };
+                let found = found.into_iter().filter_map(place).collect();
+                self.answer(Input::Strangers(found));
+            }
+            Err(error) => tracing::debug!(%error, "the trash is not searched for strangers"),
+        }
+    }
+
     fn look(&self, order: Looking) {
         match order {
             Looking::Scan(order) => {
                 // A new directory is small; a whole root is spread over the cores.
-                let n_threads = if order.at.is_root() { N_LOOKERS } else { 1 };
+                let is_whole = order.at.is_root();
+                let n_threads = if is_whole { N_LOOKERS } else { 1 };
+                if is_whole {
+                    // Before what is found, so that the scan's end knows of them.
+                    self.tell_strangers();
+                }
                 let (tree, layout, clock) = (&self.tree, &self.layout, &*self.clock);
                 let gather = |listed: &Listing, dir: BorrowedFd<'_>| {
                     documents::gather(tree, layout, clock, listed, dir)

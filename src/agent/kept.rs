@@ -18,8 +18,8 @@ use crate::disk::tree::Tree;
 use crate::engine::Command;
 use crate::layout::spec::Kind;
 use crate::model::bytes::{Bytes, Measure};
-use crate::model::disk::{Disk, Records};
-use crate::model::path::{escape, unescape};
+use crate::model::disk::{Bundles, Disk, Records};
+use crate::model::path::{RelPath, escape, unescape};
 use crate::model::pin::{Pin, Pins};
 use crate::model::report::{Aside, AsideName};
 use crate::model::seen::Seen;
@@ -94,15 +94,31 @@ pub(super) fn known(tree: &Arc<Tree>, measure: Measure) -> Vec<(AsideName, Bytes
         .collect()
 }
 
-/// Discards records of removals that never happened or are over. Under the root's lock: else one
-/// could be of a removal under way.
-pub(super) fn sweep(tree: &Arc<Tree>) {
+/// Ends what killed processes left half done, under the root's lock: else it could be under way.
+/// Records of removals that never happened or are over go, as do places for files that none got
+/// into. What came back with some of its files, and is pinned for that, comes back with the others.
+pub(super) fn sweep(tree: &Arc<Tree>, root: &Root, pins: &Pins) {
     let records = origins(tree);
-    let swept = kept::list(tree).map_err(io::Error::from).and_then(|names| {
-        let names: HashSet<String> = names.into_iter().map(|name| name.0).collect();
+    let swept = kept::sweep(tree).and_then(|()| {
+        let rows = rows(tree)?;
+        let mut names: HashSet<&str> = HashSet::new();
+        for Row { name, origin } in &rows {
+            if let Some(origin) = origin.as_ref().filter(|origin| !origin.files.is_empty()) {
+                finish_restore(tree, root, pins, (name, origin));
+            }
+            // Of what has a record only several files may be gone, and without one it is lost
+            // as it is: a place for files is made before its record.
+            let is_bundle = origin
+                .as_ref()
+                .is_none_or(|origin| !origin.files.is_empty());
+            // Only an empty one goes.
+            if !is_bundle || tree.drop_bundle(name).is_err() {
+                names.insert(&name.0);
+            }
+        }
         for (name, _) in records.all()? {
             // What is there under another device number now is not listed, and there all the same.
-            if !names.contains(&name) && !kept::has(tree, &AsideName(name.clone())) {
+            if !names.contains(&*name) && !kept::has(tree, &AsideName(name.clone())) {
                 records.discard(&name)?;
             }
         }
@@ -110,6 +126,36 @@ pub(super) fn sweep(tree: &Arc<Tree>) {
     });
     if let Err(error) = swept {
         tracing::warn!(event = "start.leftover", error = %error, "old records of the trash stay");
+    }
+}
+
+/// Brings the rest of several files back, where some of them came back already.
+fn finish_restore(tree: &Tree, root: &Root, pins: &Pins, (name, origin): (&AsideName, &Origin)) {
+    let is_back = |file: &[u8]| {
+        let path = origin.path.join(file);
+        !kept::holds(tree, name, file)
+            && path.is_ok_and(|path| matches!(tree.look(&path), Seen::There(_)))
+    };
+    let is_begun = origin.files.iter().any(|file| is_back(file));
+    let id = root.layout.id(&origin.key);
+    let is_pinned = pins.trouble().is_none() && pins.hold(&origin.key, id, None);
+    if !is_begun || !is_pinned || !is_lawful(root, origin) {
+        return;
+    }
+    match kept::unbundle(tree, name, &origin.path, &origin.files) {
+        Ok(_) => tracing::info!(
+            event = "session.restored",
+            root = %root.name,
+            session = %escape(&origin.key),
+            "a session that had come back in part came back whole"
+        ),
+        Err(error) => tracing::warn!(
+            event = "start.leftover",
+            root = %root.name,
+            session = %escape(&origin.key),
+            error = %error,
+            "a session came back in part: `housekeeper restore` brings back the rest"
+        ),
     }
 }
 
@@ -145,8 +191,10 @@ pub fn add_to_why(root: &Root, gone: &mut Value) {
         .and_then(|tree| rows(&Arc::new(tree)))
         .unwrap_or_default();
     let is_it = |row: &&Row| {
-        let path = row.origin.as_ref().map(|origin| origin.path.to_string());
-        path.is_some() && path.as_deref() == gone["path"].as_str()
+        let paths = row.origin.iter().flat_map(Origin::paths);
+        paths
+            .into_iter()
+            .any(|path| gone["path"] == path.to_string())
     };
     if let Some(row) = rows.iter().rfind(is_it) {
         let until = until(root, row).map_or_else(|| "-".to_owned(), rfc3339);
@@ -170,7 +218,7 @@ fn spelled(root: &Root, row: &Row) -> Value {
     json!({
         "name": row.name.0,
         "id": origin.map(|origin| escape(root.layout.id(&origin.key))),
-        "path": origin.map(|origin| origin.path.to_string()),
+        "path": origin.map(Origin::shown),
         "bytes": origin.map(|origin| origin.bytes.0),
         "removed_at": time(row.name.since()),
         "until": time(until(root, row)),
@@ -185,6 +233,8 @@ pub struct Restored {
     pub name: AsideName,
     pub origin: Origin,
     pub pinned_until: Option<Time>,
+    /// Of several files those that somebody removed before they were kept.
+    pub missing: Vec<Box<[u8]>>,
 }
 
 impl Restored {
@@ -193,10 +243,11 @@ impl Restored {
         json!({
             "restored": escape(root.layout.id(&self.origin.key)),
             "root": root.name,
-            "path": self.origin.path.to_string(),
+            "path": self.origin.shown(),
             "bytes": self.origin.bytes.0,
             "removed_at": time(self.name.since()),
             "pinned_until": time(self.pinned_until),
+            "missing": self.missing.iter().map(|name| escape(name)).collect::<Vec<_>>(),
         })
     }
 
@@ -233,7 +284,7 @@ impl Restorer {
         self.store.audit(Entry {
             root: Some(root.name.clone()),
             session: Some(escape(&restored.origin.key)),
-            path: Some(restored.origin.path.to_string()),
+            path: Some(restored.origin.shown()),
             bytes: Some(restored.origin.bytes.0),
             rule: Some(restored.origin.rule.clone()),
             ..clerk.note(now, "session.restored", restored.because())
@@ -298,19 +349,16 @@ fn restore(
     let tree = Arc::new(tree);
     let rows = rows(&tree).map_err(|error| format!("the trash cannot be read: {error}"))?;
     let (name, origin) = pick(root, rows, wanted)?;
-    let is_lawful = root.layout.kind() == Kind::Directories
-        && root.layout.owns(&origin.path)
-        && *origin.key == *origin.path.as_bytes();
-    if !is_lawful {
-        let path = &origin.path;
+    if !is_lawful(root, &origin) {
+        let path = origin.shown();
         return Err(format!(
             "the record of {} says it was at {path}, where the root's layout has no session: it stays in the trash",
             name.0
         ));
     }
     // Looked at before anything is pinned; the rename decides.
-    if let Seen::There(_) = tree.look(&origin.path) {
-        return Err(occupied(&origin));
+    if let Some(path) = in_the_way(&tree, &name, &origin) {
+        return Err(occupied(&path));
     }
     let mut file = PinFile::of(state_dir, &root.real);
     let (pinned_until, before) = pin(&mut file, root, &origin.key, now)?;
@@ -319,29 +367,36 @@ fn restore(
         unpin(&mut file, &origin.key, before);
         return Err(why);
     }
-    if let Err(error) = kept::bring_back(&tree, &name, &origin.path) {
+    let back = match &origin.files[..] {
+        [] => kept::bring_back(&tree, &name, &origin.path).map(|()| Vec::new()),
+        files => kept::unbundle(&tree, &name, &origin.path, files),
+    };
+    let error = back.as_ref().err();
+    if let Some(error) = error {
         unpin(&mut file, &origin.key, before);
         if let Some(orders) = orders.filter(|_| kept::has(&tree, &name)) {
             take_back(orders, &name, &origin);
         }
         return Err(match error.raw_os_error() {
-            Some(libc::EEXIST) => occupied(&origin),
+            Some(libc::EEXIST) => occupied(&origin.shown()),
+            Some(libc::EAGAIN) => format!(
+                "others are just kept or let go of: {} stays in the trash, try again",
+                origin.shown()
+            ),
             Some(libc::ENOENT) => missing(&tree, &origin),
             Some(libc::ELOOP | libc::ENOTDIR | libc::EXDEV) => format!(
                 "a symlink, a mount or a file is in the way to {}: it stays in the trash",
-                origin.path
+                origin.shown()
             ),
-            _ => format!("{} cannot be brought back: {error}", origin.path),
+            _ => format!("{} cannot be brought back: {error}", origin.shown()),
         });
     }
-    if let Err(error) = origins(&tree).discard(&name.0) {
-        // It is about nothing now: the next start discards it.
-        tracing::debug!(error = %error, "the record of a restored session stays");
-    }
+    forget(&tree, &Aside::Kept(name.clone()));
     Ok(Restored {
         name,
         origin,
         pinned_until,
+        missing: back.unwrap_or_default(),
     })
 }
 
@@ -351,7 +406,7 @@ fn announce(orders: &Orders, name: &AsideName, origin: &Origin) -> Result<(), St
     let busy = || {
         format!(
             "the root is too busy: {} stays in the trash, try again",
-            origin.path
+            origin.shown()
         )
     };
     let (answer, answered) = bounded(1);
@@ -376,23 +431,45 @@ fn take_back(orders: &Orders, name: &AsideName, origin: &Origin) {
     }
 }
 
-fn occupied(origin: &Origin) -> String {
-    format!(
-        "something is at {} again: move it away, then restore once more",
-        origin.path
-    )
+/// Whether the layout has such a session at the place that a record tells.
+fn is_lawful(root: &Root, origin: &Origin) -> bool {
+    let layout = &root.layout;
+    match (layout.kind(), &origin.files[..]) {
+        (Kind::Directories, []) => {
+            layout.owns(&origin.path) && *origin.key == *origin.path.as_bytes()
+        }
+        (Kind::Files | Kind::Sidecar, []) => layout.owns_file(&origin.path, &origin.key),
+        (Kind::Sidecar, files) => files.iter().all(|name| {
+            let path = origin.path.join(name);
+            path.is_ok_and(|path| layout.owns_file(&path, &origin.key))
+        }),
+        (Kind::Directories | Kind::Files, _) | (Kind::Catalog, _) => false,
+    }
+}
+
+/// What is at a place that something kept goes back to.
+fn in_the_way(tree: &Tree, name: &AsideName, origin: &Origin) -> Option<String> {
+    let is_there = |path: &RelPath| matches!(tree.look(path), Seen::There(_));
+    if origin.files.is_empty() {
+        return is_there(&origin.path).then(|| origin.shown());
+    }
+    // What an earlier try brought back is in nobody's way.
+    let is_kept = |file: &[u8]| kept::holds(tree, name, file);
+    let names = origin.files.iter().filter(|file| is_kept(file));
+    let mut paths = names.filter_map(|file| origin.path.join(file).ok());
+    paths.find(is_there).map(|path| path.to_string())
+}
+
+fn occupied(path: &str) -> String {
+    format!("something is at {path} again: move it away, then restore once more")
 }
 
 fn missing(tree: &Tree, origin: &Origin) -> String {
-    match origin
-        .path
-        .parent()
-        .map(|parent| (tree.look(&parent), parent))
-    {
+    match origin.home().map(|home| (tree.look(&home), home)) {
         Some((Seen::Gone, parent)) => format!(
             "the directory {parent} is gone, or behind a symlink: make it, then restore once more"
         ),
-        _ => format!("{} is not in the trash any more", origin.path),
+        _ => format!("{} is not in the trash any more", origin.shown()),
     }
 }
 

@@ -88,7 +88,7 @@ pub fn finish(
             }
         }
     }
-    kept::sweep(tree);
+    kept::sweep(tree, root, pins);
     match remove::leftovers(tree) {
         Ok(found) => {
             if !found.strangers.is_empty() {

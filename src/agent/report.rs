@@ -155,6 +155,7 @@ pub fn plan(root: &Root, survey: &Survey) -> Value {
         "limit_bytes": root.limits.max_size.map(|bytes| bytes.0),
         "victims": plan.victims.iter().map(|v| victim(survey, v)).collect::<Vec<_>>(),
         "transitions": plan.transitions.iter().map(|t| transition(survey, t)).collect::<Vec<_>>(),
+        "transitions_later": plan.n_later,
         "blocked": blocked(&plan.blocked),
         "still_over_bytes": plan.still_over.0,
     })

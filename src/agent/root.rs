@@ -426,7 +426,7 @@ impl Keeper {
                 None
             }
         });
-        let corner = apart::corner(tree, self.root.layout.kind(), Some(&state));
+        let corner = apart::corner(tree, &self.root, Some(&state));
         let intents = state.dir().join(INTENTS);
         let records = match corner {
             Some(_) => RecordDir::apart(tree.clone(), intents),

@@ -1,5 +1,6 @@
 //! The agent in the foreground: its roots, signals and the socket.
 
+use crate::agent::apart;
 use crate::agent::audit::Clerk;
 use crate::agent::cleaning::removes_nothing;
 use crate::agent::control;
@@ -609,6 +610,7 @@ fn is_same_place(a: &Root, b: &Root) -> bool {
         && a.path == b.path
         && a.backend == b.backend
         && a.layout.spec() == b.layout.spec()
+        && apart::needs_no_directory(a) == apart::needs_no_directory(b)
 }
 
 /// `false`: a root did not end in time.

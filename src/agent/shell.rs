@@ -34,7 +34,7 @@ use crate::model::session::Key;
 use crate::model::time::{Clock, Now};
 use crate::prune::executor::Executor;
 use crate::prune::intent::Intent;
-use crate::prune::lock::RootLock;
+use crate::prune::lock::{self, RootLock};
 use crate::prune::warrant::Law;
 use crate::store::pin_file::PinFile;
 use crate::store::state::RootState;
@@ -137,6 +137,8 @@ impl Shell {
             mut pins,
             corner,
         } = tools;
+        let may_be_apart =
+            engine.rules().layout.kind() == Kind::Files && lock::is_local(tree.root());
         Self {
             engine: engine.with_pins(pins.load()),
             jobs,
@@ -148,8 +150,9 @@ impl Shell {
             records,
             removed,
             state,
-            // Whoever has another state directory is not met in it.
-            lock: if corner.is_some() { lock.apart() } else { lock },
+            // Whoever has another state directory is not met in it. Nor is one whose rules let him
+            // keep his lock apart from a root that has `.housekeeper/` by now.
+            lock: if may_be_apart { lock.apart() } else { lock },
             pins,
             corner,
             foreign: None,

@@ -152,7 +152,7 @@ pub fn survey_at(
     let observed = state_dir.as_ref().map(|dir| dir.join("lock.observed"));
     let intents = state_dir.map(|dir| dir.join(INTENTS));
     let mut pins = PinFile::of(&manner.state_dir, &root.real);
-    let corner = apart::corner(&tree, root.layout.kind(), manner.state.as_ref());
+    let corner = apart::corner(&tree, root, manner.state.as_ref());
     let records = match (&corner, intents) {
         (Some(_), Some(intents)) => RecordDir::apart(tree.clone(), intents),
         (_, intents) => RecordDir::new(tree.clone(), intents),
@@ -172,7 +172,8 @@ pub fn survey_at(
         .map(RemovedIds::ids)
         .unwrap_or_default();
     let records = tools.records.clone();
-    let engine = Engine::new(rules.clone(), true, ids);
+    let mut engine = Engine::new(rules.clone(), true, ids);
+    engine.recall_anomalies(RootState::at(&manner.state_dir, &root.path).anomalies());
     let (jobs, answers) = Jobs::start(tree.clone(), root.layout.clone(), clock.clone(), None, None)
         .map_err(SurveyError::Thread)?;
     let stop = manner.stop;

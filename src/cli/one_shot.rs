@@ -159,6 +159,8 @@ fn tell_all(root: &Root, survey: &Survey) {
                     tracing::debug!(root = %root.name, kind = kind.name(), path = %path, "another anomaly");
                 }
             },
+            // Those that were not told one by one: one number has both.
+            Fact::AnomaliesMore { kind, found, .. } => *more.entry(*kind).or_default() += found,
             _ => tell(&root.name, fact),
         }
     }

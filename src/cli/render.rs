@@ -137,7 +137,7 @@ pub fn plan(document: &Value) -> String {
             line(out, "  nothing would go");
         }
         victims(&root["victims"], out);
-        transitions(&root["transitions"], out);
+        transitions(root, out);
         held_back(root, out);
     })
 }
@@ -434,13 +434,13 @@ fn victims(victims: &Value, out: &mut String) {
     });
 }
 
-fn transitions(transitions: &Value, out: &mut String) {
+fn transitions(root: &Value, out: &mut String) {
     let header = ["ID", "ACTION", "FILES", "SIZE", "RULE", "BECAUSE"];
     table(
         out,
         &header,
         &["FILES", "SIZE"],
-        transitions,
+        &root["transitions"],
         |transition| {
             vec![
                 text(&transition["id"]),
@@ -452,6 +452,14 @@ fn transitions(transitions: &Value, out: &mut String) {
             ]
         },
     );
+    let later = &root["transitions_later"];
+    if later.as_u64() > Some(0) {
+        let steps = many(later, "more step is due", "more steps are due");
+        line(
+            out,
+            &format!("  {steps}: a later cycle takes them (lifecycle.batch)"),
+        );
+    }
 }
 
 fn held_back(root: &Value, out: &mut String) {

@@ -2,7 +2,7 @@
 
 use crate::config::duration;
 use crate::config::reader::Reader;
-use crate::layout::spec::{Format, Kind, LayoutSpec, StateSpec};
+use crate::layout::spec::{Format, Kind, LayoutSpec, Source, StateSpec};
 use crate::policy::lifecycle::{Lifecycle, PartGlobs};
 use std::sync::Arc;
 use std::time::Duration;
@@ -107,12 +107,12 @@ fn check_stale(
             "stale_after",
             "is for sessions with metadata of their own: a catalogue is its owner's, who writes it whole whenever he saves, and a state written into it would be lost or would undo a save",
         ),
-        (Kind::Files, _) => table.problem(
+        (Kind::Files, _) if layout.created_at.iter().any(Source::is_of_the_inode) => table.problem(
             "stale_after",
-            "is for metadata that lies in or beside a session: here the file is the session itself",
+            "needs a time from the metadata or the name: here the file itself is rewritten, and its inode's times with it",
         ),
-        (Kind::Directories | Kind::Sidecar, Format::Json) => {}
-        (Kind::Directories | Kind::Sidecar, Format::Yaml) => {
+        (Kind::Directories | Kind::Sidecar | Kind::Files, Format::Json) => {}
+        (Kind::Directories | Kind::Sidecar | Kind::Files, Format::Yaml) => {
             if state.key.trim_start_matches('/').contains(['/', '~']) {
                 table.problem(
                     "stale_after",
@@ -120,7 +120,7 @@ fn check_stale(
                 );
             }
         }
-        (Kind::Directories | Kind::Sidecar, Format::Text) => table.problem(
+        (Kind::Directories | Kind::Sidecar | Kind::Files, Format::Text) => table.problem(
             "stale_after",
             "is for metadata in JSON or YAML: no other is rewritten",
         ),

@@ -254,6 +254,9 @@ url = "postgres://joe:secret@host/db"
 fn a_lifecycle_must_make_sense_with_its_layout() {
     let state = "[root.layout.state]\nkey = \"/s\"\nactive = [\"on\"]\nfailed = [\"lost\"]\n";
     let catalog = format!("[root.layout]\nkind = \"catalog\"\n{state}");
+    let file = "[root.layout]\nkind = \"files\"\nsessions = \"*.json\"\nmetadata = \".\"\n[root.layout.created_at]\n";
+    let files = format!("{file}from = [{{ key = \"/at\" }}]\n{state}");
+    let dated_by_inode = format!("{file}from = [{{ key = \"/at\" }}, \"mtime\"]\n{state}");
     for (layout, keys, wrong) in [
         (
             state,
@@ -289,6 +292,12 @@ fn a_lifecycle_must_make_sense_with_its_layout() {
         ),
         (state, "batch = 0", "root.lifecycle.batch"),
         (state, "stale_afer = \"1h\"", "root.lifecycle.stale_afer"),
+        (files.as_str(), "stale_after = \"1h\"", ""),
+        (
+            dated_by_inode.as_str(),
+            "stale_after = \"1h\"",
+            "root.lifecycle.stale_after",
+        ),
         (
             catalog.as_str(),
             "stale_after = \"1h\"",
@@ -368,7 +377,7 @@ fn other_wrong_keys_hold_a_root_too() {
         ("[root.trash]\nkeep = 1", "root.trash.keep"),
         ("[root.trash]\nfor = \"1d\"", "root.trash.for"),
         (
-            "[root.layout]\nkind = \"files\"\nsessions = \"*.log\"\n[root.trash]\nkeep = \"1d\"",
+            "[root.layout]\nkind = \"catalog\"\n[root.trash]\nkeep = \"1d\"",
             "root.trash.keep",
         ),
         ("[root.guard]\nmax_share = 5", "root.guard.max_share"),

@@ -12,13 +12,13 @@ pub(super) fn read(root: &mut Reader<'_>, layout: &LayoutSpec) -> Duration {
         .parsed("keep", duration::parse_quiet)
         .unwrap_or_default();
     let is_whole = match layout.kind {
-        Kind::Directories => true,
-        Kind::Files | Kind::Sidecar | Kind::Catalog => false,
+        Kind::Directories | Kind::Files | Kind::Sidecar => true,
+        Kind::Catalog => false,
     };
     if !is_whole && !keep.is_zero() {
         table.problem(
             "keep",
-            "is for kind = \"directories\" only: sessions of other kinds are no single directory that could come back in one step; leave it out, or write \"0\"",
+            "is for sessions without a catalogue: an entry that was taken out cannot be put back beside an owner who writes the whole file; leave it out, or write \"0\"",
         );
     }
     root.absorb(table);

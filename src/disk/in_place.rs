@@ -130,11 +130,11 @@ impl<'a> Emptier<'a> {
         if stat.kind != FileKind::Dir {
             return Err(Errno::NOTDIR);
         }
-        if stat.inode() != inode {
+        if !inode.is(&stat) {
             return Err(Errno::STALE);
         }
         let spared = last.iter().map(|name| &**name).collect();
-        let mut top = self.empty(Level::new(path.clone(), inode.id), &spared)?;
+        let mut top = self.empty(Level::new(path.clone(), stat.id), &spared)?;
         if !self.left.is_empty() {
             // The metadata stays with what stays.
             return Ok(());
@@ -153,7 +153,7 @@ impl<'a> Emptier<'a> {
         let place = self.tree.open_place(dir)?;
         let stat = stat_name(place.as_fd(), name)?;
         // Another one has the name: it is not ours to remove.
-        if stat.inode() != inode || stat.kind != FileKind::File {
+        if !inode.is(&stat) || stat.kind != FileKind::File {
             return Ok(());
         }
         if !self.tree.is_ours(&stat) {

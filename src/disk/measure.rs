@@ -33,6 +33,12 @@ pub fn measured(tree: &Tree, aside: &Aside) -> Tally {
 }
 
 fn below(bin: BorrowedFd<'_>, name: &[u8]) -> Tally {
+    measured_at_most(bin, name, usize::MAX)
+}
+
+/// The same of a name in an open directory, over so many names at most.
+pub(super) fn measured_at_most(bin: BorrowedFd<'_>, name: &[u8], at_most: usize) -> Tally {
+    let mut left = at_most;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY;
     let mut sum = Tally::default();
     let mut waiting = Vec::new();
@@ -49,6 +55,10 @@ fn below(bin: BorrowedFd<'_>, name: &[u8]) -> Tally {
             if matches!(name, b"." | b"..") {
                 continue;
             }
+            let Some(fewer) = left.checked_sub(1) else {
+                return sum;
+            };
+            left = fewer;
             match stat_name(dir.as_fd(), name) {
                 Ok(stat) if stat.kind == FileKind::File => {
                     sum.add(Tally::file(stat.apparent, stat.allocated));

@@ -12,9 +12,12 @@
 
 use crate::disk::DiskError;
 use crate::disk::kept;
+use crate::disk::measure::measured_at_most;
 use crate::disk::tree::{
-    Control, KEPT, Tree, Unable, fd_stat, open_below, open_name, rename_new, stat_at, stat_name,
+    Control, KEPT, KEPT_DIR, TRASH, Tree, Unable, fd_stat, open_below, open_name, rename_new,
+    stat_at, stat_name,
 };
+use crate::model::bytes::Tally;
 use crate::model::path::{RelPath, escape, is_name};
 use crate::model::report::{Aside, AsideName, Removed};
 use crate::model::seen::{FileId, FileKind, Stat};
@@ -54,6 +57,8 @@ pub struct Leftovers {
     pub more: bool,
 }
 
+/// How many names of a directory [`strangers`] looks at, and of one stranger it counts.
+pub const MAX_SEARCHED: usize = 4096;
 /// How many names [`leftovers`] lists.
 pub const MAX_LEFTOVERS: usize = 1 << 20;
 
@@ -168,6 +173,51 @@ pub fn leftovers(tree: &Tree) -> Result<Leftovers, DiskError> {
         }
     }
     Ok(leftovers)
+}
+
+/// What lies in the trash, or among what is kept, and is nobody's victim: each with its path below
+/// `.housekeeper/` and its bytes, `at_most` so many. Of more names than [`MAX_SEARCHED`] the rest
+/// is not looked at: then removal is at work there.
+///
+/// # Errors
+/// A directory is not the agent's own, or can't be read.
+pub fn strangers(tree: &Tree, at_most: usize) -> Result<Vec<(String, Tally)>, DiskError> {
+    let mut found = Vec::new();
+    let Some(control) = tree.existing_control()? else {
+        return Ok(found);
+    };
+    let kept = tree.existing_kept()?;
+    let bins = [
+        (TRASH, Some(control.trash())),
+        (KEPT_DIR, kept.as_ref().map(AsFd::as_fd)),
+    ];
+    for (bin, dir) in bins {
+        let Some(dir) = dir else { continue };
+        let failed = |errno: Errno| DiskError::Own {
+            operation: "read",
+            path: bin,
+            source: errno.into(),
+        };
+        let names = rustix::fs::Dir::read_from(dir).map_err(failed)?;
+        for entry in names.take(MAX_SEARCHED) {
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name().to_bytes();
+            let aside = AsideName(escape(name));
+            let is_stranger = is_name(name)
+                && match stat_name(dir, name) {
+                    Err(Errno::NOENT) => false,
+                    Ok(stat) => !aside.names(stat.id, tree.id().dev),
+                    Err(_) => true,
+                };
+            // What is kept together gets its name when it is there.
+            let is_new = Ulid::from_string(&aside.0).is_ok();
+            if is_stranger && !is_new && found.len() < at_most {
+                let bytes = measured_at_most(dir, name, MAX_SEARCHED);
+                found.push((format!("{bin}/{}", aside.0), bytes));
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// Whether a name in the trash was marked as a stranger's.

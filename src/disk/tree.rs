@@ -331,7 +331,10 @@ impl Tree {
     }
 
     /// The directory that a path lies in, and its last name.
-    fn parent<'a>(&self, path: &'a RelPath) -> rustix::io::Result<(Parent<'_>, &'a [u8])> {
+    pub(super) fn parent<'a>(
+        &self,
+        path: &'a RelPath,
+    ) -> rustix::io::Result<(Parent<'_>, &'a [u8])> {
         let (Some(parent), Some(name)) = (path.parent(), path.name()) else {
             return Err(Errno::INVAL);
         };
@@ -363,7 +366,7 @@ impl Bin {
     }
 }
 
-enum Parent<'a> {
+pub(super) enum Parent<'a> {
     Root(BorrowedFd<'a>),
     Below(OwnedFd),
 }

@@ -4,7 +4,7 @@ use super::{AnomalyRow, Effect, Engine};
 use crate::index::{Known, Owner, Session};
 use crate::layout::spec::{Kind, Means};
 use crate::model::anomaly::AnomalyKind;
-use crate::model::bytes::Bytes;
+use crate::model::bytes::{Bytes, Tally};
 use crate::model::fact::Fact;
 use crate::model::path::RelPath;
 use crate::model::session::{Declared, Phase, SessionId};
@@ -42,6 +42,8 @@ pub(super) struct Places {
     /// only when a time has passed.
     before: BTreeMap<(AnomalyKind, RelPath), Time>,
     published: bool,
+    /// Something was told between two full scans, and is not written down yet.
+    is_told_early: bool,
     /// The same as in `told`, spelled out.
     rows: Arc<[AnomalyRow]>,
     /// Sessions written to at times to come, and the latest of those.
@@ -119,6 +121,15 @@ impl Places {
         let below: Vec<_> = self.within(&path).map(|(at, _)| at.clone()).collect();
         for (at, kind) in below {
             self.remove(kind, &at);
+        }
+    }
+
+    /// Forgets all of one kind.
+    fn forget_kind(&mut self, kind: AnomalyKind) {
+        let places = self.all.keys().filter(|(_, of)| *of == kind);
+        let places: Vec<RelPath> = places.map(|(path, _)| path.clone()).collect();
+        for path in places {
+            self.remove(kind, &path);
         }
     }
 
@@ -232,6 +243,16 @@ impl Engine {
         all
     }
 
+    /// All that lies in the trash and is nobody's victim; what was there before is gone.
+    pub(super) fn note_strangers(&mut self, found: Vec<(RelPath, Tally)>) {
+        let kind = AnomalyKind::StrangerInTrash;
+        self.places.forget_kind(kind);
+        for (path, tally) in found {
+            let bytes = tally.bytes(self.rules.limits.measure);
+            self.places.insert(kind, path, bytes);
+        }
+    }
+
     /// Whether a session with a sidecar has this name. What a catalogue claims was found so.
     fn is_of_a_session(&self, path: &RelPath) -> bool {
         let layout = &self.rules.layout;
@@ -310,9 +331,11 @@ impl Engine {
         now: Now,
     ) -> impl Iterator<Item = AnomalyKind> + use<> {
         let stale = self.living.is_stale(id).then_some(AnomalyKind::StaleActive);
+        let is_fast = self.deciding.is_immovable(id);
+        let fast = is_fast.then_some(AnomalyKind::BlobUnusable);
         let future = self.places.is_future(id, now);
         let future = future.then_some(AnomalyKind::ClockFuture);
-        stale.into_iter().chain(future)
+        stale.into_iter().chain(fast).chain(future)
     }
 
     /// Everything that is wrong, each kind once at each place, and since when that is known.
@@ -369,6 +392,27 @@ impl Engine {
         Some(self.index.tally_below(dir).bytes(self.rules.limits.measure))
     }
 
+    /// Tells at once of what a removal met; the next full scan has it in its rows.
+    pub(super) fn tell_anomaly(
+        &mut self,
+        now: Now,
+        id: SessionId,
+        kind: AnomalyKind,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(session) = self.index.session(id) else {
+            return;
+        };
+        let bytes = session.bytes(self.rules.limits.measure);
+        let path = self.told_path(id);
+        let place = (kind, path.clone());
+        let first_seen = self.places.first_seen(&place).unwrap_or(now.wall);
+        if self.places.told.insert(place, first_seen).is_none() {
+            out.push(Effect::Tell(Fact::AnomalyFound { kind, path, bytes }));
+            self.places.is_told_early = true;
+        }
+    }
+
     /// Tells which anomalies came and went since the last full scan, once each.
     pub(super) fn publish_anomalies(&mut self, now: Now, out: &mut Vec<Effect>) {
         self.refresh_obstacles();
@@ -422,7 +466,8 @@ impl Engine {
         if std::mem::replace(&mut self.places.published, true) {
             self.places.before = BTreeMap::new();
         }
-        if self.places.told != now_there {
+        let is_told_early = std::mem::take(&mut self.places.is_told_early);
+        if is_told_early || self.places.told != now_there {
             self.places.told = now_there;
             out.push(Effect::KeepAnomalies);
         }

@@ -5,6 +5,7 @@ use super::living::Phase as LifePhase;
 use super::{Effect, Engine};
 use crate::index::Dropped;
 use crate::layout::spec::Kind;
+use crate::model::anomaly::AnomalyKind;
 use crate::model::bytes::Bytes;
 use crate::model::fact::{Fact, Moment, Summary};
 use crate::model::place::DirId;
@@ -52,6 +53,8 @@ pub(super) struct Passed {
     pub(super) until: Tick,
     /// Doubles each time the same reason comes again.
     pause: Duration,
+    /// It may not be renamed, by anybody: it is immutable.
+    pub(super) immovable: bool,
 }
 
 /// What a burst did so far.
@@ -442,15 +445,18 @@ impl Engine {
             }
         };
         let is_news = self.pass_over(now, victim.session, pause.0, pause.1);
+        let immovable = why.is_of_the_victim_alone();
+        if let Some(passed) = self.deciding.passed.get_mut(&victim.session) {
+            passed.immovable = immovable;
+        }
+        if immovable {
+            self.tell_anomaly(now, victim.session, AnomalyKind::BlobUnusable, out);
+        }
         let burst = &mut self.deciding.burst;
         burst.passed_over |= match &why {
-            // An immutable file says so of itself alone. Everything else may be said of all, or pass:
-            // a lock that is not ours any more, no memory, no descriptors, a broken disk. Then no
-            // newer one goes in the place of this one.
-            Skip::Refused {
-                operation: "rename",
-                errno: libc::EPERM,
-            } => {
+            // Everything else may be said of all, or pass: a lock that is not ours any more, no
+            // memory, no descriptors, a broken disk. Then no newer one goes in the place of this one.
+            Skip::Refused { .. } if immovable => {
                 burst.n_refused += 1;
                 burst.n_refused < MAX_REFUSED
             }
@@ -504,7 +510,13 @@ impl Engine {
             passed.pause.saturating_mul(2).min(LONGEST_PAUSE)
         });
         let until = now.tick.after(pause);
-        self.deciding.passed.insert(id, Passed { by, until, pause });
+        let passed = Passed {
+            by,
+            until,
+            pause,
+            immovable: false,
+        };
+        self.deciding.passed.insert(id, passed);
         is_news
     }
 

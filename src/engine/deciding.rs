@@ -82,6 +82,12 @@ impl Deciding {
     }
 
     /// What spoke against a session may have ended.
+    /// Whether the last try to remove a session met a name that may not be renamed.
+    pub(super) fn is_immovable(&self, session: SessionId) -> bool {
+        let passed = self.passed.get(&session);
+        passed.is_some_and(|passed| passed.immovable)
+    }
+
     pub(super) fn forget_passed(&mut self, session: SessionId) {
         self.passed.remove(&session);
     }
@@ -256,6 +262,7 @@ impl Engine {
                 .filter_map(|pick| self.victim(pick))
                 .collect(),
             transitions: self.transitions(now),
+            n_later: self.steps_for_later(now),
             blocked: draft.blocked,
             still_over: draft.still_over,
             still_too_many: draft.still_too_many,

@@ -35,7 +35,8 @@ impl Stage {
             | Input::Parts { .. }
             | Input::Lived(_)
             | Input::Measured(_)
-            | Input::Mounted(_) => Self::Report,
+            | Input::Mounted(_)
+            | Input::Strangers(_) => Self::Report,
         }
     }
 

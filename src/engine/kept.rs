@@ -64,8 +64,9 @@ impl Engine {
     /// Whether a victim is to stay restorable for a while.
     pub fn keeps_aside(&self, victim: &Victim) -> bool {
         let is_whole = match victim.body {
-            Body::Tree { .. } => true,
-            Body::Files { .. } | Body::Blobs { .. } => false,
+            Body::Tree { .. } | Body::Files { .. } => true,
+            // Its entry is in a catalogue that its owner writes.
+            Body::Blobs { .. } => false,
         };
         // What goes to make room makes it.
         let makes_room = victim.because.rule() == Rule::Size;

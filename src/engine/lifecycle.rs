@@ -196,13 +196,13 @@ impl Engine {
         let files = match self.rules.layout.kind() {
             Kind::Directories if dir.is_root() => return None,
             Kind::Directories => None,
-            Kind::Sidecar => {
+            Kind::Sidecar | Kind::Files => {
                 let files = self.index.present_blobs(id, dev);
                 let is_whole = files.len() == self.index.blobs(id).len();
                 Some(is_whole.then_some(files)?)
             }
-            // Refused where they are configured.
-            Kind::Catalog | Kind::Files => return None,
+            // Refused where it is configured.
+            Kind::Catalog => return None,
         };
         Some(Extent {
             dir,
@@ -356,6 +356,13 @@ impl Engine {
         due.filter_map(|(_, id)| self.transition(now, *id))
             .take(usize::try_from(self.living.quota).unwrap_or(usize::MAX))
             .collect()
+    }
+
+    /// How many steps are due that this cycle does not take, retirements among them.
+    pub(super) fn steps_for_later(&self, now: Now) -> u64 {
+        let n_due = self.living.due.len() + self.living.retiring.len();
+        let n_due = if self.may_live(now) { n_due as u64 } else { 0 };
+        n_due.saturating_sub(self.living.quota)
     }
 
     /// What the parts that are due hold.

@@ -36,7 +36,7 @@ pub use inventory::{AnomalyRow, SessionRow};
 use crate::index::Index;
 use crate::layout::{CatalogSeen, Layout};
 use crate::model::anomaly::AnomalyKind;
-use crate::model::bytes::Bytes;
+use crate::model::bytes::{Bytes, Tally};
 use crate::model::fact::{Fact, ScanCause};
 use crate::model::hint::Hint;
 use crate::model::lifecycle::{LifeOrder, LifeReport, PartsOrder, PartsSeen};
@@ -173,6 +173,8 @@ pub enum Input {
     Measured(Option<u64>),
     /// All that is mounted below the root.
     Mounted(BTreeSet<MountPoint>),
+    /// What lies in the trash, is nobody's victim and stays there.
+    Strangers(Vec<(RelPath, Tally)>),
     /// The time of [`Engine::wake_at`] has come.
     Wake,
 }
@@ -425,6 +427,7 @@ impl Engine {
             Input::Command(command) => self.command(now, command, out),
             Input::Measured(used) => self.compare_totals(now, used),
             Input::Mounted(points) => self.mounted(points, out),
+            Input::Strangers(found) => self.note_strangers(found),
             Input::Wake => {}
         }
         if let Some(before) = confirming {

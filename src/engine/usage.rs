@@ -43,6 +43,7 @@ impl Engine {
             | Input::Astray(_)
             | Input::Measured(_)
             | Input::Mounted(_)
+            | Input::Strangers(_)
             | Input::Drained
             | Input::Read { .. }
             | Input::Confirmed

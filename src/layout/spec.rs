@@ -85,6 +85,16 @@ pub enum Source {
     Mtime,
 }
 
+impl Source {
+    /// Whether the time is the inode's own, and another one where the file is written anew.
+    pub fn is_of_the_inode(&self) -> bool {
+        match self {
+            Self::Birth | Self::Mtime => true,
+            Self::Key { .. } | Self::Name { .. } | Self::File { .. } => false,
+        }
+    }
+}
+
 /// Which words mean what. Values are compared as text.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StateSpec {

@@ -4,7 +4,7 @@
 //! crosses a mount or leaves the root.
 
 use super::path::RelPath;
-use super::report::Aside;
+use super::report::{Aside, AsideName};
 use super::seen::{FileId, Inode, Seen, Signature, Stat};
 use std::io;
 use std::sync::Arc;
@@ -72,6 +72,42 @@ impl<D: Disk> Disk for Arc<D> {
 
     fn set_aside(&self, path: &RelPath, aside: &Aside) -> io::Result<Moved> {
         (**self).set_aside(path, aside)
+    }
+}
+
+/// What it takes to keep a session that is several files: they lie together in a directory of
+/// their own, which is kept, let go of and brought back as one.
+pub trait Bundles: Disk {
+    /// Makes an empty one; `ulid` begins its name. While the handle is open nothing that is kept
+    /// comes back: half of it could. EAGAIN: something just comes back.
+    fn make_bundle(&self, ulid: &str) -> io::Result<(AsideName, Self::Handle)>;
+
+    /// Renames a file into it, under its own name, and looks at what is there then, as
+    /// [`Disk::set_aside`] does. ENOENT: the file or the bundle is not there.
+    fn bundle(&self, path: &RelPath, id: FileId, bundle: &AsideName) -> io::Result<Moved>;
+
+    /// Whether it is there, as the directory that was made.
+    fn has_bundle(&self, bundle: &AsideName) -> bool;
+
+    /// Removes one that is empty; ENOTEMPTY: it is not, and stays.
+    fn drop_bundle(&self, bundle: &AsideName) -> io::Result<()>;
+}
+
+impl<D: Bundles> Bundles for Arc<D> {
+    fn make_bundle(&self, ulid: &str) -> io::Result<(AsideName, Self::Handle)> {
+        (**self).make_bundle(ulid)
+    }
+
+    fn bundle(&self, path: &RelPath, id: FileId, bundle: &AsideName) -> io::Result<Moved> {
+        (**self).bundle(path, id, bundle)
+    }
+
+    fn has_bundle(&self, bundle: &AsideName) -> bool {
+        (**self).has_bundle(bundle)
+    }
+
+    fn drop_bundle(&self, bundle: &AsideName) -> io::Result<()> {
+        (**self).drop_bundle(bundle)
     }
 }
 

@@ -248,6 +248,8 @@ pub struct Plan {
     pub victims: Vec<Victim>,
     /// What is to be done to sessions that stay, oldest first.
     pub transitions: Vec<Transition>,
+    /// Steps of lives that are due and wait for a later cycle: `lifecycle.batch` is full.
+    pub n_later: u64,
     /// By reason, those with nothing held left out.
     pub blocked: Vec<(Blocker, Held)>,
     /// What is above the goal still when all victims are gone.

@@ -34,6 +34,18 @@ pub enum Skip {
 }
 
 impl Skip {
+    /// Whether it is said of this victim alone, by what it is: a rename ends in EPERM where a name
+    /// is immutable or append-only.
+    pub fn is_of_the_victim_alone(&self) -> bool {
+        matches!(
+            self,
+            Self::Refused {
+                operation: "rename",
+                errno: libc::EPERM,
+            }
+        )
+    }
+
     /// The errno that says it best, where nothing but one can be told.
     pub fn errno(&self) -> i32 {
         match self {

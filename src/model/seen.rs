@@ -85,6 +85,15 @@ pub struct Inode {
     pub birth: Option<UnixNanos>,
 }
 
+impl Inode {
+    /// Whether this is seen there. A restart may give a file system another device number: then
+    /// number and time of birth say it.
+    pub fn is(&self, seen: &Stat) -> bool {
+        let is_known_again = self.birth.is_some() && self.birth == seen.btime;
+        seen.inode() == *self || (seen.id.ino == self.id.ino && is_known_again)
+    }
+}
+
 /// Two equal signatures of one name: the content was not written in between.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub struct Signature {

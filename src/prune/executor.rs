@@ -6,7 +6,7 @@
 //! swapped in meanwhile goes back.
 
 use crate::layout::LockAt;
-use crate::model::disk::{Disk, Lasting, Moved, Records};
+use crate::model::disk::{Bundles, Disk, Lasting, Moved, Records};
 use crate::model::path::RelPath;
 use crate::model::plan::{Body, Proof, Victim};
 use crate::model::report::{Aside, AsideName, Outcome, Skip};
@@ -21,7 +21,7 @@ use std::time::Duration;
 
 /// Removes victims from one root.
 #[derive(Debug)]
-pub struct Executor<D: Disk, R: Records> {
+pub struct Executor<D: Bundles, R: Records> {
     disk: D,
     records: R,
     /// Where what is kept came from. `None`: nothing is kept.
@@ -30,7 +30,7 @@ pub struct Executor<D: Disk, R: Records> {
     names: Names,
 }
 
-/// What becomes of a victim that is a directory.
+/// What becomes of a victim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Then {
     /// Its bytes are removed.
@@ -48,7 +48,7 @@ pub(super) enum Renamed {
     Not(Skip),
 }
 
-impl<D: Disk, R: Records> Executor<D, R> {
+impl<D: Bundles, R: Records> Executor<D, R> {
     pub fn new(disk: D, records: R) -> Self {
         Self {
             disk,
@@ -92,8 +92,8 @@ impl<D: Disk, R: Records> Executor<D, R> {
         self.take_out(victim, now, quiet, locks, Then::Removed)
     }
 
-    /// The same, but it stays restorable where it is one directory and where it came from can be
-    /// written down.
+    /// The same, but it stays restorable, where it is nothing with an entry in a catalogue and where
+    /// it came from can be written down.
     pub fn keep(
         &mut self,
         victim: &Victim,
@@ -116,7 +116,7 @@ impl<D: Disk, R: Records> Executor<D, R> {
         let removed = match &victim.body {
             Body::Tree { .. } => self.remove_tree(victim, now, quiet, locks, then),
             Body::Files { names, proofs } => {
-                self.remove_files(victim, names, proofs, now, quiet, locks)
+                self.remove_files(victim, names, proofs, now, quiet, locks, then)
             }
             Body::Blobs { blobs, catalogue } => {
                 let kept = self.check_catalogue(victim, catalogue);
@@ -153,18 +153,7 @@ impl<D: Disk, R: Records> Executor<D, R> {
         }
         grip.check_quiet(now, quiet)?;
         let ulid = self.names.next(now);
-        let aside = match then {
-            Then::Kept => self.place_to_keep(victim, &ulid, id)?,
-            Then::Removed => in_trash(&ulid, id),
-        };
-        let mut renamed = set_aside(&self.disk, &victim.path, &aside);
-        if !matches!(renamed, Renamed::Aside(_)) {
-            self.forget_origin(&aside);
-        }
-        if matches!((&renamed, &aside), (Renamed::Impossible, Aside::Kept(_))) {
-            // What there is no place for goes all the same: a rule took it.
-            renamed = set_aside(&self.disk, &victim.path, &in_trash(&ulid, id));
-        }
+        let renamed = self.leave(victim, &victim.path, then, in_trash(&ulid, id))?;
         drop((grip, dir));
         match renamed {
             Renamed::Aside(aside) => Ok(Outcome::Aside(vec![aside])),
@@ -174,36 +163,75 @@ impl<D: Disk, R: Records> Executor<D, R> {
                 let last = proofs.iter().map(|proof| proof.name.clone()).collect();
                 let inode = stat.inode();
                 let work = Work::InPlace { inode, last };
-                self.intend(victim, work, ulid, Lasting::Power)?;
+                self.intend(victim, work, None, ulid, Lasting::Power)?;
                 Ok(Outcome::InPlace)
             }
         }
     }
 
-    /// Writes down where a victim comes from, before it leaves. Where there is no space for that it
-    /// is not kept: a rule took it, and a full disk must not keep it there. Refused for another
-    /// reason it stays: whoever wants to undo removals must be able to.
-    fn place_to_keep(&self, victim: &Victim, ulid: &str, id: FileId) -> Checked<Aside> {
-        let name = AsideName::new(ulid, id);
-        let text = Origin::of(victim).to_json(&name);
-        let saved = self
-            .origins
-            .as_ref()
-            .map(|o| o.save(&name.0, &text, Lasting::Process));
-        match saved {
-            Some(Ok(())) => Ok(Aside::Kept(name)),
-            Some(Err(error)) => match errno(&error) {
-                libc::ENOSPC | libc::EDQUOT => Ok(Aside::Trash(name)),
-                errno => Err(skip(refused("write down where it comes from", errno))),
-            },
-            None => Ok(Aside::Trash(name)),
+    /// Renames one name out of the tree: to where it may come back from, or to `aside` with the same
+    /// name.
+    fn leave(&self, victim: &Victim, path: &RelPath, then: Then, aside: Aside) -> Checked<Renamed> {
+        if then == Then::Removed || !self.note_origin(aside.name(), &Origin::of(victim, path))? {
+            return Ok(set_aside(&self.disk, path, &aside));
+        }
+        let kept = Aside::Kept(aside.name().clone());
+        let renamed = set_aside(&self.disk, path, &kept);
+        if !matches!(renamed, Renamed::Aside(_)) {
+            self.forget_origin(aside.name());
+        }
+        match renamed {
+            // What there is no place for goes all the same: a rule took it.
+            Renamed::Impossible => Ok(set_aside(&self.disk, path, &aside)),
+            renamed => Ok(renamed),
+        }
+    }
+
+    /// Writes down where a victim comes from, before it leaves. `false`: there is no space for
+    /// that, and it is not kept: a rule took it, and a full disk must not keep it there. Refused
+    /// for another reason it stays: whoever wants to undo removals must be able to.
+    fn note_origin(&self, name: &AsideName, origin: &Origin) -> Checked<bool> {
+        let Some(origins) = &self.origins else {
+            return Ok(false);
+        };
+        let saved = origins.save(&name.0, &origin.to_json(name), Lasting::Process);
+        unless_full(saved, "write down where it comes from").map(|saved| saved.is_some())
+    }
+
+    /// Makes a place where a victim's files are kept together, and writes down where they come from.
+    /// `None`: as above, there is no space for it.
+    fn note_bundle(
+        &self,
+        victim: &Victim,
+        there: &[(Box<[u8]>, Inode)],
+        ulid: &str,
+    ) -> Checked<Option<(AsideName, D::Handle)>> {
+        let made = self.disk.make_bundle(ulid);
+        let Some((bundle, held)) = unless_full(made, "make a place to keep it")? else {
+            return Ok(None);
+        };
+        let files = there.iter().map(|(name, _)| name.clone()).collect();
+        let origin = Origin::of_files(victim, &victim.path, files);
+        match self.note_origin(&bundle, &origin) {
+            Ok(true) => Ok(Some((bundle, held))),
+            not_noted => {
+                self.drop_bundle(&bundle);
+                not_noted.map(|_| None)
+            }
+        }
+    }
+
+    /// Nothing got into it. One that stays is empty, and the next start removes it.
+    fn drop_bundle(&self, bundle: &AsideName) {
+        match self.disk.drop_bundle(bundle) {
+            Ok(()) | Err(_) => self.forget_origin(bundle),
         }
     }
 
     /// A record of what did not leave is about nothing; one that stays is discarded by the next
     /// start.
-    fn forget_origin(&self, aside: &Aside) {
-        if let (Aside::Kept(name), Some(origins)) = (aside, &self.origins) {
+    fn forget_origin(&self, name: &AsideName) {
+        if let Some(origins) = &self.origins {
             match origins.discard(&name.0) {
                 Ok(()) | Err(_) => {}
             }
@@ -235,6 +263,7 @@ impl<D: Disk, R: Records> Executor<D, R> {
         }
     }
 
+    #[expect(clippy::too_many_arguments, reason = "one removal's conditions")]
     fn remove_files(
         &mut self,
         victim: &Victim,
@@ -243,6 +272,7 @@ impl<D: Disk, R: Records> Executor<D, R> {
         now: Now,
         quiet: Duration,
         locks: &[LockAt],
+        then: Then,
     ) -> Checked<Outcome> {
         let (dir, _) = self.disk.open(&victim.path).map_err(not_openable)?;
         // Its borrow of the disk ends before the first record is written; what it holds does not.
@@ -258,15 +288,15 @@ impl<D: Disk, R: Records> Executor<D, R> {
             grip.check_quiet(now, quiet)?;
             (there, grip.into_held())
         };
-        let [(name, inode)] = &there[..] else {
-            let name = self.names.next(now);
-            self.intend(victim, Work::Blobs(there.clone()), name, Lasting::Process)?;
-            let outcome = self.blobs_aside(victim, &there, now);
-            // All of them are out of the tree: nothing is left to be finished.
-            let is_done = matches!(&outcome, Outcome::Aside(asides) if asides.len() == there.len());
-            return Ok(if is_done { self.done(outcome) } else { outcome });
-        };
         let ulid = self.names.next(now);
+        let [(name, inode)] = &there[..] else {
+            let bundle = match then {
+                Then::Kept => self.note_bundle(victim, &there, &ulid)?,
+                Then::Removed => None,
+            };
+            let (keep, _held) = bundle.unzip();
+            return self.remove_together(victim, &there, ulid, keep, now);
+        };
         let path = victim.path.join(name);
         let path = path.map_err(|_| skip(refused("name", libc::EINVAL)))?;
         let aside = if names.len() == 1 {
@@ -274,15 +304,38 @@ impl<D: Disk, R: Records> Executor<D, R> {
         } else {
             in_trash(&ulid, inode.id)
         };
-        match set_aside(&self.disk, &path, &aside) {
+        match self.leave(victim, &path, then, aside)? {
             Renamed::Aside(aside) => Ok(Outcome::Aside(vec![aside])),
             Renamed::Gone => Ok(Outcome::Gone),
             Renamed::Not(why) => Ok(skip(why)),
             Renamed::Impossible => {
-                self.intend(victim, Work::Blobs(there), ulid, Lasting::Power)?;
+                let work = Work::Blobs(there);
+                self.intend(victim, work, None, ulid, Lasting::Power)?;
                 Ok(Outcome::InPlace)
             }
         }
+    }
+
+    /// Takes several files out of the tree, of which no half may stay: the intent comes first.
+    fn remove_together(
+        &mut self,
+        victim: &Victim,
+        there: &[(Box<[u8]>, Inode)],
+        ulid: String,
+        keep: Option<AsideName>,
+        now: Now,
+    ) -> Checked<Outcome> {
+        let work = Work::Blobs(there.to_vec());
+        let intended = self.intend(victim, work, keep.clone(), ulid, Lasting::Process);
+        let outcome = intended.map(|()| self.blobs_aside(victim, there, keep.as_ref(), now));
+        let is_used = matches!(&outcome, Ok((Outcome::Aside(asides), _)) if !asides.is_empty());
+        if let Some(bundle) = keep.filter(|_| !is_used) {
+            self.drop_bundle(&bundle);
+        }
+        let (outcome, n_gone) = outcome?;
+        // All of them are out of the tree: nothing is left to be finished.
+        let is_done = matches!(outcome, Outcome::Aside(_)) && n_gone == there.len();
+        Ok(if is_done { self.done(outcome) } else { outcome })
     }
 
     /// Discards the record of what is done. One that stays finds nothing to do.
@@ -316,8 +369,10 @@ impl<D: Disk, R: Records> Executor<D, R> {
         grip.check_quiet(now, quiet)?;
         let _held = grip.into_held();
         let ulid = self.names.next(now);
-        self.intend(victim, Work::Blobs(there.clone()), ulid, Lasting::Process)?;
-        Ok(self.blobs_aside(victim, &there, now))
+        let work = Work::Blobs(there.clone());
+        self.intend(victim, work, None, ulid, Lasting::Process)?;
+        let (outcome, _) = self.blobs_aside(victim, &there, None, now);
+        Ok(outcome)
     }
 
     /// Opens and locks files that are to go together; those that are gone already are left out.
@@ -350,26 +405,41 @@ impl<D: Disk, R: Records> Executor<D, R> {
     }
 
     /// The point of no return for blobs is the first rename: before it a refusal takes the
-    /// record back; after it what is aside is reported, and the record finishes the rest.
-    fn blobs_aside(&mut self, victim: &Victim, there: &[(Box<[u8]>, Inode)], now: Now) -> Outcome {
+    /// record back; after it what is aside is reported, and the record finishes the rest. The second
+    /// is how many left.
+    fn blobs_aside(
+        &mut self,
+        victim: &Victim,
+        there: &[(Box<[u8]>, Inode)],
+        keep: Option<&AsideName>,
+        now: Now,
+    ) -> (Outcome, usize) {
         let mut asides = Vec::with_capacity(there.len());
+        let mut n_gone = 0;
         for (name, inode) in there {
-            let renamed = match victim.path.join(name) {
-                Ok(path) => {
+            let renamed = match (victim.path.join(name), keep) {
+                (Ok(path), Some(bundle)) => bundled(&self.disk, &path, inode.id, bundle),
+                (Ok(path), None) => {
                     let aside = in_trash(&self.names.next(now), inode.id);
                     set_aside(&self.disk, &path, &aside)
                 }
-                Err(_) => Renamed::Not(refused("name", libc::EINVAL)),
+                (Err(_), _) => Renamed::Not(refused("name", libc::EINVAL)),
             };
             match renamed {
-                Renamed::Aside(aside) => asides.push(aside),
+                Renamed::Aside(aside) => {
+                    n_gone += 1;
+                    // What is kept together is one thing from now on.
+                    if asides.last() != Some(&aside) {
+                        asides.push(aside);
+                    }
+                }
                 Renamed::Gone => {}
-                Renamed::Impossible if asides.is_empty() => return Outcome::InPlace,
-                Renamed::Not(why) if asides.is_empty() => return self.take_back(why),
+                Renamed::Impossible if asides.is_empty() => return (Outcome::InPlace, 0),
+                Renamed::Not(why) if asides.is_empty() => return (self.take_back(why), 0),
                 Renamed::Impossible | Renamed::Not(_) => break,
             }
         }
-        Outcome::Aside(asides)
+        (Outcome::Aside(asides), n_gone)
     }
 
     fn take_back(&mut self, why: Skip) -> Outcome {
@@ -386,6 +456,7 @@ impl<D: Disk, R: Records> Executor<D, R> {
         &mut self,
         victim: &Victim,
         work: Work,
+        keep: Option<AsideName>,
         name: String,
         lasting: Lasting,
     ) -> Checked<()> {
@@ -393,6 +464,7 @@ impl<D: Disk, R: Records> Executor<D, R> {
             key: victim.key.clone(),
             path: victim.path.clone(),
             work,
+            keep,
         };
         self.records
             .save(&name, &intent.to_json(), lasting)
@@ -407,7 +479,7 @@ pub(super) fn in_trash(ulid: &str, id: FileId) -> Aside {
 }
 
 /// Where a session that is one file goes: beside its place, so that no directory is made in its
-/// root. What is to be kept for a while belongs in the trash instead: this is the place to say so.
+/// root.
 fn beside(dir: &RelPath, ulid: &str, id: FileId) -> Aside {
     Aside::Beside(dir.clone(), AsideName::new(ulid, id))
 }
@@ -419,6 +491,32 @@ pub(super) fn set_aside<D: Disk>(disk: &D, path: &RelPath, aside: &Aside) -> Ren
         Ok(Moved::Back) => Renamed::Not(Skip::Stranger),
         Ok(Moved::Kept) => Renamed::Not(Skip::StrangerKept),
         Err(error) => not_renamed(disk, path, &error),
+    }
+}
+
+/// The same into a bundle.
+pub(super) fn bundled<D: Bundles>(
+    disk: &D,
+    path: &RelPath,
+    id: FileId,
+    bundle: &AsideName,
+) -> Renamed {
+    match disk.bundle(path, id, bundle) {
+        Ok(Moved::Aside) => Renamed::Aside(Aside::Kept(bundle.clone())),
+        Ok(Moved::Back) => Renamed::Not(Skip::Stranger),
+        Ok(Moved::Kept) => Renamed::Not(Skip::StrangerKept),
+        Err(error) => not_renamed(disk, path, &error),
+    }
+}
+
+/// `None`: there is no space for it.
+fn unless_full<T>(done: io::Result<T>, operation: &'static str) -> Checked<Option<T>> {
+    match done {
+        Ok(done) => Ok(Some(done)),
+        Err(error) => match errno(&error) {
+            libc::ENOSPC | libc::EDQUOT => Ok(None),
+            errno => Err(skip(refused(operation, errno))),
+        },
     }
 }
 

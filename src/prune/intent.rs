@@ -8,6 +8,7 @@
 
 use crate::model::disk::Records;
 use crate::model::path::{RelPath, escape, is_name, unescape};
+use crate::model::report::AsideName;
 use crate::model::seen::{FileId, Inode};
 use crate::model::session::Key;
 use crate::model::time::UnixNanos;
@@ -21,6 +22,8 @@ pub struct Intent {
     /// The session's directory; for blobs the directory they lie in.
     pub path: RelPath,
     pub work: Work,
+    /// Files go there instead of the trash, to be kept together.
+    pub keep: Option<AsideName>,
 }
 
 /// What is to be done.
@@ -51,6 +54,7 @@ impl Intent {
             }),
             directory: directory.map(Numbers::of),
             last: last.iter().map(|name| escape(name)).collect(),
+            keep: self.keep.as_ref().map(|name| name.0.clone()),
         };
         // Text, numbers and lists: there is nothing JSON could not hold.
         serde_json::to_vec(&record).unwrap_or_default()
@@ -80,13 +84,15 @@ impl Intent {
             Work::Blobs(blobs) => blobs.iter().all(|(name, _)| is_name(name)),
             Work::InPlace { last, .. } => last.iter().all(|name| is_name(name)),
         };
-        if !names_only {
+        let keep = record.keep.map(AsideName);
+        if !names_only || keep.as_ref().is_some_and(|name| name.id().is_none()) {
             return None;
         }
         (record.version == VERSION).then_some(Self {
             key: unescape(&record.key).into(),
             path: RelPath::new(&unescape(&record.path)).ok()?,
             work,
+            keep,
         })
     }
 }
@@ -104,6 +110,8 @@ struct Record {
     directory: Option<Numbers>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     last: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    keep: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -170,17 +178,18 @@ mod tests {
             id: FileId { dev: 3, ino: 9 },
             birth: Some(UnixNanos(-5)),
         };
-        for work in [
-            Work::Blobs(vec![(Box::from(&b"a\xFF\n"[..]), inode)]),
-            Work::InPlace {
-                inode,
-                last: vec![Box::from(&b"m.json"[..])],
-            },
-        ] {
+        let bundle = AsideName::new("01ARZ3NDEKTSV4RRFFQ69G5FAV", inode.id);
+        let blobs = || Work::Blobs(vec![(Box::from(&b"a\xFF\n"[..]), inode)]);
+        let tree = Work::InPlace {
+            inode,
+            last: vec![Box::from(&b"m.json"[..])],
+        };
+        for (work, keep) in [(blobs(), None), (blobs(), Some(bundle)), (tree, None)] {
             let intent = Intent {
                 key: Key::from(&b"k\xFE"[..]),
                 path: RelPath::new(b"a/b").expect("a path"),
                 work,
+                keep,
             };
             let text = intent.to_json();
             assert_eq!(Intent::from_json(&text), Some(intent));
@@ -196,6 +205,7 @@ mod tests {
             &br#"{"version":1,"key":"k","path":"../x","directory":{"dev":1,"ino":2}}"#[..],
             br#"{"version":1,"key":"k","path":"x","directory":{"dev":1,"ino":2},"last":["../m"]}"#,
             br#"{"version":1,"key":"k","path":"","blobs":[["a/b",{"dev":1,"ino":2}]]}"#,
+            br#"{"version":1,"key":"k","path":"","blobs":[["a",{"dev":1,"ino":2}]],"keep":".."}"#,
         ] {
             assert_eq!(Intent::from_json(text), None);
         }

@@ -1,13 +1,15 @@
 //! Where a kept session came from: written before it leaves, so that whatever is in the trash
 //! can come back, and read with suspicion: a record is a file.
 //!
+//! A session that is several files is kept as a directory of its own with them in it.
+//!
 //! A record has the name of what it is about. One whose session is not there is of a removal that
 //! never happened, or is over: it is discarded at the next start. A session whose record was
 //! lost (a loss of power: a record is not synced) goes when its time is over, and cannot be
 //! brought back before.
 
 use crate::model::bytes::Bytes;
-use crate::model::path::{RelPath, escape, unescape};
+use crate::model::path::{RelPath, escape, is_name, unescape};
 use crate::model::plan::Victim;
 use crate::model::report::AsideName;
 use crate::model::session::Key;
@@ -19,8 +21,10 @@ const VERSION: u32 = 1;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin {
     pub key: Key,
-    /// Its directory below the root.
+    /// Where it was, below the root; of several files the directory that they lay in.
     pub path: RelPath,
+    /// The names of several files, which are kept together; else none.
+    pub files: Vec<Box<[u8]>>,
     pub bytes: Bytes,
     /// The name of the rule that took it, and its sentence.
     pub rule: String,
@@ -34,19 +38,54 @@ struct Record {
     name: String,
     key: String,
     path: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    files: Vec<String>,
     bytes: u64,
     rule: String,
     because: String,
 }
 
 impl Origin {
-    pub fn of(victim: &Victim) -> Self {
+    /// Of what is one name, at `path`.
+    pub fn of(victim: &Victim, path: &RelPath) -> Self {
+        Self::of_files(victim, path, Vec::new())
+    }
+
+    /// Of several files in the directory at `path`.
+    pub fn of_files(victim: &Victim, path: &RelPath, files: Vec<Box<[u8]>>) -> Self {
         Self {
             key: victim.key.clone(),
-            path: victim.path.clone(),
+            path: path.clone(),
+            files,
             bytes: victim.freed,
             rule: victim.because.rule().name().to_owned(),
             because: victim.because.to_string(),
+        }
+    }
+
+    /// Where people look for it: of several files the session's key.
+    pub fn shown(&self) -> String {
+        match self.files.is_empty() {
+            true => self.path.to_string(),
+            false => escape(&self.key),
+        }
+    }
+
+    /// The places of all that it is made of.
+    pub fn paths(&self) -> Vec<RelPath> {
+        let files = self.files.iter();
+        let files = files.filter_map(|name| self.path.join(name).ok());
+        match self.files.is_empty() {
+            true => vec![self.path.clone()],
+            false => files.collect(),
+        }
+    }
+
+    /// The directory that it goes back to.
+    pub fn home(&self) -> Option<RelPath> {
+        match self.files.is_empty() {
+            true => self.path.parent(),
+            false => Some(self.path.clone()),
         }
     }
 
@@ -57,6 +96,7 @@ impl Origin {
             name: name.0.clone(),
             key: escape(&self.key),
             path: escape(self.path.as_bytes()),
+            files: self.files.iter().map(|name| escape(name)).collect(),
             bytes: self.bytes.0,
             rule: self.rule.clone(),
             because: self.because.clone(),
@@ -70,10 +110,14 @@ impl Origin {
     pub fn from_json(name: &str, text: &[u8]) -> Option<Self> {
         let record: Record = serde_json::from_slice(text).ok()?;
         let path = RelPath::new(&unescape(&record.path)).ok()?;
-        let is_about = record.version == VERSION && record.name == name && !path.is_root();
-        is_about.then(|| Self {
+        let names = record.files.iter().map(|name| unescape(name).into());
+        let files: Vec<Box<[u8]>> = names.collect();
+        let is_place = !path.is_root() || !files.is_empty();
+        let is_about = record.version == VERSION && record.name == name && is_place;
+        (is_about && files.iter().all(|name| is_name(name))).then(|| Self {
             key: unescape(&record.key).into(),
             path,
+            files,
             bytes: Bytes(record.bytes),
             rule: record.rule,
             because: record.because,
@@ -92,6 +136,7 @@ mod tests {
         let origin = Origin {
             key: Key::from(&b"a/k\xFE"[..]),
             path: RelPath::new(b"a/k\xFE").expect("a path"),
+            files: Vec::new(),
             bytes: Bytes(7),
             rule: "max_age".to_owned(),
             because: "old".to_owned(),
@@ -108,5 +153,26 @@ mod tests {
             assert_ne!(moved, text);
             assert_eq!(Origin::from_json(&name.0, moved.as_bytes()), None, "{path}");
         }
+    }
+
+    #[test]
+    fn of_several_files_only_names_are_taken() {
+        let name = AsideName::new("01ARZ3NDEKTSV4RRFFQ69G5FAV", FileId { dev: 1, ino: 2 });
+        let with = |files: &[&[u8]]| Origin {
+            key: Key::from(&b"k"[..]),
+            path: RelPath::root(),
+            files: files.iter().map(|name| (*name).into()).collect(),
+            bytes: Bytes(7),
+            rule: "max_age".to_owned(),
+            because: "old".to_owned(),
+        };
+        let read = |origin: &Origin| Origin::from_json(&name.0, &origin.to_json(&name));
+        let whole = with(&[b"k.json", b"k\xFF.wav"]);
+        assert_eq!(read(&whole), Some(whole));
+        for odd in [&b".."[..], b"../k", b"a/b", b"", b"."] {
+            assert_eq!(read(&with(&[b"k.json", odd])), None, "{odd:?}");
+        }
+        // Nothing at all, at no place.
+        assert_eq!(read(&with(&[])), None);
     }
 }

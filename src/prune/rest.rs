@@ -2,12 +2,12 @@
 //! whole was for the decision.
 
 use crate::layout::Layout;
-use crate::model::disk::Disk;
+use crate::model::disk::{Bundles, Disk};
 use crate::model::path::RelPath;
 use crate::model::report::{Aside, Outcome, Skip};
 use crate::model::seen::{FileKind, Inode, Seen};
 use crate::model::time::Now;
-use crate::prune::executor::{Renamed, in_trash, set_aside};
+use crate::prune::executor::{Renamed, bundled, in_trash, set_aside};
 use crate::prune::grip::{Checked, Grip, not_openable, take};
 use crate::prune::intent::{Intent, Work};
 use crate::prune::names::Names;
@@ -52,7 +52,7 @@ fn try_hold<D: Disk>(
     let mut grip = Grip::new(disk);
     let parent = match &intent.work {
         Work::InPlace { inode, last } => {
-            if stat.inode() != *inode || stat.kind != FileKind::Dir {
+            if !inode.is(&stat) || stat.kind != FileKind::Dir {
                 return Err(Outcome::Gone);
             }
             grip.note(&stat, now);
@@ -92,7 +92,7 @@ fn hold_one<'d, D: Disk>(
     now: Now,
 ) -> Checked<()> {
     match disk.open_in(dir, name) {
-        Ok((file, stat)) if inode.is_none_or(|inode| inode == stat.inode()) => {
+        Ok((file, stat)) if inode.is_none_or(|inode| inode.is(&stat)) => {
             grip.hold(name, file, &stat, now)
         }
         Ok(_) => Ok(()),
@@ -104,8 +104,9 @@ fn hold_one<'d, D: Disk>(
 }
 
 /// Takes the blobs of an unfinished intent out of the tree: those that are still the same
-/// inodes. The second names what could not go, with the errno.
-pub fn finish_blobs<D: Disk>(
+/// inodes. What is to be kept goes to where the others of it are, if they are there still. The
+/// second names what could not go, with the errno.
+pub fn finish_blobs<D: Bundles>(
     disk: &D,
     intent: &Intent,
     now: Now,
@@ -119,22 +120,33 @@ pub fn finish_blobs<D: Disk>(
         let Ok(path) = intent.path.join(name) else {
             continue;
         };
-        let aside = in_trash(&names.next(now), inode.id);
-        match disk.look(&path) {
-            Seen::There(stat) if stat.inode() == *inode && stat.kind == FileKind::File => {}
+        let id = match disk.look(&path) {
+            Seen::There(stat) if inode.is(&stat) && stat.kind == FileKind::File => stat.id,
             // Gone, or the owner's new blob of the same name.
             Seen::There(_) | Seen::Gone => continue,
             Seen::Unreadable(errno) => {
                 left.push((path, errno));
                 continue;
             }
-        }
-        match set_aside(disk, &path, &aside) {
+        };
+        let kept = intent.keep.as_ref();
+        let renamed = match kept.filter(|bundle| disk.has_bundle(bundle)) {
+            Some(bundle) => bundled(disk, &path, id, bundle),
+            None => set_aside(disk, &path, &in_trash(&names.next(now), id)),
+        };
+        match renamed {
+            Renamed::Aside(Aside::Kept(_)) => {}
             Renamed::Aside(aside) => asides.push(aside),
             Renamed::Gone => {}
             Renamed::Impossible => left.push((path, libc::ENOSPC)),
             Renamed::Not(Skip::Refused { errno, .. }) => left.push((path, errno)),
-            Renamed::Not(_) => left.push((path, libc::ESTALE)),
+            Renamed::Not(why) => {
+                left.push((path, libc::ESTALE));
+                // Somebody is at work there: what he swapped in is looked for in the trash.
+                if why == Skip::StrangerKept {
+                    break;
+                }
+            }
         }
     }
     (asides, left)

@@ -117,7 +117,7 @@ impl Law<'_> {
             return refused("its key is not the session's");
         }
         self.not_pinned(intent)?;
-        if !is_still(disk, &intent.path, inode, FileKind::Dir)? {
+        if is_still(disk, &intent.path, inode, FileKind::Dir)?.is_none() {
             return Ok(());
         }
         let Some(marker) = &layout.spec().marker else {
@@ -240,12 +240,12 @@ fn names_rest(
     for (name, inode) in names {
         let no_name = |_| Against::Refused("a file of it has no plain name");
         match disk.look(&dir.join(name).map_err(no_name)?) {
-            Seen::There(stat) if stat.inode() == *inode => left.push(stat),
-            Seen::There(_) | Seen::Gone => gone.push(inode.id),
+            Seen::There(stat) if inode.is(&stat) => left.push(stat),
+            Seen::There(_) | Seen::Gone => gone.push(inode.id.ino),
             Seen::Unreadable(_) => return Err(Against::Later("it cannot be looked at")),
         }
     }
-    let written = |stat: &Stat| match gone.contains(&stat.id) {
+    let written = |stat: &Stat| match gone.contains(&stat.id.ino) {
         true => stat.mtime,
         false => stat.written(now),
     };
@@ -268,11 +268,11 @@ fn tree_rests(
     since: UnixNanos,
     now: UnixNanos,
 ) -> Judged {
-    if !is_still(disk, path, inode, FileKind::Dir)? {
+    let Some(id) = is_still(disk, path, inode, FileKind::Dir)? else {
         return Ok(());
-    }
+    };
     let mut rests = true;
-    disk.look_through(path, inode.id, &mut |_, stat| {
+    disk.look_through(path, id, &mut |_, stat| {
         rests &= stat.kind == FileKind::Dir || stat.written(now) <= since;
     })
     .map_err(|_| Against::Later("not all of it can be looked at"))?;
@@ -284,17 +284,17 @@ fn blob(name: &[u8]) -> Result<RelPath, Against> {
     RelPath::root().join(name).map_err(no_name)
 }
 
-/// Whether there is anything left to do: gone is done.
+/// What is left to be done something to: gone is done.
 fn is_still(
     disk: &impl Disk,
     path: &RelPath,
     inode: Inode,
     kind: FileKind,
-) -> Result<bool, Against> {
+) -> Result<Option<FileId>, Against> {
     match disk.look(path) {
-        Seen::There(stat) if stat.inode() == inode && stat.kind == kind => Ok(true),
+        Seen::There(stat) if inode.is(&stat) && stat.kind == kind => Ok(Some(stat.id)),
         Seen::There(_) => Err(Against::Refused("another inode has its name")),
-        Seen::Gone => Ok(false),
+        Seen::Gone => Ok(None),
         Seen::Unreadable(_) => Err(Against::Later("it cannot be looked at")),
     }
 }

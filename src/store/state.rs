@@ -127,17 +127,13 @@ impl StateDir {
     /// # Errors
     /// It cannot be made.
     pub fn root(&self, root: &Path) -> Result<RootState, StateError> {
-        let dir = self
-            .0
-            .join("roots")
-            .join(format!("{:016x}", fnv1a(root.as_os_str().as_bytes())));
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(&dir);
-        made.map_err(file_error("make", &dir))?;
-        Ok(RootState {
-            dir,
-            root: root.to_owned(),
-            identity: None,
-        })
+        let corner = RootState::at(&self.0, root);
+        let made = DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&corner.dir);
+        made.map_err(file_error("make", &corner.dir))?;
+        Ok(corner)
     }
 }
 
@@ -178,6 +174,16 @@ impl Known {
 }
 
 impl RootState {
+    /// The corner of the root at this path, to be read; it may not be there.
+    pub fn at(state_dir: &Path, root: &Path) -> Self {
+        let name = format!("{:016x}", fnv1a(root.as_os_str().as_bytes()));
+        Self {
+            dir: state_dir.join("roots").join(name),
+            root: root.to_owned(),
+            identity: None,
+        }
+    }
+
     pub fn dir(&self) -> &Path {
         &self.dir
     }

@@ -4,6 +4,7 @@
 use crate::support::running::{Place, wait_for};
 use serde_json::Value;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Output;
 use std::time::{Duration, SystemTime};
 
@@ -131,6 +132,79 @@ fn a_time_to_come_is_an_anomaly_until_it_has_come() {
     assert!(place.run(&["rescan", "--wait"]).status.success());
     assert_eq!(found(&place, &[]), []);
     assert_eq!(agent.stop(), Some(0));
+}
+
+#[test]
+fn a_stranger_in_the_trash_stays_and_is_an_anomaly_until_it_is_moved_away() {
+    let place = Place::new();
+    place.configure("[root.layout]\n");
+    let trash = place.root.join(".housekeeper/trash");
+    for dir in [place.root.join(".housekeeper"), trash.clone()] {
+        fs::create_dir(&dir).expect("space");
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o700)).expect("a mode");
+    }
+    // The name of another inode.
+    let name = "01ARZ3NDEKTSV4RRFFQ69G5FAV-1-2";
+    let (dir, path) = (trash.join(name), format!(".housekeeper/trash/{name}"));
+    fs::create_dir(&dir).expect("space");
+    fs::write(dir.join("precious"), "precious").expect("space");
+    let kind = "stranger_in_trash";
+    assert_eq!(found(&place, &[]), [pair(kind, &path)]);
+    let told = document(&place.run(&["anomalies", "--json"]));
+    assert_eq!(told["roots"][0]["anomalies"][0]["bytes"], 8, "{told}");
+    let agent = place.agent();
+    assert_eq!(found(&place, &["--kind", kind]), [pair(kind, &path)]);
+    let told = place.log();
+    assert!(
+        told.contains("anomaly.found") && told.contains(kind),
+        "{told}"
+    );
+    fs::rename(&dir, place.beside("back")).expect("moved");
+    assert!(place.run(&["rescan", "--wait"]).status.success());
+    assert_eq!(found(&place, &[]), []);
+    assert_eq!(agent.stop(), Some(0));
+    assert!(place.beside("back").join("precious").exists());
+}
+
+/// Since when something is wrong, as a command says that finds it.
+fn since(place: &Place) -> Value {
+    let told = document(&place.run(&["anomalies", "--json"]));
+    told["roots"][0]["anomalies"][0]["first_seen"].clone()
+}
+
+#[test]
+fn a_command_without_an_agent_knows_since_when_something_is_wrong() {
+    let place = Place::new();
+    place.configure("[root.layout]\n");
+    fs::write(place.root.join("foreign"), "x").expect("space");
+    let agent = place.agent();
+    let by_the_agent = since(&place);
+    assert_eq!(agent.stop(), Some(0));
+    assert!(by_the_agent.is_string());
+    assert_eq!(since(&place), by_the_agent);
+    // Nor does a command that removes begin anew.
+    let pruned = place.run(&["prune-size", "--max-mb", "1"]);
+    assert_eq!(pruned.status.code(), Some(0), "{pruned:?}");
+    let agent = place.agent();
+    assert_eq!(since(&place), by_the_agent);
+    assert_eq!(agent.stop(), Some(0));
+}
+
+#[test]
+fn a_command_logs_one_line_of_a_kind_and_one_number_for_the_rest() {
+    let place = Place::new();
+    place.configure("[root.layout]\n");
+    for n in 0..150 {
+        fs::write(place.root.join(format!("f{n}")), "x").expect("space");
+    }
+    let output = place.run(&["prune-size", "--max-mb", "1"]);
+    let log = String::from_utf8_lossy(&output.stderr).into_owned();
+    let lines: Vec<&str> = log
+        .lines()
+        .filter(|line| line.contains("unowned"))
+        .collect();
+    assert_eq!(lines.len(), 2, "{log}");
+    assert!(lines[1].contains("\"more_found\":149"), "{log}");
 }
 
 #[test]

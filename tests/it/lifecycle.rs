@@ -261,6 +261,53 @@ fn the_portals_preset_has_the_portals_rules() {
     assert!(has(&place, "aborted/final.bin") && has(&place, "init/final.bin"));
 }
 
+/// A layout whose sessions are files that are their own metadata.
+const REPORTS: &str = r#"
+[root.layout]
+kind = "files"
+sessions = "*.json"
+metadata = "."
+[root.layout.created_at]
+from = [{ key = "/created_at" }]
+[root.layout.state]
+key = "/state"
+active = ["init"]
+complete = ["complete"]
+failed = ["failed"]
+[root.protect]
+quiet = "0s"
+[root.lifecycle]
+stale_after = "24h"
+failed_retention = "48h"
+"#;
+
+#[test]
+fn a_file_that_is_its_own_metadata_has_a_life_too() {
+    let place = Place::new();
+    place.configure(REPORTS);
+    let file = place.root.join("r1.json");
+    fs::write(&file, state("init")).expect("space");
+    fs::write(place.root.join("r2.json"), state("complete")).expect("space");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).expect("a mode");
+    let (plan, _) = at(&place, 25, false);
+    assert_eq!(plan.transitions.len(), 1, "{plan:?}");
+    assert_eq!(plan.transitions[0].path.to_string(), "r1.json");
+    let (_, facts) = at(&place, 25, true);
+    let failed = |fact: &&Fact| matches!(fact, Fact::LifecycleFailed(_));
+    assert_eq!(facts.iter().filter(failed).count(), 1, "{facts:?}");
+    let text = fs::read_to_string(&file).expect("a file");
+    let begun = state("failed");
+    assert!(text.starts_with(begun.trim_end_matches('}')), "{text}");
+    assert!(text.contains(r#""failure_reason":"stale""#), "{text}");
+    let mode = fs::metadata(&file).expect("a file").permissions().mode();
+    assert_eq!(mode & 0o777, 0o640);
+    // It failed an hour after the day was over, and goes two days later, by the same rules.
+    at(&place, 25 + 47, true);
+    assert!(has(&place, "r1.json"));
+    at(&place, 25 + 49, true);
+    assert!(!has(&place, "r1.json") && has(&place, "r2.json"));
+}
+
 #[test]
 fn failed_sessions_go_after_their_time_oldest_first_as_many_as_a_cycle_takes() {
     let place = portal("failed_retention = \"7d\"\nbatch = 3\n");
@@ -276,12 +323,16 @@ fn failed_sessions_go_after_their_time_oldest_first_as_many_as_a_cycle_takes() {
     upload(&place, "golden-3", &state("failed"));
     upload(&place, "done", &state("complete"));
     // Their parts go in one cycle (three of eight at a time), they themselves in the next ones.
-    let mut n_seen = Vec::new();
+    let (mut n_seen, mut most) = (Vec::new(), 0);
     for _ in 0..12 {
         let (plan, _) = at(&place, 1, true);
-        assert!(plan.victims.len() + plan.transitions.len() <= 3, "{plan:?}");
+        let n_planned = plan.victims.len() + plan.transitions.len();
+        assert!(n_planned <= 3, "{plan:?}");
+        assert!(plan.n_later == 0 || n_planned == 3, "{plan:?}");
+        most = most.max(n_planned as u64 + plan.n_later);
         n_seen.push(fs::read_dir(&place.root).expect("a root").count());
     }
+    assert_eq!(most, 8, "what is due beyond the batch is counted");
     let lost: Vec<_> = n_seen.windows(2).map(|pair| pair[0] - pair[1]).collect();
     assert!(lost.iter().all(|n| *n <= 3), "{n_seen:?}");
     for n in 0..5 {

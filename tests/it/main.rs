@@ -27,6 +27,7 @@ mod guard;
 mod hidden_bytes;
 mod intents;
 mod kept;
+mod kept_files;
 mod layout_kinds;
 mod layout_trees;
 mod lifecycle;

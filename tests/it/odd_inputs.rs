@@ -414,6 +414,8 @@ fn a_blob_that_cannot_be_removed() {
     assert_eq!(store.listed(), [guid(1), guid(3)]);
     let skipped = Value::from(done.events("prune.skipped"));
     assert_eq!(texts(&skipped, "session"), [guid(1)], "{skipped}");
+    let logged = texts(&Value::from(done.events("anomaly.found")), "kind");
+    assert_eq!(logged, ["blob_unusable"], "{done:?}");
     drop(held);
 }
 

@@ -1,5 +1,6 @@
 //! Tests of the disk on real directories.
 
+mod bundles;
 mod listing;
 mod locking;
 mod reading;

@@ -18,7 +18,7 @@ use std::path::PathBuf;
 const ULID: &str = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
 
 impl Ground {
-    fn stat(&self, path: &str) -> Stat {
+    pub(super) fn stat(&self, path: &str) -> Stat {
         match self.tree.look(&rel(path)) {
             Seen::There(stat) => stat,
             seen => panic!("{path}: {seen:?}"),
