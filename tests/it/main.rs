@@ -21,6 +21,7 @@ mod engine_keys;
 mod engine_world;
 mod exact;
 mod first_start;
+mod foreign_locks;
 mod full_disk;
 mod full_state;
 mod guard;
