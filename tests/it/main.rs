@@ -13,6 +13,7 @@ mod cleanups_together;
 mod commands;
 mod config_run;
 mod crash;
+mod created_times;
 mod demo;
 mod documents;
 mod engine_first_start;
