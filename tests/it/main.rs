@@ -16,6 +16,7 @@ mod crash;
 mod created_times;
 mod demo;
 mod documents;
+mod empty_parents;
 mod engine_first_start;
 mod engine_guard;
 mod engine_keys;
