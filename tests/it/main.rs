@@ -49,6 +49,7 @@ mod recording;
 mod rewriting;
 mod sentences;
 mod signals;
+mod state_changes;
 mod store;
 mod support;
 mod symlinks;
