@@ -425,7 +425,7 @@ impl Naive<'_> {
     fn created(&self, key: &str) -> Option<String> {
         let words = self.words;
         let entry = match words.kind {
-            "catalog" => Some(Value::from(self.entries.get(key)?.clone())),
+            "catalog" => Some(self.entries.get(key)?.clone()),
             _ => self.entry_in(key)?,
         };
         let name = key.rsplit('/').next().expect("a name");
