@@ -72,6 +72,70 @@ fn a_corrupt_catalogue_is_never_empty() {
     }
 }
 
+/// Rules that take the sessions of a catalogue that can be read, at once.
+#[test]
+fn a_corrupt_catalogue_keeps_all_from_age_and_from_count() {
+    let entry = |id: &str, day: u32| {
+        format!("\"{id}\":{{\"format\":\"json\",\"created_at\":\"2026-01-0{day}T00:00:00\"}}")
+    };
+    let good = format!("{{{},{},{}}}", entry("a", 1), entry("b", 2), entry("c", 3));
+    for (limit, left) in [("max_age = \"1h\"", &[][..]), ("max_count = 1", &["c"])] {
+        for corrupt in [&good[..good.len() / 2], "[]", ""] {
+            let place = catalogue(&good);
+            place.configure(&format!(
+                "preset = \"gofr-dig\"\n[root.limits]\n{limit}\n[root.protect]\nquiet = \"0s\""
+            ));
+            let config = place.beside("config.toml");
+            let text = fs::read_to_string(&config).expect("a configuration");
+            let held = text.replace("first_start = \"enforce\"", "first_start = \"hold\"");
+            fs::write(&config, held).expect("space");
+            let agent = place.agent();
+            // Known to the agent when it could be read, and about to go.
+            agent.until("a held root", |root| root["held"] == true);
+            fs::write(place.root.join("metadata.json"), corrupt).expect("space");
+            wait_for("a verdict", || {
+                assert!(place.run(&["rescan", "--wait"]).status.success());
+                match found(&place, &["--kind", "catalog_unreadable"]).len() {
+                    1 => Ok(()),
+                    _ => Err(place.log()),
+                }
+            });
+            assert!(place.run(&["accept", "r"]).status.success());
+            agent.until("it is accepted", |root| root["held"] == false);
+            assert!(place.run(&["rescan", "--wait"]).status.success());
+            // A goal that is met does not make up for it.
+            for max_mb in ["0.001", "1000"] {
+                let pruned = place.run(&["prune-size", "--max-mb", max_mb, "--json"]);
+                assert_eq!(pruned.status.code(), Some(1), "{limit}: {pruned:?}");
+            }
+            let plan = document(&place.run(&["plan", "--json"]));
+            assert_eq!(
+                plan["roots"][0]["victims"].as_array().map(Vec::len),
+                Some(0)
+            );
+            let stays = |id: &&str| place.root.join(format!("{id}.json")).exists();
+            assert!(
+                ["a", "b", "c"].iter().all(stays),
+                "{limit}: {}",
+                place.log()
+            );
+            let after = fs::read_to_string(place.root.join("metadata.json")).expect("a file");
+            assert_eq!(after, corrupt, "{limit}: left as it is");
+            assert_eq!(agent.root()["pruned"]["sessions"], 0, "{limit}");
+            // Whole again it says what may go.
+            fs::write(place.root.join("metadata.json"), &good).expect("space");
+            wait_for("the rule", || {
+                let there: Vec<_> = ["a", "b", "c"].into_iter().filter(stays).collect();
+                match there == left {
+                    true => Ok(()),
+                    false => Err(format!("{there:?} {}", place.log())),
+                }
+            });
+            assert_eq!(agent.stop(), Some(0));
+        }
+    }
+}
+
 #[test]
 fn a_catalogue_that_is_whole_again_is_no_anomaly() {
     let place = catalogue("{\"a\":");

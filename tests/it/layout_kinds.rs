@@ -332,6 +332,82 @@ fn a_lock_file_counts_by_its_lock_alone() {
     assert_eq!(texts(&done.root()["removed"], "id"), ["a"], "{done:?}");
 }
 
+/// Sessions `1` to `4`, whose groups are `live` and `done` in turns. Somebody holds the locks of
+/// `live`; those of `done` merely lie there. Some guard two sessions at once.
+#[test]
+fn a_lock_named_by_the_patterns_groups_counts_by_its_lock_alone() {
+    type Make = fn(&Path, &str, &str);
+    let beside: Make = |root, id, group| {
+        let name = format!("{id}_{group}");
+        session(root, &name, &format!("2026-01-0{id}T00:00:00Z"), 1024);
+    };
+    let cases: [(&str, Make, &str); 4] = [
+        (
+            "pattern = '^(?<id>\\d)_(?<group>[a-z]+)$'\nlock = \"{group}.lock\"",
+            beside,
+            "GROUP.lock",
+        ),
+        (
+            "pattern = '^(?<id>\\d)_(?<group>[a-z]+)$'\nlock = \"./{group}-{id}.lock\"",
+            beside,
+            "ID_GROUP/GROUP-ID.lock",
+        ),
+        (
+            "kind = \"files\"\nsessions = \"*\"\npattern = '^(?<id>\\d)\\.(?<group>[a-z]+)$'\nlock = \"{group}-{id}.lock\"",
+            |root, id, group| {
+                let text = created(id.parse().expect("a day"));
+                write(root, &format!("{id}.{group}"), text);
+            },
+            "GROUP-ID.lock",
+        ),
+        (
+            "kind = \"sidecar\"\npattern = '^(?<id>\\d)_(?<group>[a-z]+)$'\nlock = \".{group}\"",
+            |root, id, group| {
+                let text = created(id.parse().expect("a day"));
+                write(root, &format!("{id}_{group}.json"), text);
+                write(root, &format!("{id}_{group}.wav"), KB);
+            },
+            ".GROUP",
+        ),
+    ];
+    for (layout, make, lock) in cases {
+        let scratch = Scratch::new();
+        let root = scratch.root();
+        let mut held = Vec::new();
+        for (id, group) in [("1", "live"), ("2", "done"), ("3", "live"), ("4", "done")] {
+            make(&root, id, group);
+            let lock = root.join(lock.replace("ID", id).replace("GROUP", group));
+            let file = fs::File::create(lock).expect("made");
+            if group == "live" {
+                FileExt::lock_shared(&file).expect("locked");
+                held.push(file);
+            }
+        }
+        let layout = format!("{LOUD}[root.layout]\n{layout}\n");
+        let done = prune(&scratch, &layout, 1);
+        assert_eq!(
+            texts(&done.root()["removed"], "id"),
+            ["2", "4"],
+            "{layout}: {done:?}"
+        );
+        let skipped = Value::from(done.events("prune.skipped"));
+        assert_eq!(
+            texts(&skipped, "reason"),
+            ["locked"; 2],
+            "{layout}: {skipped}"
+        );
+        for file in &held {
+            FileExt::unlock(file).expect("unlocked");
+        }
+        let done = prune(&scratch, &layout, 1);
+        assert_eq!(
+            texts(&done.root()["removed"], "id"),
+            ["1", "3"],
+            "{layout}: {done:?}"
+        );
+    }
+}
+
 #[test]
 fn an_open_file_keeps_its_session_where_that_is_asked_for() {
     let scratch = Scratch::new();

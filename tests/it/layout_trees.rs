@@ -17,46 +17,111 @@ const TREES: u64 = 300;
 const AT_ONCE: u64 = 8;
 const KINDS: [&str; 4] = ["directories", "files", "sidecar", "catalog"];
 
+/// Patterns of last names; each is written once more in [`taken`].
+const NUMBERED: &str = "^s(?<created>[0-9])";
+const WORDS: &str = "^[a-z]+(?<created>[0-9]*)$";
+const HIDDEN: &str = "^\\.hidden";
+const PATTERNS: [&str; 3] = [NUMBERED, WORDS, HIDDEN];
+
 /// A layout in the few words that the naive one knows.
 #[derive(Debug, Clone)]
 struct Words {
     kind: &'static str,
     sessions: &'static str,
-    /// Times come from metadata, else from the inode.
+    pattern: Option<&'static str>,
+    /// A file `startedat` has to be inside.
+    has_marker: bool,
+    required: bool,
     has_metadata: bool,
+    /// Where times come from, in this order.
+    from: Vec<Source>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    Metadata,
+    Name,
+    Inode,
 }
 
 impl Words {
     fn of(dice: &mut Dice, kind: &'static str) -> Self {
-        let sessions = match kind {
-            "directories" => *dice.pick(&["*", "*/*", "**/_uploads/*", "*/runs/*"]),
-            "files" => *dice.pick(&["*.log", "**/*.log", "a/*.log"]),
-            "sidecar" => *dice.pick(&["*", "a/*", "**"]),
+        let by_name = matches!(kind, "directories" | "files");
+        let pattern = (by_name && dice.percent(60)).then(|| *dice.pick(&PATTERNS));
+        let sessions = match (kind, pattern) {
+            ("directories", _) => *dice.pick(&["*", "*/*", "**/_uploads/*", "*/runs/*", "**/runs"]),
+            ("files", None) => *dice.pick(&["*.log", "**/*.log", "a/*.log"]),
+            ("files", Some(_)) => *dice.pick(&["*", "**", "**/*.log", "a/*"]),
+            ("sidecar", _) => *dice.pick(&["*", "a/*", "**"]),
             _ => "*",
         };
+        let has_metadata = kind != "files" || dice.percent(50);
+        let mut from = Vec::new();
+        if has_metadata {
+            from.push(Source::Metadata);
+        }
+        if matches!(pattern, Some(NUMBERED | WORDS)) && dice.percent(50) {
+            from.insert(dice.below(from.len() + 1), Source::Name);
+        }
+        if !has_metadata || (by_name && dice.percent(30)) {
+            from.push(Source::Inode);
+        }
         Self {
             kind,
             sessions,
-            has_metadata: kind != "files" || dice.percent(50),
+            pattern,
+            has_marker: kind == "directories" && dice.percent(30),
+            required: kind != "directories" || dice.percent(60),
+            has_metadata,
+            from,
         }
     }
 
     fn toml(&self) -> String {
         let metadata = match (self.kind, self.has_metadata) {
-            ("files", false) => String::new(),
-            ("files", true) => "metadata = \".\"\n".to_owned(),
-            ("sidecar", _) => "metadata = \"{id}.json\"\n".to_owned(),
-            _ => "metadata = \"metadata.json\"\n".to_owned(),
+            ("files", false) => "",
+            ("files", true) => "metadata = \".\"\n",
+            ("sidecar", _) => "metadata = \"{id}.json\"\n",
+            _ => "metadata = \"metadata.json\"\n",
         };
-        let from = if self.has_metadata {
-            "{ key = \"/created_at\" }"
+        let pattern = self.pattern.map(|text| format!("pattern = '{text}'\n"));
+        let marker = if self.has_marker {
+            "marker = \"startedat\"\n"
         } else {
-            "\"mtime\""
+            ""
         };
+        let from: Vec<&str> = self
+            .from
+            .iter()
+            .map(|from| match from {
+                Source::Metadata => "{ key = \"/created_at\" }",
+                Source::Name => "{ name = \"created\", as = \"epoch_s\" }",
+                Source::Inode => "\"mtime\"",
+            })
+            .collect();
         format!(
-            "[root.layout]\nkind = {:?}\nsessions = {:?}\n{metadata}[root.layout.created_at]\nfrom = [{from}]\n",
-            self.kind, self.sessions
+            "[root.layout]\nkind = {:?}\nsessions = {:?}\nrequired = {}\n{metadata}{}{marker}[root.layout.created_at]\nfrom = [{}]\n",
+            self.kind,
+            self.sessions,
+            self.required,
+            pattern.unwrap_or_default(),
+            from.join(", "),
         )
+    }
+}
+
+/// What the group `created` of a pattern has of a name that it takes, perhaps nothing.
+fn taken<'n>(pattern: &str, name: &'n str) -> Option<&'n str> {
+    let is_number = |text: &&str| text.bytes().all(|byte| byte.is_ascii_digit());
+    match pattern {
+        NUMBERED => name.strip_prefix('s')?.get(..1).filter(is_number),
+        WORDS => {
+            let digits = name.trim_start_matches(|letter: char| letter.is_ascii_lowercase());
+            Some(digits)
+                .filter(is_number)
+                .filter(|_| digits.len() < name.len())
+        }
+        _ => name.starts_with(".hidden").then_some(""),
     }
 }
 
@@ -131,6 +196,7 @@ fn grow(dice: &mut Dice, dir: &Path, depth: usize, words: &Words) {
             "notes.txt",
             "s4.tar.gz",
             "metadata.json",
+            "startedat",
         ]);
         let path = dir.join(name);
         if fs::symlink_metadata(&path).is_ok() {
@@ -152,12 +218,16 @@ fn grow(dice: &mut Dice, dir: &Path, depth: usize, words: &Words) {
         }
     }
     let is_root = depth == 0;
+    let marker = dir.join("startedat");
+    if words.has_marker && dice.percent(60) && fs::symlink_metadata(&marker).is_err() {
+        fs::write(marker, "").expect("written");
+    }
     let names: Vec<String> = list(dir).into_iter().map(|(name, _)| name).collect();
     for name in names {
         let path = dir.join(&name);
         let is_metadata = match words.kind {
             "directories" => name == "metadata.json",
-            "files" => name.ends_with(".log"),
+            "files" => name.ends_with(".log") || words.pattern.is_some(),
             "sidecar" => name.ends_with(".json"),
             _ => false,
         };
@@ -189,8 +259,9 @@ fn list(dir: &Path) -> Vec<(String, fs::Metadata)> {
     all
 }
 
-/// Whether a glob matches all of a path, or could match something below it.
-fn matches(glob: &[&str], path: &[&str], below: bool) -> bool {
+/// Whether a glob matches all of a path, or could match something below it. `shown`: its last
+/// name is no hidden one, whatever it begins with.
+fn matches(glob: &[&str], path: &[&str], below: bool, shown: bool) -> bool {
     let Some((name, rest)) = path.split_first() else {
         return if below {
             !glob.is_empty()
@@ -201,24 +272,38 @@ fn matches(glob: &[&str], path: &[&str], below: bool) -> bool {
     let Some((first, others)) = glob.split_first() else {
         return false;
     };
-    let hidden = name.starts_with('.') || *name == "lost+found";
+    let is_shown = shown && rest.is_empty();
+    let hidden = !is_shown && (name.starts_with('.') || *name == "lost+found");
+    let go_on = |glob: &[&str], path: &[&str]| matches(glob, path, below, shown);
     match *first {
         "**" => {
             let is_last = others.is_empty();
-            (!is_last && matches(others, path, below))
-                || (!hidden && matches(glob, rest, below))
+            (!is_last && go_on(others, path))
+                || (!hidden && go_on(glob, rest))
                 || (!hidden && is_last && rest.is_empty())
         }
-        "*" => !hidden && matches(others, rest, below),
-        "*.log" => !hidden && name.ends_with(".log") && matches(others, rest, below),
-        literal => literal == *name && matches(others, rest, below),
+        "*" => !hidden && go_on(others, rest),
+        "*.log" => !hidden && name.ends_with(".log") && go_on(others, rest),
+        literal => literal == *name && go_on(others, rest),
     }
 }
 
-fn is_match(words: &Words, path: &str, below: bool) -> bool {
+/// Whether sessions may lie below a path.
+fn leads_to_sessions(words: &Words, path: &str) -> bool {
     let glob: Vec<&str> = words.sessions.split('/').collect();
     let path: Vec<&str> = path.split('/').collect();
-    matches(&glob, &path, below)
+    matches(&glob, &path, true, false)
+}
+
+/// Whether the glob and the pattern take a path. A pattern that writes a dot shows what begins
+/// with one.
+fn is_match(words: &Words, path: &str) -> bool {
+    let glob: Vec<&str> = words.sessions.split('/').collect();
+    let path: Vec<&str> = path.split('/').collect();
+    let is_taken = words
+        .pattern
+        .is_none_or(|pattern| taken(pattern, path.last().expect("a name")).is_some());
+    is_taken && matches(&glob, &path, false, words.pattern == Some(HIDDEN))
 }
 
 /// The id of a name beside a sidecar.
@@ -228,14 +313,19 @@ fn id_of(name: &str) -> &str {
         .map_or(name, |at| &name[..at])
 }
 
-fn time_in(text: &str) -> Option<String> {
-    let value: Value = serde_json::from_str(text).ok()?;
-    let text = value["created_at"].as_str()?;
+fn time_of(value: &Value) -> Option<String> {
+    let text = value.as_str()?;
     let time = DateTime::parse_from_rfc3339(text).map(|time| time.to_utc());
     let naive = NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f");
     let time = time
         .ok()
         .or_else(|| naive.ok().map(|naive| naive.and_utc()))?;
+    Some(time.to_rfc3339_opts(SecondsFormat::Nanos, true))
+}
+
+fn shown_time(seconds: i64, nanos: i64) -> Option<String> {
+    let nanos = u32::try_from(nanos).expect("below a second");
+    let time = DateTime::<Utc>::from_timestamp(seconds, nanos)?;
     Some(time.to_rfc3339_opts(SecondsFormat::Nanos, true))
 }
 
@@ -276,15 +366,21 @@ impl Naive<'_> {
 
     fn owner(&self, path: &str, name: &str, meta: &fs::Metadata) -> Option<Owner> {
         let words = self.words;
-        let is_match = |below| is_match(words, path, below);
+        let is_match = is_match(words, path);
         match words.kind {
-            "directories" if meta.is_dir() && is_match(false) => {
-                Some(Owner::Session(path.to_owned()))
+            "directories" if meta.is_dir() && is_match => {
+                let is_marked = self.text(&format!("{path}/startedat")).is_some();
+                let is_session = is_marked || !words.has_marker;
+                Some(if is_session {
+                    Owner::Session(path.to_owned())
+                } else {
+                    Owner::Unowned
+                })
             }
             "catalog" => Some(self.catalogue_owner(name, meta)),
-            _ if meta.is_dir() && is_match(true) => None,
-            "files" if meta.is_file() && is_match(false) => Some(Owner::Session(path.to_owned())),
-            "sidecar" if meta.is_file() && is_match(false) => {
+            _ if meta.is_dir() && leads_to_sessions(words, path) => None,
+            "files" if meta.is_file() && is_match => Some(Owner::Session(path.to_owned())),
+            "sidecar" if meta.is_file() && is_match => {
                 let above = &path[..path.len() - name.len()];
                 Some(Owner::Session(format!("{above}{}", id_of(name))))
             }
@@ -327,18 +423,47 @@ impl Naive<'_> {
     }
 
     fn created(&self, key: &str) -> Option<String> {
-        match (self.words.kind, self.words.has_metadata) {
-            ("directories", _) => time_in(&self.text(&format!("{key}/metadata.json"))?),
-            ("sidecar", _) => time_in(&self.text(&format!("{key}.json"))?),
-            ("files", true) => time_in(&self.text(key)?),
-            ("files", false) => {
-                let meta = fs::symlink_metadata(self.root.join(key)).expect("there");
-                let nanos = u32::try_from(meta.mtime_nsec()).expect("below a second");
-                let time = DateTime::<Utc>::from_timestamp(meta.mtime(), nanos)?;
-                Some(time.to_rfc3339_opts(SecondsFormat::Nanos, true))
+        let words = self.words;
+        let entry = match words.kind {
+            "catalog" => Some(self.entries.get(key)?.clone()),
+            _ => self.entry_in(key)?,
+        };
+        let name = key.rsplit('/').next().expect("a name");
+        for from in &words.from {
+            match from {
+                Source::Metadata => match entry.as_ref().map_or(&Value::Null, |e| &e["created_at"])
+                {
+                    Value::Null => {}
+                    value => return time_of(value),
+                },
+                Source::Name => match taken(words.pattern?, name)? {
+                    "" => {}
+                    digits => return shown_time(digits.parse().expect("a number"), 0),
+                },
+                Source::Inode => {
+                    let meta = fs::symlink_metadata(self.root.join(key)).expect("there");
+                    return shown_time(meta.mtime(), meta.mtime_nsec());
+                }
             }
-            _ => time_in(&self.entries.get(key)?.to_string()),
         }
+        None
+    }
+
+    /// What the metadata of a session says; nothing where there is none and none has to be.
+    /// `None`: it cannot be read, so nothing else is asked.
+    fn entry_in(&self, key: &str) -> Option<Option<Value>> {
+        let path = match self.words.kind {
+            _ if !self.words.has_metadata => return Some(None),
+            "directories" => format!("{key}/metadata.json"),
+            "sidecar" => format!("{key}.json"),
+            _ => key.to_owned(),
+        };
+        let is_there = fs::symlink_metadata(self.root.join(&path)).is_ok();
+        if !is_there && !self.words.required {
+            return Some(None);
+        }
+        let value: Value = serde_json::from_str(&self.text(&path)?).ok()?;
+        value.is_object().then_some(Some(value))
     }
 
     /// Where people look for a session: its first name that is no metadata.
@@ -399,13 +524,12 @@ impl Naive<'_> {
             } else {
                 format!("{dir}/{name}")
             };
-            if !meta.is_dir() {
-                continue;
-            }
-            if is_match(self.words, &path, false) {
-                keys.insert(path);
-            } else if is_match(self.words, &path, true) {
-                self.empty_sessions(&path, keys);
+            match self.owner(&path, &name, &meta) {
+                Some(Owner::Session(key)) => {
+                    keys.insert(key);
+                }
+                Some(Owner::Catalogue | Owner::Unowned) => {}
+                None => self.empty_sessions(&path, keys),
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Several pruners at once on one root: one of them prunes, the others say that they are late.
 
 use crate::support::recount;
-use crate::support::running::{Place, make_session, signal, wait_for};
+use crate::support::running::{Place, freeze, make_session, signal, wait_for};
 use rustix::process::Signal;
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -120,17 +120,7 @@ fn stopped_holder(place: &Place, goal: &str) -> (Child, Value) {
             caught,
             "it ended before its lock was seen: give it more to do"
         );
-        signal(pid, Signal::STOP);
-        wait_for("a stopped process", || {
-            let stat =
-                fs::read_to_string(format!("/proc/{pid}/stat")).map_err(|e| e.to_string())?;
-            let state = stat.rsplit(") ").next().unwrap_or_default().to_owned();
-            if state.starts_with('T') {
-                Ok(())
-            } else {
-                Err(state)
-            }
-        });
+        freeze(pid);
         let line = fs::read(&path).expect("a lock file");
         if let Ok(holder) = serde_json::from_slice::<Value>(&line) {
             return (child, holder);

@@ -2,6 +2,7 @@
 //! the list of them: section, then letter. None of them is to be had here. Those of catalogues
 //! and locks that have a test of their own elsewhere are not repeated: `odd_inputs`, `pruners`.
 
+use crate::support::agent::Agent;
 use crate::support::cleaning::Desk;
 use crate::support::fixture::{Scratch, bare_session, names, picture, session, with_config};
 use crate::support::{Done, housekeeper, mb, on_root, texts};
@@ -70,6 +71,56 @@ fn bug_1_4_an_interval_beyond_any_clock_is_a_mistake_and_no_crash() {
         let done = with_config(&scratch, &text, &["check-config"]);
         assert_eq!(done.code, 78, "{interval}: {done:?}");
         assert!(done.stdout.contains("rescan_interval"), "{done:?}");
+        let done = with_config(&scratch, &text, &["prune-size", "--max-mb", &mb(1)]);
+        assert_eq!(done.code, 78, "{interval}: {done:?}");
+        assert!(done.stderr.contains("rescan_interval"), "{done:?}");
+    }
+}
+
+/// Nor does it end the agent, which has other work: it takes the default, says so, and the limit
+/// holds; in the file and in the environment. The longest that is no mistake is waited for.
+#[test]
+fn bug_1_4_an_interval_beyond_any_clock_does_not_end_the_agent() {
+    const VARIABLE: &str = "HOUSEKEEPER_AGENT_RESCAN_INTERVAL";
+    let beyond = ["99999999999999999999m", "99999999999999999999", "-1m"];
+    let in_file = beyond.map(|interval| ("agent.rescan_interval", interval));
+    let in_environment = beyond.map(|interval| (VARIABLE, interval));
+    let longest = [("agent.rescan_interval", "999y"), (VARIABLE, "999y")];
+    for (key, interval) in in_file.into_iter().chain(in_environment).chain(longest) {
+        let scratch = Scratch::new();
+        for n in 1..=3 {
+            let created = format!("2026-01-0{n}T00:00:00Z");
+            session(&scratch.root(), &format!("s{n}"), &created, 1024);
+        }
+        let config = scratch.path("config.toml");
+        let limits = "[root.limits]\nmax_count = 2\n";
+        let mut text = root(&scratch, limits);
+        let mut command = housekeeper();
+        command.arg("run").arg("--config").arg(&config);
+        if key == VARIABLE {
+            command.env(VARIABLE, interval);
+        } else {
+            text = format!("[agent]\nrescan_interval = {interval:?}\n{text}");
+        }
+        fs::write(&config, text).expect("written");
+        let mut agent = Agent::start(command, &scratch.path(""));
+        let status = agent.root_until(0, "the count", |root| root["session_count"] == 2);
+        assert_eq!(names(&scratch.root()), ["s2", "s3"]);
+        let time = |field: &str| {
+            let text = status["rescan"][field].as_str().expect("a time");
+            chrono::DateTime::parse_from_rfc3339(text).expect("RFC 3339")
+        };
+        let wait = (time("next_at") - time("finished_at")).num_minutes();
+        agent.signal(rustix::process::Signal::TERM);
+        assert_eq!(agent.ended(), 0, "{key} {interval}");
+        let said = agent.events("config.invalid_value");
+        if interval == "999y" {
+            assert_eq!(said.len(), 0, "{said:?}");
+            assert!(wait > 998 * 365 * 24 * 60, "{key}: {wait}");
+        } else {
+            assert_eq!(texts(&said.into(), "key"), [key], "{interval}");
+            assert!((59..=61).contains(&wait), "{key} {interval}: {wait}");
+        }
     }
 }
 

@@ -40,7 +40,8 @@ impl Agent {
         Self::start(command, config.parent().expect("a scratch directory"))
     }
 
-    fn start(mut command: Command, beside: &Path) -> Self {
+    /// Such a command with what else it was given. State and socket lie in `beside`.
+    pub(crate) fn start(mut command: Command, beside: &Path) -> Self {
         let socket = beside.join("agent.sock");
         command.arg("--state-dir").arg(beside.join("state"));
         command.arg("--socket").arg(&socket);

@@ -265,6 +265,20 @@ pub(crate) fn signal(pid: u32, signal: rustix::process::Signal) {
     rustix::process::kill_process(pid, signal).expect("it is ours");
 }
 
+/// Stops a process this test started, and waits until it stands still.
+pub(crate) fn freeze(pid: u32) {
+    signal(pid, rustix::process::Signal::STOP);
+    wait_for("a stopped process", || {
+        let stat =
+            fs::read_to_string(format!("/proc/{pid}/stat")).map_err(|error| error.to_string())?;
+        let state = stat.rsplit(") ").next().unwrap_or_default().to_owned();
+        match state.starts_with('T') {
+            true => Ok(()),
+            false => Err(state),
+        }
+    });
+}
+
 /// Small numbers that look random, from a seed that is printed when a test fails.
 #[derive(Debug)]
 pub(crate) struct Dice(u64);
