@@ -45,6 +45,16 @@ impl Registration {
             ..Self::default()
         }
     }
+
+    /// The sessions of this directory as the preset of this name knows them, with all defaults.
+    /// No other registration may share the directory.
+    pub fn of_preset(directory: &str, preset: &str) -> Self {
+        Self {
+            directory: Some(directory.to_owned()),
+            preset: Some(preset.to_owned()),
+            ..Self::default()
+        }
+    }
 }
 
 /// Why a call did not do what it should.
@@ -75,7 +85,12 @@ pub struct Registered {
     pub owner: String,
     /// Without symlinks; names that are not UTF-8 have `\xNN` escapes.
     pub directory: String,
+    /// Empty where it goes by a preset.
     pub pattern: String,
+    /// The preset that it goes by: `max_files`, `max_size_mb` and `retention_days` are of its
+    /// sessions then.
+    #[serde(default)]
+    pub preset: Option<String>,
     pub retention_days: Option<u64>,
     pub max_files: Option<u64>,
     pub max_size_mb: Option<u64>,
@@ -118,9 +133,13 @@ pub struct RunReport {
 pub struct RunDetail {
     pub id: String,
     pub directory: String,
+    /// Empty where it goes by a preset.
     pub pattern: String,
+    #[serde(default)]
+    pub preset: Option<String>,
     pub success: bool,
     pub dry_run: bool,
+    /// Sessions, where it goes by a preset.
     pub files_deleted: u64,
     /// Bytes.
     pub space_freed: u64,

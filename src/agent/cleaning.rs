@@ -6,7 +6,9 @@ use crate::agent::audit::{self, Hear};
 use crate::agent::halt::Halt;
 use crate::agent::service::chain;
 use crate::agent::survey::{Manner, Survey, SurveyError, survey_at};
-use crate::config::cleanup::{Beside, judge, root_of};
+use crate::config::cleanup::Beside;
+use crate::config::cleanup::ground::Ground;
+use crate::config::cleanup::layout::{preset_of, root_of};
 use crate::config::settings::{Mode, Root, Settings};
 use crate::model::bytes::Bytes;
 use crate::model::cleanup::Cleanup;
@@ -160,6 +162,7 @@ pub fn run(task: &Task, means: &Means) -> Done {
         id: task.cleanup.id.clone(),
         directory: task.cleanup.directory.clone(),
         pattern: task.cleanup.pattern.clone(),
+        preset: preset_of(&task.cleanup).unwrap_or_default(),
         success: outcome == Outcome::Done,
         dry_run,
         files_deleted: figures.files_deleted,
@@ -226,7 +229,9 @@ fn put_run(row: &Run, means: &Means) {
 }
 
 fn clean(task: &Task, means: &Means, dry_run: bool) -> Result<(Outcome, Figures, String), String> {
-    let root = root_now(&task.cleanup, &task.others, &means.settings)?;
+    let ground = ground(&task.others, &means.settings);
+    let root = root_on(&ground, &task.cleanup)?;
+    drop(ground);
     let deadline = Instant::now() + task.lock_patience;
     let mut pause = BUSY;
     // The time may be over in the middle of the last try for the lock.
@@ -236,7 +241,9 @@ fn clean(task: &Task, means: &Means, dry_run: bool) -> Result<(Outcome, Figures,
         let survey = match survey_at(&root, manner, means.clock.clone()) {
             Ok(survey) => survey,
             Err(SurveyError::Stopped) if was_busy => return Ok(busy(Figures::default())),
-            Err(SurveyError::Stopped) => return Ok(stopped(Figures::default())),
+            Err(SurveyError::Stopped) => {
+                return Ok(stopped(Figures::default(), counted(&task.cleanup)));
+            }
             Err(error) => return Err(chain(&error)),
         };
         let is_busy = survey.was_busy() && !survey.plan.victims.is_empty();
@@ -255,22 +262,22 @@ fn clean(task: &Task, means: &Means, dry_run: bool) -> Result<(Outcome, Figures,
     }
 }
 
-/// The root of a registration, if it is lawful at this moment.
-///
-/// # Errors
-/// It is not; a sentence with the reason.
-pub fn root_now(
-    cleanup: &Cleanup,
-    others: &[Cleanup],
-    settings: &Settings,
-) -> Result<Root, String> {
-    let beside = Beside {
+/// What registrations lie beside at this moment.
+pub fn ground<'a>(others: &'a [Cleanup], settings: &'a Settings) -> Ground<'a> {
+    Ground::survey(Beside {
         agent: &settings.agent,
         registry: &settings.registry,
         roots: &settings.roots,
         others,
-    };
-    let is = judge(cleanup, beside)?;
+    })
+}
+
+/// The root of a registration, if it is lawful on this ground.
+///
+/// # Errors
+/// It is not; a sentence with the reason.
+pub fn root_on(ground: &Ground<'_>, cleanup: &Cleanup) -> Result<Root, String> {
+    let is = ground.judge(cleanup)?;
     let root = root_of(cleanup)?;
     if is != root.path {
         return Err(format!(
@@ -367,14 +374,15 @@ fn judge_end(
     if survey.was_busy() && stays > 0 {
         return busy(figures);
     }
-    let what = sentence(&figures, dry_run);
+    let of = counted(&task.cleanup);
+    let what = sentence(&figures, of, dry_run);
     if stays == 0 && left.meets_limits() {
         return (Outcome::Done, figures, what);
     }
     if !dry_run && task.stop.is_due() {
-        return stopped(figures);
+        return stopped(figures, of);
     }
-    let message = format!("{what}; {}", why_stays(left, stays, root));
+    let message = format!("{what}; {}", why_stays(left, stays, root, of));
     (Outcome::Unmet, figures, message)
 }
 
@@ -383,26 +391,34 @@ fn busy(figures: Figures) -> (Outcome, Figures, String) {
     (Outcome::Busy, figures, message)
 }
 
-fn stopped(figures: Figures) -> (Outcome, Figures, String) {
+fn stopped(figures: Figures, of: &str) -> (Outcome, Figures, String) {
     let message = format!(
         "told to stop, by [registry] job_timeout or because it is not wanted any more: {}",
-        sentence(&figures, false)
+        sentence(&figures, of, false)
     );
     (Outcome::Stopped, figures, message)
 }
 
-fn sentence(figures: &Figures, dry_run: bool) -> String {
+fn sentence(figures: &Figures, of: &str, dry_run: bool) -> String {
     let (n_files, bytes) = (figures.files_deleted, figures.space_freed.0);
     match (n_files, figures.files_kept, dry_run) {
-        (0, 0, _) => "No matching files found".to_owned(),
+        (0, 0, _) => format!("No matching {of} found"),
         (_, _, true) => {
-            format!("[DRY RUN] Would delete {n_files} files, freeing {bytes} bytes")
+            format!("[DRY RUN] Would delete {n_files} {of}, freeing {bytes} bytes")
         }
-        (_, _, false) => format!("Deleted {n_files} files, freeing {bytes} bytes"),
+        (_, _, false) => format!("Deleted {n_files} {of}, freeing {bytes} bytes"),
     }
 }
 
-fn why_stays(left: &Plan, stays: usize, root: &Root) -> String {
+/// What a registration counts.
+fn counted(cleanup: &Cleanup) -> &'static str {
+    match cleanup.layout {
+        None => "files",
+        Some(_) => "sessions",
+    }
+}
+
+fn why_stays(left: &Plan, stays: usize, root: &Root, of: &str) -> String {
     let held: Vec<String> = left
         .blocked
         .iter()
@@ -410,11 +426,11 @@ fn why_stays(left: &Plan, stays: usize, root: &Root) -> String {
         .collect();
     if held.is_empty() {
         return format!(
-            "{stays} files of {} stay that should go: see the log",
+            "{stays} {of} of {} stay that should go: see the log",
             root.name
         );
     }
-    format!("files stay that should go: {}", held.join(", "))
+    format!("{of} stay that should go: {}", held.join(", "))
 }
 
 /// Writes the report of a run, where reports are wanted; answers its path. What cannot be written is

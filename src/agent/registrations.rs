@@ -5,7 +5,8 @@ use crate::agent::audit::Clerk;
 use crate::agent::cleaning::{self, Done, Means, Task};
 use crate::agent::halt::Halt;
 use crate::agent::service::chain;
-use crate::config::cleanup::{Beside, Judged, Wanted, change, register, root_of};
+use crate::config::cleanup::layout::{preset_of, root_of, what_of};
+use crate::config::cleanup::{Beside, Judged, Wanted, change, register};
 use crate::disk::tree::Tree;
 use crate::model::cleanup::Cleanup;
 use crate::model::time::{Time, rfc3339};
@@ -98,6 +99,8 @@ pub fn spell(cleanup: &Cleanup) -> Value {
         "owner": cleanup.owner,
         "directory": cleanup.directory,
         "pattern": cleanup.pattern,
+        // What this version cannot read has none, and says so where it is to run.
+        "preset": preset_of(cleanup).unwrap_or_default(),
         "retention_days": cleanup.retention_days,
         "max_files": cleanup.max_files,
         "max_size_mb": cleanup.max_size_mb,
@@ -300,7 +303,9 @@ impl Desk<'_> {
         let word = event.strip_prefix("cleanup.").unwrap_or(event);
         let because = format!(
             "the clean-up of {} in {} was {word} by `{}`",
-            cleanup.pattern, cleanup.directory, cleanup.owner
+            what_of(cleanup),
+            cleanup.directory,
+            cleanup.owner
         );
         let entry = Entry {
             root: Some(cleanup.root_name()),

@@ -6,22 +6,23 @@
 //! nothing is patched. Watched ones become roots of the agent, which hears of all that it is to have
 //! by [`Wants`].
 //!
-//! Bounds: 256 orders wait, whoever asks waits then; 8 runs that somebody asked for at once,
-//! and more are refused; of those that are due as many as the configuration says. Each
-//! has the same timeout.
+//! Bounds: 256 orders wait; who asks then is refused, and a run that ends waits. 8 runs that somebody
+//! asked for at once, and more are refused; of those that are due as many as the configuration says.
+//! Each has the same timeout.
 
 mod asked;
+mod running;
 
-use crate::agent::cleaning::{self, Done, Means, Outcome, Task, is_dry, removes_nothing, root_now};
+use crate::agent::cleaning::{self, Means, Task, ground, is_dry, removes_nothing, root_on};
 use crate::agent::halt::Halt;
 use crate::agent::registrations::Ask;
 use crate::agent::registry::asked::say;
+use crate::agent::registry::running::{Ended, Running, notify, spawn};
 use crate::agent::service::chain;
 use crate::agent::teller::Teller;
 use crate::clock::SystemClock;
 use crate::config::settings::{Root, Settings};
 use crate::model::cleanup::Cleanup;
-use crate::model::notice::{Notice, Topic};
 use crate::model::time::{Clock, Now, Time, rfc3339};
 use crate::model::zone::Zone;
 use crate::schedule::Schedule;
@@ -31,7 +32,7 @@ use crate::store::audit::Actor;
 use chrono::TimeDelta;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -67,8 +68,8 @@ enum Order {
     Ask(Box<Ask>, Actor, oneshot::Sender<Value>),
     /// A run of this registration has ended.
     Finished(String),
-    /// The run that was asked for and is halted by this has ended.
-    Answered(Arc<AtomicBool>),
+    /// The run of this number, which was asked for, has ended.
+    Answered(u64),
     /// There are new settings.
     Settle,
     Stop,
@@ -84,8 +85,10 @@ struct Sight {
     n_watched: usize,
     /// Those that are to be watched and cannot be, as of now.
     n_unwatched: usize,
-    /// Runs under way, those that were asked for included.
+    /// Runs under way, those that were asked for included; one that is told to stop is until it has.
     n_running: usize,
+    /// Due, and waiting for a place among those that run at once.
+    n_waiting: usize,
     /// The next run by a schedule: of which registration, and when.
     next: Option<(String, Time)>,
     /// Why the registrations cannot be read.
@@ -136,7 +139,8 @@ impl Registry {
             is_known: false,
             unread: None,
             runs: BTreeMap::new(),
-            asked: Vec::new(),
+            asked: BTreeMap::new(),
+            n_asked: 0,
             swept: None,
             unwatched: BTreeMap::new(),
             again_at: None,
@@ -184,6 +188,7 @@ impl Registry {
             "watched": sight.n_watched,
             "unwatched": sight.n_unwatched,
             "running": sight.n_running,
+            "waiting": sight.n_waiting,
             "next": next.map(|(id, _)| id),
             "next_run": next.map(|(_, at)| rfc3339(*at)),
             "message": sight.unread,
@@ -221,19 +226,6 @@ impl Registry {
     }
 }
 
-/// A run under way.
-struct Running {
-    stop: Arc<AtomicBool>,
-    thread: JoinHandle<()>,
-}
-
-impl Running {
-    /// It ends between two removals.
-    fn halt(&self) {
-        self.stop.store(true, Ordering::Relaxed);
-    }
-}
-
 struct Keeper {
     dispatcher: Dispatcher<String>,
     means: Means,
@@ -249,7 +241,9 @@ struct Keeper {
     unread: Option<String>,
     /// By registration.
     runs: BTreeMap<String, Running>,
-    asked: Vec<Running>,
+    /// Those that somebody asked for, by number.
+    asked: BTreeMap<u64, Running>,
+    n_asked: u64,
     swept: Option<Now>,
     wishes: mpsc::Sender<Wish>,
     /// Watched ones that cannot be watched now, each with the reason, told once.
@@ -285,8 +279,8 @@ impl Keeper {
                     self.runs.remove(&id);
                     self.turn(Input::Finished(id));
                 }
-                Ok(Order::Answered(stop)) => {
-                    self.asked.retain(|run| !Arc::ptr_eq(&run.stop, &stop));
+                Ok(Order::Answered(number)) => {
+                    self.asked.remove(&number);
                 }
                 // They are taken.
                 Ok(Order::Settle) => {}
@@ -299,14 +293,10 @@ impl Keeper {
         self.ending.store(true, Ordering::Relaxed);
         // Who ends now waits for nobody to hear of it.
         drop(ordered);
-        let runs = self.runs.into_values().chain(self.asked);
+        let runs = self.runs.into_values().chain(self.asked.into_values());
         let runs: Vec<Running> = runs.collect();
         runs.iter().for_each(Running::halt);
-        for run in runs {
-            if run.thread.join().is_err() {
-                tracing::error!(event = "thread.panicked", "a clean-up's thread panicked");
-            }
-        }
+        runs.into_iter().for_each(Running::join);
     }
 
     /// Shows how things are.
@@ -315,12 +305,12 @@ impl Keeper {
             let at = self.dispatcher.next_of(&cleanup.id)?;
             Some((cleanup.id.clone(), at))
         });
-        let asked = self.asked.iter().filter(|run| !run.thread.is_finished());
         let sight = Sight {
             n_cleanups: self.cleanups.len(),
             n_watched: self.wanted.0.len(),
             n_unwatched: self.unwatched.len(),
-            n_running: self.runs.len() + asked.count(),
+            n_running: self.runs.len() + self.asked.len(),
+            n_waiting: self.dispatcher.n_waiting(),
             next: next.min_by_key(|(_, at)| *at),
             unread: self.unread.clone(),
         };
@@ -336,7 +326,7 @@ impl Keeper {
             .take();
         let Some(settings) = newest else { return };
         if removes_nothing(&settings) && !removes_nothing(&self.means.settings) {
-            let runs = self.runs.values().chain(&self.asked);
+            let runs = self.runs.values().chain(self.asked.values());
             runs.for_each(Running::halt);
         }
         self.means.settings = settings;
@@ -406,12 +396,12 @@ impl Keeper {
             .collect();
         self.cleanups = cleanups.into();
         self.halt_changed(&before);
-        for id in before.keys() {
-            if !self.cleanups.iter().any(|cleanup| cleanup.id == *id) {
-                self.turn(Input::Removed(id.clone()));
-            }
+        let cleanups = self.cleanups.clone();
+        let known: BTreeSet<&str> = cleanups.iter().map(|cleanup| cleanup.id.as_str()).collect();
+        for id in before.keys().filter(|id| !known.contains(id.as_str())) {
+            self.turn(Input::Removed(id.clone()));
         }
-        for cleanup in self.cleanups.clone().iter() {
+        for cleanup in cleanups.iter() {
             if let Some(job) = self.job(cleanup, before.get(&cleanup.id)) {
                 self.turn(Input::Registered(cleanup.id.clone(), job));
             }
@@ -433,16 +423,19 @@ impl Keeper {
     }
 
     /// Runs under way go by what was registered when they began: those of what is gone or was
-    /// changed since end between two removals, and so do all that somebody asked for.
+    /// changed since end between two removals.
     fn halt_changed(&self, before: &BTreeMap<String, Cleanup>) {
-        let stands = |old: &Cleanup| {
-            let same = |new: &Cleanup| new.id == old.id && new.updated_at == old.updated_at;
-            self.cleanups.iter().any(same)
-        };
-        let changed: Vec<&Cleanup> = before.values().filter(|old| !stands(old)).collect();
-        let scheduled = changed.iter().filter_map(|old| self.runs.get(&old.id));
-        let asked = self.asked.iter().filter(|_| !changed.is_empty());
-        scheduled.chain(asked).for_each(Running::halt);
+        let now = self.cleanups.iter();
+        let now: BTreeMap<&str, Time> = now.map(|new| (new.id.as_str(), new.updated_at)).collect();
+        let stands = |old: &Cleanup| now.get(old.id.as_str()) == Some(&old.updated_at);
+        for old in before.values().filter(|old| !stands(old)) {
+            let runs = self
+                .runs
+                .get(&old.id)
+                .into_iter()
+                .chain(self.asked.values());
+            runs.for_each(|run| run.halt_of(&old.id));
+        }
     }
 
     /// When a registration runs; `None`: as before.
@@ -479,12 +472,16 @@ impl Keeper {
     /// Has the agent watch what is to be watched, and nothing else, before anybody is answered.
     fn want(&mut self) {
         let settings = &self.means.settings;
+        let all = self.cleanups.iter().filter(|cleanup| cleanup.watch);
+        let all: Vec<&Cleanup> = all.filter(|cleanup| !is_dry(cleanup, settings)).collect();
+        // Each place is looked up once, and not once for each of the others; none for nobody.
+        let others: &[Cleanup] = if all.is_empty() { &[] } else { &self.cleanups };
+        let ground = ground(others, settings);
         let mut roots = Vec::new();
         let mut watched = Vec::new();
         let mut unwatched = BTreeMap::new();
-        let all = self.cleanups.iter().filter(|cleanup| cleanup.watch);
-        for cleanup in all.filter(|cleanup| !is_dry(cleanup, settings)) {
-            match root_now(cleanup, &self.cleanups, settings) {
+        for cleanup in all {
+            match root_on(&ground, cleanup) {
                 Ok(root) => {
                     roots.push(root);
                     watched.push(cleanup.clone());
@@ -497,6 +494,7 @@ impl Keeper {
                 }
             }
         }
+        drop(ground);
         self.unwatched = unwatched;
         let days = self.cleanups.iter().filter_map(|c| c.retention_days).max();
         let longest = DAY.saturating_mul(u32::try_from(days.unwrap_or(0)).unwrap_or(u32::MAX));
@@ -517,26 +515,42 @@ impl Keeper {
     }
 
     fn turn(&mut self, input: Input<String>) {
-        let now = self.means.clock.now();
-        for effect in self.dispatcher.handle(now, input) {
-            match effect {
-                Effect::Start { key, cause, due } => self.start(key, cause, rfc3339(due)),
-                Effect::Stop { key } => {
-                    if let Some(run) = self.runs.get(&key) {
-                        run.halt();
-                    }
-                }
-                Effect::Skipped { key, due } => {
-                    tracing::warn!(event = "cleanup.skipped", cleanup = %key, due = %rfc3339(due), "it was due while it still ran, and is left out once");
-                }
-            }
+        let mut inputs = VecDeque::from([input]);
+        while let Some(input) = inputs.pop_front() {
+            let now = self.means.clock.now();
+            let effects = self.dispatcher.handle(now, input);
+            let unstarted = effects
+                .into_iter()
+                .filter_map(|effect| self.carry_out(effect));
+            // What was to start and did not waits for its next time, and keeps no place.
+            inputs.extend(unstarted.map(Input::Finished));
         }
     }
 
-    fn start(&mut self, id: String, cause: Cause, due: String) {
+    /// Answers what was to start and did not.
+    fn carry_out(&mut self, effect: Effect<String>) -> Option<String> {
+        match effect {
+            Effect::Start { key, cause, due } => {
+                let is_started = self.start(&key, cause, rfc3339(due));
+                return (!is_started).then_some(key);
+            }
+            Effect::Stop { key } => {
+                if let Some(run) = self.runs.get(&key) {
+                    run.halt();
+                }
+            }
+            Effect::Skipped { key, due } => {
+                tracing::warn!(event = "cleanup.skipped", cleanup = %key, due = %rfc3339(due), "it was due while it still ran, and is left out once");
+            }
+        }
+        None
+    }
+
+    /// Starts a run that is due; `false`: it could not be started.
+    fn start(&mut self, id: &str, cause: Cause, due: String) -> bool {
         let found = self.cleanups.iter().find(|cleanup| cleanup.id == id);
         let Some(cleanup) = found.cloned() else {
-            return self.give_back(id);
+            return false;
         };
         tracing::info!(
             event = "cleanup.started",
@@ -558,35 +572,26 @@ impl Keeper {
         };
         let (means, teller, orders) =
             (self.means.clone(), self.teller.clone(), self.orders.clone());
-        let (key, ending) = (id.clone(), self.ending.clone());
+        let (key, ending) = (id.to_owned(), self.ending.clone());
         let started = spawn(move || {
-            let finished = Finished { id: key, orders };
+            let _ended = Ended::says(Order::Finished(key), orders);
             let done = cleaning::run(&task, &means);
             if !ending.load(Ordering::Relaxed) {
                 notify(&teller, &task, &done);
             }
             let dry_run = done.detail.dry_run;
             cleaning::report(&[done], dry_run, &means);
-            drop(finished);
         });
         match started {
             Ok(thread) => {
-                self.runs.insert(id, Running { stop, thread });
+                let run = Running::new(vec![(id.to_owned(), stop)], thread);
+                self.runs.insert(id.to_owned(), run);
+                true
             }
             Err(error) => {
                 tracing::error!(event = "cleanup.failed", cleanup = %id, error = %error, "a clean-up's thread could not be started");
-                self.give_back(id);
+                false
             }
-        }
-    }
-
-    /// What was to start did not.
-    fn give_back(&self, id: String) {
-        if self.orders.try_send(Order::Finished(id)).is_err() {
-            tracing::warn!(
-                event = "cleanup.failed",
-                "a clean-up that could not start keeps its place until it is over time"
-            );
         }
     }
 
@@ -607,49 +612,4 @@ impl Keeper {
             drop(self.means.store.remove_runs_before(before));
         }
     }
-}
-
-fn spawn(work: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
-    std::thread::Builder::new()
-        .name("cleanup".to_owned())
-        .spawn(work)
-}
-
-/// Says that a run has ended, however it ends.
-struct Finished {
-    id: String,
-    orders: Sender<Order>,
-}
-
-impl Drop for Finished {
-    fn drop(&mut self) {
-        if self.orders.send(Order::Finished(self.id.clone())).is_err() {
-            tracing::debug!("the registry's thread is gone already");
-        }
-    }
-}
-
-/// Tells people of a run that did not do what it should.
-fn notify(teller: &Teller, task: &Task, done: &Done) {
-    let topic = match done.outcome {
-        Outcome::Done => return,
-        Outcome::Unmet => Topic::TargetUnmet,
-        Outcome::Failed | Outcome::Busy | Outcome::Stopped => Topic::Failure,
-    };
-    let detail = &done.detail;
-    teller.notify(Notice {
-        topic,
-        event: "cleanup.failed",
-        root: Some(task.cleanup.root_name()),
-        message: format!(
-            "the clean-up of {} in {}: {}",
-            detail.pattern, detail.directory, detail.message
-        ),
-        details: vec![
-            ("cleanup", detail.id.clone()),
-            ("owner", task.cleanup.owner.clone()),
-            ("files_deleted", detail.files_deleted.to_string()),
-            ("freed_bytes", detail.space_freed.0.to_string()),
-        ],
-    });
 }

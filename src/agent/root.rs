@@ -14,6 +14,7 @@ use crate::agent::leftovers;
 use crate::agent::mailbox::{Inbox, Outbox, mailbox};
 use crate::agent::published::{Published, View, Watching};
 use crate::agent::round::{Ended, Round, class_name};
+use crate::agent::service::chain;
 use crate::agent::shell::{Ear, Shell, Tools};
 use crate::agent::survey::{INTENTS, rules_of};
 use crate::agent::teller::{Mouth, Teller};
@@ -34,7 +35,7 @@ use crate::policy::flow::Flow;
 use crate::prune::lock::RootLock;
 use crate::sched::{self, Class, Governor, Home};
 use crate::store::pin_file::PinFile;
-use crate::store::state::{Known, RootState, StateDir};
+use crate::store::state::{Known, RootState, StateDir, StateError};
 use crate::watch::{Attend, Reader};
 use crossbeam_channel::Sender;
 use std::cell::RefCell;
@@ -313,6 +314,24 @@ impl Keeper {
         known.is(tree.identity())
     }
 
+    /// The root's corner of the state directory. What frees a full disk must not need room on it:
+    /// there it is made later.
+    fn corner(&self) -> Result<RootState, StateError> {
+        let state = &self.around.state;
+        match state.root(&self.root.path) {
+            Err(error) if error.is_no_room() => {
+                tracing::warn!(
+                    event = "state.unwritten",
+                    root = %self.name,
+                    error = %chain(&error),
+                    "a root is looked after without its place in the state directory, which is made when there is room"
+                );
+                Ok(state.root_later(&self.root.path))
+            }
+            made => made,
+        }
+    }
+
     fn accept_absent(&self) {
         let remembered = self
             .around
@@ -327,7 +346,7 @@ impl Keeper {
     /// Runs an engine on the root until it ends or the path leads elsewhere.
     fn look_after(&mut self, tree: Arc<Tree>) -> Result<Ended, Box<dyn std::error::Error>> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
-        let state = self.around.state.root(&self.root.path)?;
+        let state = self.corner()?;
         let rules = rules(&self.root, &self.around.agent);
         let enforce = rules.enforce;
         let home = Home::next();

@@ -17,7 +17,7 @@ use crate::agent::signals::{Caught, Signals};
 use crate::agent::teller::Teller;
 use crate::clock::SystemClock;
 use crate::config;
-use crate::config::cleanup::is_apart;
+use crate::config::cleanup::ground::is_apart;
 use crate::config::request::Request;
 use crate::config::settings::{Agent, Mode, Origin, Problem, Root, Settings};
 use crate::engine::Command;

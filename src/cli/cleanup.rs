@@ -75,7 +75,8 @@ fn question(what: &What) -> Value {
         What::Add(add) => {
             let wanted = Wanted {
                 directory: Some(escape(add.dir.as_os_str().as_bytes())),
-                pattern: Some(add.pattern.clone()),
+                pattern: add.pattern.clone(),
+                preset: add.preset.clone(),
                 ..add.rest.wanted()
             };
             json!({ "do": "add", "cleanup": wanted })
@@ -86,6 +87,7 @@ fn question(what: &What) -> Value {
             let rest = update.rest.wanted();
             let wanted = Wanted {
                 pattern: update.pattern.clone(),
+                preset: update.preset.clone(),
                 watch: rest.watch.or(update.no_watch.then_some(false)),
                 read_only: rest.read_only.or(update.no_read_only.then_some(false)),
                 ..rest
@@ -145,7 +147,7 @@ fn list(answer: &Value) -> String {
             text(&row["id"]),
             text(&row["owner"]),
             text(&row["directory"]),
-            text(&row["pattern"]),
+            what(row),
             text(&row["retention_days"]),
             text(&row["max_files"]),
             text(&row["max_size_mb"]),
@@ -157,6 +159,14 @@ fn list(answer: &Value) -> String {
         out += "Nothing is registered.\n";
     }
     out
+}
+
+/// The pattern that it goes by, or the preset.
+fn what(row: &Value) -> String {
+    match row["preset"].as_str() {
+        Some(preset) => format!("preset {preset}"),
+        None => text(&row["pattern"]),
+    }
 }
 
 fn runs(answer: &Value) -> String {
@@ -184,9 +194,9 @@ fn describe(cleanup: &Value) -> String {
 fn run(answer: &Value) -> String {
     let mut out = String::new();
     for detail in answer["details"].as_array().into_iter().flatten() {
-        let [id, directory, pattern, message] =
-            ["id", "directory", "pattern", "message"].map(|name| text(&detail[name]));
-        out += &format!("{id}  {directory}  {pattern}\n  {message}\n");
+        let [id, directory, message] =
+            ["id", "directory", "message"].map(|name| text(&detail[name]));
+        out += &format!("{id}  {directory}  {}\n  {message}\n", what(detail));
     }
     if out.is_empty() {
         out += "Nothing is registered.\n";

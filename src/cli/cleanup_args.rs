@@ -53,8 +53,11 @@ pub struct Add {
     /// The directory, absolute
     pub dir: PathBuf,
     /// Which files of the directory itself, such as '*.log'; a dot file only where the dot is written
-    #[arg(long, value_name = "GLOB")]
-    pub pattern: String,
+    #[arg(long, value_name = "GLOB", required_unless_present = "preset")]
+    pub pattern: Option<String>,
+    /// Instead of a pattern: the layout of what lies there, as `housekeeper presets` lists them
+    #[arg(long, value_name = "NAME", conflicts_with = "pattern")]
+    pub preset: Option<String>,
     #[command(flatten)]
     pub rest: Rest,
 }
@@ -67,6 +70,9 @@ pub struct Update {
     /// Another pattern
     #[arg(long, value_name = "GLOB")]
     pub pattern: Option<String>,
+    /// Another preset, of one that goes by a preset
+    #[arg(long, value_name = "NAME", conflicts_with = "pattern")]
+    pub preset: Option<String>,
     #[command(flatten)]
     pub rest: Rest,
     /// Not watched any more
@@ -80,7 +86,7 @@ pub struct Update {
 /// What `add` and `update` both take.
 #[derive(Debug, clap::Args)]
 pub struct Rest {
-    /// Older files go; `none`: no such limit
+    /// Older files (or sessions of the preset) go; `none`: no such limit
     #[arg(long, value_name = "DAYS", value_parser = limit, allow_negative_numbers = true)]
     pub retention_days: Option<Limit>,
     /// So many files stay, the newest; 0: none may stay
@@ -166,6 +172,7 @@ impl Rest {
         Wanted {
             directory: None,
             pattern: None,
+            preset: None,
             owner: self.owner.clone(),
             retention_days: said(self.retention_days),
             max_files: said(self.max_files),

@@ -2,26 +2,24 @@
 //!
 //! One question has one answer here: whether a registration is lawful ([`judge`]). It is asked
 //! before one is written and again before each run, for a directory may have become something else.
+//!
+//! What its sessions are says a pattern, or a preset ([`layout`]).
 
-use crate::config::place::{self, Place, Relation};
-use crate::config::protect::QUIET_SHORT;
-use crate::config::roots::{holds_own, own_places};
-use crate::config::settings::{Agent, Backend, FirstStart, Origin, Registry, Root};
-use crate::layout::Layout;
-use crate::layout::spec::{Kind, LayoutSpec, Source};
-use crate::model::bytes::Bytes;
+pub mod ground;
+pub mod layout;
+
+use crate::config::cleanup::ground::Ground;
+use crate::config::cleanup::layout::root_of;
+use crate::config::settings::{Agent, Registry, Root};
+use crate::layout::presets;
 use crate::model::cleanup::Cleanup;
 use crate::model::path::{escape, unescape};
 use crate::model::time::Time;
-use crate::policy::lifecycle::Lifecycle;
-use crate::policy::limits::{Limits, Protect};
 use crate::schedule::Schedule;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
 
 /// What goes first when nobody says.
 const PRIORITY: i64 = 100;
@@ -34,7 +32,6 @@ const MAX_DAYS: u64 = 36_500;
 /// More MiB are no number of bytes.
 const MAX_MB: u64 = u64::MAX >> 20;
 const MAX_FILES: u64 = i64::MAX as u64;
-const DAY: u64 = 24 * 3600;
 
 /// What somebody says of a clean-up. What is not said is `None`, and takes its default in a new
 /// one and stays as it was in an old one; a limit or schedule said to be none is `Some(None)`.
@@ -44,12 +41,16 @@ pub struct Wanted {
     /// Absolute. Names that are not UTF-8 have `\xNN` escapes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub directory: Option<String>,
-    /// A glob on names of regular files in the directory itself.
+    /// A glob on names of regular files in the directory itself. Either this or a preset.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pattern: Option<String>,
+    /// The name of a layout that the program brings along: its sessions are what is counted and
+    /// goes, each as a whole.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub preset: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
-    /// Older files go.
+    /// Older files, or sessions, go.
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "said")]
     pub retention_days: Option<Option<i64>>,
     /// So many files stay; 0: none, which needs `yes`.
@@ -113,16 +114,21 @@ pub fn register(
     now: Time,
     beside: Beside<'_>,
 ) -> Result<Judged, String> {
-    let text = |field: &Option<String>, name: &str| {
-        let given = field.clone().filter(|text| !text.is_empty());
-        given.ok_or_else(|| format!("`{name}` is missing"))
+    let given = |field: &Option<String>| field.clone().filter(|text| !text.is_empty());
+    let (pattern, layout) = match (given(&wanted.pattern), &wanted.preset) {
+        (Some(pattern), None) => (pattern, None),
+        (None, Some(preset)) => (String::new(), Some(layout::text_of(preset))),
+        (Some(_), Some(_)) => return Err("`pattern` and `preset` exclude each other".to_owned()),
+        (None, None) => {
+            return Err("`pattern` is missing; or name the `preset` of what lies there".to_owned());
+        }
     };
     let blank = Cleanup {
         id,
         owner: OWNER.to_owned(),
-        directory: text(&wanted.directory, "directory")?,
-        pattern: text(&wanted.pattern, "pattern")?,
-        layout: None,
+        directory: given(&wanted.directory).ok_or("`directory` is missing")?,
+        pattern,
+        layout,
         retention_days: None,
         max_files: None,
         max_size_mb: None,
@@ -149,10 +155,15 @@ pub fn change(
     beside: Beside<'_>,
 ) -> Result<Judged, String> {
     let said = |new: &Option<String>, old: &String| new.clone().unwrap_or_else(|| old.clone());
+    check_preset(old, wanted)?;
     let mut cleanup = Cleanup {
         owner: said(&wanted.owner, &old.owner),
         directory: said(&wanted.directory, &old.directory),
         pattern: said(&wanted.pattern, &old.pattern),
+        layout: match &wanted.preset {
+            Some(preset) => Some(layout::text_of(preset)),
+            None => old.layout.clone(),
+        },
         description: said(&wanted.description, &old.description),
         retention_days: limit(
             "retention_days",
@@ -189,6 +200,22 @@ pub fn change(
     // The same limits and layout as every other root.
     root_of(&cleanup)?;
     Ok(Judged { cleanup, notes })
+}
+
+/// A pattern stays one, and a preset may become another: what one counts as a file the other may
+/// count as a part of a session.
+fn check_preset(old: &Cleanup, wanted: &Wanted) -> Result<(), String> {
+    let refuse = |why: &str| Err(format!("{why}: remove it, and add one anew"));
+    match (&old.layout, &wanted.pattern, &wanted.preset) {
+        (Some(_), Some(_), _) => refuse("it goes by a preset, which no `pattern` replaces"),
+        (None, _, Some(_)) => refuse("it goes by a pattern, which no `preset` replaces"),
+        (_, _, Some(name)) if presets::text(name).is_none() => Err(format!(
+            "there is no preset `{}`; there are: {}",
+            escape(name.as_bytes()),
+            presets::names().join(", ")
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// A limit as it is from now on.
@@ -278,143 +305,17 @@ fn settle_schedule(
     Ok(())
 }
 
-/// Whether a registration may be where it is, now. Answers its directory without symlinks.
+/// Whether a registration may be where it is, now. Answers its directory without symlinks. Who asks
+/// for many surveys the [`Ground`] once.
 ///
 /// # Errors
 /// It may not; a sentence with the reason.
 pub fn judge(cleanup: &Cleanup, beside: Beside<'_>) -> Result<PathBuf, String> {
-    let path = directory(cleanup);
-    let shown = &cleanup.directory;
-    let refuse = |why: &str| Err(format!("the directory {shown} {why}"));
-    if let Some(why) = place::unusable(&path) {
-        return refuse(why);
-    }
-    let place = Place::survey(&path);
-    if let Some(why) = place.refusal(&beside.registry.homes) {
-        return refuse(&why);
-    }
-    if !place.is_there() {
-        return refuse("does not exist");
-    }
-    let mut own = own_places(beside.agent);
-    let reports = Place::survey(&beside.registry.report_directory);
-    own.push(("report_directory", reports));
-    if let Some(why) = holds_own(&own, &place) {
-        return refuse(&why);
-    }
-    let is_own = |(_, held): &&(&str, Place)| place.is_within(held);
-    if let Some((key, _)) = own.iter().find(is_own) {
-        return refuse(&format!("lies in the agent's own {key}"));
-    }
-    for root in beside.roots {
-        let how = match place.relation(&Place::survey(&root.path)) {
-            Relation::Apart => continue,
-            Relation::Same => "is that of",
-            Relation::Inside => "lies inside",
-            Relation::Around => "holds that of",
-        };
-        return refuse(&format!("{how} the configured root `{}`", root.name));
-    }
-    for other in beside.others.iter().filter(|other| other.id != cleanup.id) {
-        let theirs = Place::survey(&directory(other));
-        let how = match place.relation(&theirs) {
-            Relation::Apart => continue,
-            // A symlink came into its way: it does not run, and keeps nobody from running.
-            _ if theirs.real() != theirs.written() => continue,
-            // Each looks at its own names, under the one lock of the directory.
-            Relation::Same if other.pattern != cleanup.pattern => continue,
-            // The store makes one of them.
-            Relation::Same if other.owner == cleanup.owner => continue,
-            Relation::Same => "has the same pattern registered already in",
-            Relation::Inside => "lies inside that of",
-            Relation::Around => "holds that of",
-        };
-        let (owner, id) = (&other.owner, &other.id);
-        return refuse(&format!("{how} the clean-up {id} of `{owner}`"));
-    }
-    Ok(place.real().to_owned())
-}
-
-/// Whether a registration's root lies apart from all configured ones.
-pub fn is_apart(root: &Root, configured: &[Root]) -> bool {
-    let place = Place::survey(&root.path);
-    configured
-        .iter()
-        .all(|other| place.relation(&Place::survey(&other.path)) == Relation::Apart)
+    Ground::survey(beside).judge(cleanup)
 }
 
 fn directory(cleanup: &Cleanup) -> PathBuf {
     PathBuf::from(OsString::from_vec(unescape(&cleanup.directory)))
-}
-
-/// A registration as a root like every other.
-///
-/// # Errors
-/// Its pattern is none; a sentence.
-pub fn root_of(cleanup: &Cleanup) -> Result<Root, String> {
-    if cleanup.layout.is_some() {
-        return Err("it has a layout of its own, which this version cannot read".to_owned());
-    }
-    let layout = layout(&cleanup.pattern)?;
-    let path = directory(cleanup);
-    Ok(Root {
-        name: cleanup.root_name(),
-        real: path.clone(),
-        path,
-        origin: Origin::File,
-        preset: None,
-        backend: Backend::Auto,
-        layout: Arc::new(layout),
-        limits: Limits {
-            max_size: cleanup
-                .max_size_mb
-                .map(|mb| Bytes(mb.saturating_mul(1 << 20))),
-            max_age: cleanup
-                .retention_days
-                .map(|days| Duration::from_secs(days.saturating_mul(DAY))),
-            max_count: cleanup.max_files,
-            ..Limits::default()
-        },
-        protect: Protect {
-            quiet: QUIET_SHORT,
-            ..Protect::default()
-        },
-        lifecycle: Lifecycle::default(),
-        // Only directories are kept.
-        trash_keep: Duration::ZERO,
-        // Who registers it has said what may go.
-        first_start: FirstStart::Enforce,
-        problems: Vec::new(),
-    })
-}
-
-/// Regular files of the directory itself, dated by their last change.
-fn layout(pattern: &str) -> Result<Layout, String> {
-    let refuse = |why: &str| Err(format!("the pattern `{pattern}` {why}"));
-    if pattern.contains('/') {
-        return refuse(
-            "has a slash; it names files of the directory itself, register others by themselves",
-        );
-    }
-    if pattern.contains("**") {
-        return refuse("has `**`; it names files of the directory itself");
-    }
-    if pattern.chars().any(char::is_control) {
-        return refuse("has a control character");
-    }
-    let spec = LayoutSpec {
-        kind: Kind::Files,
-        sessions: pattern.to_owned(),
-        metadata: None,
-        group: None,
-        created_at: vec![Source::Mtime],
-        everything: true,
-        ..LayoutSpec::default()
-    };
-    Layout::new(spec).map_err(|problems| {
-        let why = problems.first().map(|problem| problem.message.as_str());
-        format!("the pattern `{pattern}` {}", why.unwrap_or("is no glob"))
-    })
 }
 
 #[cfg(test)]

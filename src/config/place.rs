@@ -87,6 +87,16 @@ impl Place {
         self.itself.is_some()
     }
 
+    /// Which inode it is, where it is there.
+    pub(super) fn itself(&self) -> Option<FileId> {
+        self.itself
+    }
+
+    /// Every directory above it that exists.
+    pub(super) fn above(&self) -> &[FileId] {
+        &self.above
+    }
+
     /// Without symlinks, as far as it exists.
     pub(super) fn real(&self) -> &Path {
         &self.real

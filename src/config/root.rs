@@ -13,7 +13,7 @@ use crate::layout::Layout;
 use crate::layout::spec::LayoutSpec;
 use crate::model::path::escape;
 use crate::policy::lifecycle::Lifecycle;
-use crate::policy::limits::Limits;
+use crate::policy::limits::{Limits, Protect};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -191,6 +191,24 @@ impl Body {
             },
             place,
         }
+    }
+}
+
+/// What a preset says of sessions, and of what protects them. Nothing of it is a limit.
+///
+/// # Errors
+/// There is no such preset; a sentence.
+pub(super) fn of_preset(name: &str) -> Result<(Arc<Layout>, Protect), String> {
+    let presets = Presets::named([name]);
+    let layer = Layer {
+        table: presets.get(name)?,
+        origin: Origin::Preset,
+    };
+    let mut table = Reader::new("preset", vec![layer]);
+    let Body(root) = Body::read(&mut table, &presets, &RootFlags::default());
+    match table.finish().first() {
+        Some(problem) => Err(format!("the preset `{name}` is broken: {problem}")),
+        None => Ok((root.layout, root.protect)),
     }
 }
 

@@ -10,8 +10,9 @@ pub struct Cleanup {
     pub owner: String,
     /// Absolute, escaped.
     pub directory: String,
+    /// Empty where there is a layout.
     pub pattern: String,
-    /// The tables of a root as TOML, for other layouts than `files`.
+    /// Keys of a root as TOML, such as `preset = "tus"`, for other sessions than files of a pattern.
     pub layout: Option<String>,
     pub retention_days: Option<u64>,
     /// 0: none may stay.

@@ -24,7 +24,10 @@ pub struct Detail {
     pub id: String,
     /// As people read it: a path may not be UTF-8.
     pub directory: String,
+    /// Empty where it goes by a preset.
     pub pattern: String,
+    /// The preset that it goes by, if it does.
+    pub preset: Option<String>,
     pub success: bool,
     /// Nothing was removed: the numbers say what would have been.
     pub dry_run: bool,
@@ -74,7 +77,7 @@ impl Report {
 impl Detail {
     /// One of the document's `details`.
     pub fn document(&self) -> Value {
-        json!({
+        let mut document = json!({
             "id": self.id,
             "directory": self.directory,
             "pattern": self.pattern,
@@ -84,7 +87,11 @@ impl Detail {
             "space_freed": self.space_freed.0,
             "files_kept": self.files_kept,
             "message": self.message,
-        })
+        });
+        if let Some(preset) = &self.preset {
+            document["preset"] = preset.as_str().into();
+        }
+        document
     }
 }
 
@@ -170,6 +177,7 @@ mod tests {
             id: id.to_owned(),
             directory: "/srv/logs".to_owned(),
             pattern: "*.log".to_owned(),
+            preset: None,
             success,
             dry_run: true,
             files_deleted: 3,

@@ -196,6 +196,12 @@ impl<K: Ord + Clone> Dispatcher<K> {
         }
     }
 
+    /// How many are due and wait for a place.
+    pub fn n_waiting(&self) -> usize {
+        let waiting = |entry: &&Entry| entry.waiting.is_some();
+        self.entries.values().filter(waiting).count()
+    }
+
     fn register(&mut self, key: K, job: Job) {
         let mut waiting = self.entries.get(&key).and_then(|entry| entry.waiting);
         let due = match job.schedule.every() {

@@ -7,7 +7,7 @@
 use crate::model::anomaly::AnomalyKind;
 use crate::model::path::{RelPath, escape, unescape};
 use crate::model::time::{Time, rfc3339};
-use crate::store::state::{RootState, StateError, write_whole};
+use crate::store::state::{RootState, StateError};
 use serde_json::{Value, json};
 
 const NAME: &str = "anomalies.json";
@@ -37,7 +37,7 @@ impl RootState {
             text.push_str(&row);
         }
         text.push(']');
-        write_whole(&self.dir().join(NAME), text.as_bytes())
+        self.write(NAME, text.as_bytes())
     }
 
     /// What was written down. What cannot be read says nothing.

@@ -172,6 +172,7 @@ mod tests {
                 id: "a".to_owned(),
                 directory: "/srv/logs".to_owned(),
                 pattern: "*.log".to_owned(),
+                preset: None,
                 success: true,
                 dry_run: false,
                 files_deleted: 1,

@@ -77,7 +77,12 @@ pub struct StateDir(PathBuf);
 
 /// Held while an agent runs; the kernel frees it with the process.
 #[derive(Debug)]
-pub struct AgentLock(#[expect(dead_code, reason = "held for its lock")] File);
+pub struct AgentLock {
+    #[expect(dead_code, reason = "held for its lock")]
+    dir: Option<File>,
+    #[expect(dead_code, reason = "held for its lock")]
+    file: Option<File>,
+}
 
 impl StateDir {
     /// Makes the directory (mode 0700) where it is absent.
@@ -97,28 +102,49 @@ impl StateDir {
         &self.0
     }
 
-    /// Makes this process the one agent of the directory.
+    /// Makes this process the one agent of the directory. Two locks say so: one on the directory
+    /// itself, which needs no room on a full disk, and one on a file in it, which works where
+    /// directories cannot be locked.
     ///
     /// # Errors
-    /// Another one runs, or the lock file cannot be opened.
+    /// Another one runs, or neither can be had.
     pub fn lock(&self) -> Result<AgentLock, StateError> {
+        let dir = File::open(&self.0).map_err(file_error("open", &self.0))?;
+        let dir = match dir.try_lock_exclusive() {
+            Ok(()) => Some(dir),
+            Err(error) if is_contended(&error) => return Err(self.busy()),
+            // As on NFS, which locks what is open for writing.
+            Err(_) => None,
+        };
         let path = self.0.join("agent.lock");
-        let file = OpenOptions::new()
+        let opened = OpenOptions::new()
             .create(true)
             .truncate(false)
             .write(true)
             .mode(0o600)
             .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
             .open(&path)
-            .map_err(file_error("open", &path))?;
-        match file.try_lock_exclusive() {
-            Ok(()) => Ok(AgentLock(file)),
-            Err(error) if error.kind() == fs2::lock_contended_error().kind() => {
-                Err(StateError::Busy {
-                    path: self.0.display().to_string(),
-                })
+            .map_err(file_error("open", &path));
+        let file = match opened {
+            Ok(file) => file,
+            Err(error) if error.is_no_room() && dir.is_some() => {
+                return Ok(AgentLock { dir, file: None });
             }
+            Err(error) => return Err(error),
+        };
+        match file.try_lock_exclusive() {
+            Ok(()) => Ok(AgentLock {
+                dir,
+                file: Some(file),
+            }),
+            Err(error) if is_contended(&error) => Err(self.busy()),
             Err(error) => Err(file_error("lock", &path)(error)),
+        }
+    }
+
+    fn busy(&self) -> StateError {
+        StateError::Busy {
+            path: self.0.display().to_string(),
         }
     }
 
@@ -127,14 +153,19 @@ impl StateDir {
     /// # Errors
     /// It cannot be made.
     pub fn root(&self, root: &Path) -> Result<RootState, StateError> {
-        let corner = RootState::at(&self.0, root);
-        let made = DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&corner.dir);
-        made.map_err(file_error("make", &corner.dir))?;
-        Ok(corner)
+        let state = self.root_later(root);
+        state.make()?;
+        Ok(state)
     }
+
+    /// The same; it is made with the first thing that is written to it.
+    pub fn root_later(&self, root: &Path) -> RootState {
+        RootState::at(&self.0, root)
+    }
+}
+
+fn is_contended(error: &io::Error) -> bool {
+    error.kind() == fs2::lock_contended_error().kind()
 }
 
 /// The FNV-1a hash of a path: the same in every version of this program.
@@ -188,6 +219,20 @@ impl RootState {
         &self.dir
     }
 
+    fn make(&self) -> Result<(), StateError> {
+        let made = DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.dir);
+        made.map_err(file_error("make", &self.dir))
+    }
+
+    /// Writes a file of the corner, which is made where it is absent.
+    pub(super) fn write(&self, name: &str, text: &[u8]) -> Result<(), StateError> {
+        self.make()?;
+        write_whole(&self.dir.join(name), text)
+    }
+
     /// The corner itself, held open.
     ///
     /// # Errors
@@ -224,19 +269,18 @@ impl RootState {
     /// # Errors
     /// The file cannot be written.
     pub fn remember(&self) -> Result<(), StateError> {
-        let path = self.dir.join("root.json");
         let text = serde_json::json!({
             "path": escaped(&self.root),
             "inode": self.identity.map(|identity| identity.ino),
             "file_system": self.identity.map(|identity| identity.file_system),
         })
         .to_string();
-        write_whole(&path, text.as_bytes())
+        self.write("root.json", text.as_bytes())
     }
 }
 
 /// Writes a file of the state directory: after a crash it is the old one or the new one, whole.
-pub(super) fn write_whole(path: &Path, text: &[u8]) -> Result<(), StateError> {
+fn write_whole(path: &Path, text: &[u8]) -> Result<(), StateError> {
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".new");
     let write = || -> io::Result<()> {
@@ -358,8 +402,25 @@ mod tests {
         let state = StateDir::open(scratch.path()).expect("made");
         let first = state.lock().expect("free");
         assert!(matches!(state.lock(), Err(StateError::Busy { .. })));
+        // Nor is one taken for the first whose file somebody took away.
+        std::fs::remove_file(scratch.path().join("agent.lock")).expect("removed");
+        assert!(matches!(state.lock(), Err(StateError::Busy { .. })));
         drop(first);
         assert!(state.lock().is_ok());
+    }
+
+    #[test]
+    fn a_corner_that_could_not_be_made_is_made_with_the_first_thing_written() {
+        let scratch = tempfile::tempdir().expect("a scratch directory");
+        let state = StateDir::open(scratch.path()).expect("made");
+        let root = state.root_later(Path::new("/srv/x"));
+        assert!(!root.dir().exists() && root.known() == Known::No);
+        root.remember().expect("written");
+        assert_eq!(root.known(), Known::ByPath);
+        assert_eq!(
+            state.root(Path::new("/srv/x")).expect("there").dir(),
+            root.dir()
+        );
     }
 
     #[test]

@@ -416,15 +416,8 @@ fn a_dry_run_of_all_leaves_50_000_files_as_they_are_and_says_what_a_run_does() {
     }
 }
 
-/// As where `job_timeout` is over: what was not begun stays, and what was begun is done.
-#[test]
-fn a_run_that_is_told_to_stop_stops_between_two_removals() {
-    const FILES: usize = 20_000;
-    let desk = Desk::new("");
-    for n in 0..FILES {
-        desk.file(&format!("{n:05}.log"), 10, 40);
-    }
-    let id = desk.add("*.log", &["--max-files", "1"]);
+/// A task of the desk's registration without an agent, and what it works with.
+fn task(desk: &Desk, id: &str, stop: &Arc<AtomicBool>) -> (Task, Means) {
     let request = Request {
         file: Some(desk.scratch.path("config.toml")),
         ..Request::default()
@@ -441,8 +434,7 @@ fn a_run_that_is_told_to_stop_stops_between_two_removals() {
         settings: Arc::new(settings),
         clock,
     };
-    let cleanup = means.store.cleanup(id.clone()).wait().expect("read");
-    let stop = Arc::new(AtomicBool::new(false));
+    let cleanup = means.store.cleanup(id.to_owned()).wait().expect("read");
     let task = Task {
         cleanup: cleanup.expect("there"),
         others: Arc::new([]),
@@ -452,6 +444,20 @@ fn a_run_that_is_told_to_stop_stops_between_two_removals() {
         timeout: None,
         lock_patience: Duration::ZERO,
     };
+    (task, means)
+}
+
+/// As where `job_timeout` is over: what was not begun stays, and what was begun is done.
+#[test]
+fn a_run_that_is_told_to_stop_stops_between_two_removals() {
+    const FILES: usize = 20_000;
+    let desk = Desk::new("");
+    for n in 0..FILES {
+        desk.file(&format!("{n:05}.log"), 10, 40);
+    }
+    let id = desk.add("*.log", &["--max-files", "1"]);
+    let stop = Arc::new(AtomicBool::new(false));
+    let (task, means) = task(&desk, &id, &stop);
     // As long as nothing: asked for, a run ends in its time like one that is due.
     let in_no_time = Task {
         timeout: Some(Duration::ZERO),
@@ -486,6 +492,41 @@ fn a_run_that_is_told_to_stop_stops_between_two_removals() {
     );
     let runs = means.store.runs(Some(id), 1).wait().expect("read");
     assert_eq!(runs[0].outcome, "timeout");
+}
+
+/// Its files are out of the directory, and are being unlinked: it did all that it should.
+#[test]
+fn a_run_that_did_all_is_done_though_its_time_is_over_before_its_end() {
+    let desk = Desk::new("");
+    for n in 0..3000 {
+        desk.file(&format!("{n:04}.log"), 10, 40);
+    }
+    let id = desk.add("*.log", &["--max-files", "1"]);
+    let stop = Arc::new(AtomicBool::new(false));
+    let (task, means) = task(&desk, &id, &stop);
+    let done = std::thread::scope(|scope| {
+        let run = scope.spawn(|| cleaning::run(&task, &means));
+        wait_for("the last of them out", || {
+            let left = names(&desk.dir());
+            let left = left.iter().filter(|name| name.ends_with(".log")).count();
+            (left == 1).then_some(()).ok_or(format!("{left} are there"))
+        });
+        stop.store(true, Ordering::Relaxed);
+        run.join().expect("no panic")
+    });
+    assert_eq!(done.outcome, Outcome::Done, "{done:?}");
+    assert!(done.detail.success);
+    assert_eq!(
+        done.detail.message,
+        "Deleted 2999 files, freeing 29990 bytes"
+    );
+    let runs = means.store.runs(Some(id), 1).wait().expect("read");
+    assert_eq!((&*runs[0].outcome, runs[0].files_deleted), ("done", 2999));
+    assert_eq!(
+        names(&desk.dir()),
+        ["2999.log"],
+        "and nothing is on its way"
+    );
 }
 
 /// What was renamed or copied just now is old still: nothing newer goes in its place.

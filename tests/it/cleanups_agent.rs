@@ -1,7 +1,7 @@
 //! Registrations in a running agent: schedules, watches, the socket, the client of other programs.
 
 use crate::support::agent::Agent;
-use crate::support::cleaning::{Desk, file};
+use crate::support::cleaning::{Desk, agent, execute, file, in_database, until, with_database};
 use crate::support::fixture::names;
 use crate::support::receiver::{Manner, Receiver};
 use crate::support::running::wait_for;
@@ -9,57 +9,10 @@ use crate::support::texts;
 use housekeeper::client::{Client, ClientError, Registration};
 use rustix::process::Signal;
 use serde_json::Value;
-use sqlx::{ConnectOptions, Connection, SqliteConnection};
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
-
-/// An agent for registrations only.
-fn agent(desk: &Desk, registry: &str) -> Agent {
-    desk.configure(&format!("[registry]\nzone = \"utc\"\n{registry}"));
-    let agent = Agent::on_config(&desk.scratch.path("config.toml"));
-    agent.until("an agent that answers", |agent| agent.status().is_some());
-    agent
-}
-
-/// The registration once this holds.
-fn until(desk: &Desk, id: &str, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
-    wait_for(what, || {
-        let shown = desk.done(&["show", id]);
-        if holds(&shown) {
-            Ok(shown)
-        } else {
-            Err(shown.to_string())
-        }
-    })
-}
-
-/// Does something with the database, beside whoever else has it.
-fn with_database<T>(desk: &Desk, work: impl AsyncFnOnce(&mut SqliteConnection) -> T) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime");
-    runtime.block_on(async {
-        let file = desk.scratch.path("state/housekeeper.db");
-        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(file);
-        let mut connection = options.connect().await.expect("it opens");
-        let done = work(&mut connection).await;
-        connection.close().await.expect("it closes");
-        done
-    })
-}
-
-async fn execute(connection: &mut SqliteConnection, sql: &'static str) {
-    let done = sqlx::query(sql).execute(connection).await;
-    done.expect("it works");
-}
-
-/// Changes the database while no agent runs.
-fn in_database(desk: &Desk, sql: &'static str) {
-    with_database(desk, async |connection| execute(connection, sql).await);
-}
 
 #[test]
 fn what_is_registered_while_the_agent_runs_is_run_by_its_schedule() {

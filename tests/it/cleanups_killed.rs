@@ -1,8 +1,10 @@
-//! The registry and SIGKILL: whatever was acknowledged is there, whenever the process dies.
+//! The registry and SIGKILL: whatever was acknowledged is there, whenever the process dies, be it a
+//! command or the agent that several programs ask at once.
 
-use crate::support::cleaning::Desk;
+use crate::support::cleaning::{Desk, agent, with_database};
 use crate::support::fixture::names;
 use crate::support::running::Dice;
+use housekeeper::client::{Client, ClientError, Registration};
 use serde_json::Value;
 use sqlx::{ConnectOptions, Connection, Row};
 use std::collections::BTreeMap;
@@ -11,7 +13,10 @@ use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
+/// Of commands.
 const KILLS: usize = 300;
+/// Of agents; `REGISTRY_KILLS` in the environment says another number.
+const AGENT_KILLS: usize = 40;
 const PATTERNS: u64 = 6;
 const FILES: u64 = 400;
 
@@ -143,4 +148,158 @@ fn every_acknowledged_change_survives_300_kills() {
         left.iter().all(|name| !name.starts_with(".hk-")),
         "{left:?}"
     );
+}
+
+/// A program that keeps one registration.
+struct Program {
+    pattern: String,
+    id: Option<String>,
+    /// What it was told is registered: its `max_files`.
+    known: Option<i64>,
+    /// Its limits only fall.
+    limit: i64,
+    dice: Dice,
+    n_acknowledged: u64,
+    /// Runs that were acknowledged.
+    n_runs: u64,
+}
+
+impl Program {
+    fn new(n: u64) -> Self {
+        Self {
+            pattern: format!("p{n}-*"),
+            id: None,
+            known: None,
+            limit: 400,
+            dice: Dice::new(0x0a6e * (n + 3)),
+            n_acknowledged: 0,
+            n_runs: 0,
+        }
+    }
+
+    /// Changes and runs it until nobody answers. What the last question was to make of it.
+    fn work(&mut self, client: &Client, dir: &str) -> Option<i64> {
+        loop {
+            self.limit = (self.limit - i64::from(self.dice.below(4) == 0)).max(300);
+            let limited = Registration {
+                max_files: Some(Some(self.limit)),
+                ..Registration::default()
+            };
+            let mut is_run = false;
+            let (after, answer) = match (self.dice.below(8), &self.id) {
+                (0, Some(id)) => (None, client.remove(id).map(|_| None)),
+                (1 | 2, Some(id)) => {
+                    let updated = client.update(id, &limited);
+                    (Some(self.limit), updated.map(|now| Some(now.id)))
+                }
+                (3 | 4, Some(id)) => {
+                    is_run = true;
+                    let ran = client.run(Some(id));
+                    let ran = ran.inspect(|report| assert_eq!(report.exit_code, 0, "{report:?}"));
+                    (self.known, ran.map(|_| self.id.clone()))
+                }
+                _ => {
+                    let wanted = Registration {
+                        max_files: limited.max_files,
+                        ..Registration::of(dir, &self.pattern)
+                    };
+                    let registered = client.register(&wanted);
+                    (Some(self.limit), registered.map(|now| Some(now.id)))
+                }
+            };
+            match answer {
+                Ok(id) => (self.known, self.id) = (after, id),
+                Err(ClientError::Refused(why)) => panic!("{}: {why}", self.pattern),
+                Err(_) => return after,
+            }
+            self.n_acknowledged += 1;
+            self.n_runs += u64::from(is_run);
+        }
+    }
+}
+
+/// Runs in the history that came to their end.
+fn n_done(desk: &Desk) -> u64 {
+    let n_done: i64 = with_database(desk, async |connection| {
+        let count = "SELECT COUNT(*) FROM runs WHERE outcome = 'done'";
+        let count = sqlx::query_scalar(count).fetch_one(connection).await;
+        count.expect("it answers")
+    });
+    n_done.unsigned_abs()
+}
+
+/// Three programs at once ask an agent that is killed at any moment: what each was told stands, what
+/// it was not told is done or not done, the next agent goes on.
+#[test]
+fn what_a_killed_agent_acknowledged_to_several_programs_survives() {
+    let n_kills = std::env::var("REGISTRY_KILLS").ok();
+    let n_kills = n_kills.map_or(AGENT_KILLS, |n| n.parse().expect("a number of kills"));
+    let desk = Desk::new("");
+    let mut programs = [0, 1, 2].map(Program::new);
+    for pattern in 0..programs.len() {
+        for n in 0..FILES {
+            desk.file(&format!("p{pattern}-{n:03}"), 10, 1 + n / 10);
+        }
+    }
+    let database = desk.scratch.path("state/housekeeper.db");
+    let client = Client::new(desk.scratch.path("agent.sock"));
+    let dir = desk.dir().display().to_string();
+    let mut dice = Dice::new(0x5161);
+    for _ in 0..n_kills {
+        let agent = agent(&desk, "");
+        let asked = std::thread::scope(|scope| {
+            let asking: Vec<_> = programs
+                .iter_mut()
+                .map(|program| scope.spawn(|| program.work(&client, &dir)))
+                .collect();
+            // At any moment: it is no state that is waited for.
+            std::thread::sleep(Duration::from_micros(dice.below(60_000)));
+            drop(agent);
+            let asked = asking.into_iter().map(|one| one.join().expect("no panic"));
+            asked.collect::<Vec<_>>()
+        });
+        let (found, ids) = registered(&database);
+        for (program, after) in programs.iter_mut().zip(asked) {
+            let is = found.get(&program.pattern).copied();
+            assert!(
+                is == program.known || is == after,
+                "{}: {is:?}, and {:?} was acknowledged, {after:?} asked for",
+                program.pattern,
+                program.known
+            );
+            (program.known, program.id) = (is, ids.get(&program.pattern).cloned());
+        }
+        let n_runs: u64 = programs.iter().map(|program| program.n_runs).sum();
+        assert!(
+            n_done(&desk) >= n_runs,
+            "each acknowledged run is in the history"
+        );
+    }
+    let n_acknowledged: u64 = programs.iter().map(|program| program.n_acknowledged).sum();
+    assert!(n_acknowledged > n_kills as u64, "{n_acknowledged}");
+    // What was under way is finished, and no limit was undercut.
+    let agent = agent(&desk, "");
+    for program in &programs {
+        let Some(id) = &program.id else { continue };
+        let report = client.run(Some(id)).expect("a report");
+        assert_eq!(report.exit_code, 0, "{report:?}");
+        let prefix = program.pattern.trim_end_matches('*');
+        let left = names(&desk.dir());
+        let left = left.iter().filter(|name| name.starts_with(prefix)).count();
+        let most = usize::try_from(program.known.expect("registered")).expect("some");
+        assert!((300..=most).contains(&left), "{left} of {most}");
+    }
+    let left = names(&desk.dir());
+    assert!(
+        left.iter().all(|name| !name.starts_with(".hk-")),
+        "{left:?}"
+    );
+    // A run that a kill cut short is told of as such.
+    let n_open: i64 = with_database(&desk, async |connection| {
+        let open = "SELECT COUNT(*) FROM runs WHERE ended_at IS NULL";
+        let open = sqlx::query_scalar(open).fetch_one(connection).await;
+        open.expect("it answers")
+    });
+    assert_eq!(n_open, 0);
+    drop(agent);
 }

@@ -131,6 +131,68 @@ fn an_agent_on_a_full_disk_knows_what_is_registered_and_writes_again_once_there_
     }
 }
 
+/// There is no database, no lock file, no place of the root yet, and no room for any of them.
+#[test]
+fn a_first_start_on_a_full_disk_enforces_and_writes_it_all_once_there_is_room() {
+    for use_up in FULL {
+        let desk = Desk::new("");
+        let dir = desk.dir();
+        desk.configure(&format!(
+            "[[root]]\nname = \"r\"\npath = {dir:?}\n[root.layout]\nkind = \"files\"\n\
+             sessions = \"*.dat\"\ncreated_at = {{ from = [\"mtime\"] }}\n[root.limits]\n\
+             max_count = 2\n[root.protect]\nquiet = \"0s\"\n[root.guard]\n\
+             first_start = \"enforce\"\n"
+        ));
+        let Some(disk) = Disk::mount(&desk.scratch.path("state")) else {
+            return;
+        };
+        use_up(&disk);
+        let data = |n: u64| desk.file(&format!("{n}.dat"), 10, 40 - n);
+        (0..4).for_each(data);
+        let agent = agent(&desk);
+        agent.until("the limit", |_| names(&dir) == ["2.dat", "3.dat"]);
+        (4..9).for_each(data);
+        agent.until("the limit again", |_| names(&dir) == ["7.dat", "8.dat"]);
+        let store = |agent: &Agent| agent.status().expect("a status")["store"].clone();
+        let said = store(&agent);
+        let message = said["message"].as_str().expect("a reason").to_owned();
+        assert_eq!(said["state"], "degraded", "{said}");
+        let path = desk.scratch.path("state/housekeeper.db");
+        let path = path.display().to_string();
+        assert!(message.contains(&path), "{message}");
+        let told = agent.told("store.degraded", 1);
+        assert!(told[0]["message"].to_string().contains(&path), "{told:?}");
+        // Nor does anybody else get the directory meanwhile.
+        let mut second = housekeeper();
+        second.arg("run").arg("--config");
+        second.arg(desk.scratch.path("config.toml"));
+        second.arg("--socket").arg(desk.scratch.path("second.sock"));
+        let refused = Done::of(second.output().expect("it runs"));
+        assert!(
+            refused.code == 1 && refused.stderr.contains("another agent"),
+            "{refused:?}"
+        );
+        disk.make_room();
+        agent.until("the store", |agent| {
+            let said = store(agent);
+            said["state"] == "ok" && said["backlog"] == 0
+        });
+        let rows = command(&desk, &["audit", "--json"]).document();
+        let entries = rows["entries"].as_array().expect("a list").iter();
+        let gone = entries.filter(|row| row["event"] == "prune.deleted");
+        let gone: Vec<String> = gone.map(|row| row["path"].to_string()).collect();
+        let wanted: Vec<String> = (0..7).map(|n| format!("\"{n}.dat\"")).collect();
+        assert_eq!(gone, wanted, "each once, in order");
+        // The root's place is made with the next thing that is to be remembered of it.
+        data(9);
+        agent.until("a root that is known", |_| {
+            let corners = fs::read_dir(desk.scratch.path("state/roots"));
+            let mut corners = corners.into_iter().flatten();
+            corners.any(|corner| corner.is_ok_and(|c| c.path().join("root.json").exists()))
+        });
+    }
+}
+
 #[test]
 fn a_registry_that_was_never_read_says_so_instead_of_nothing() {
     let Some((desk, _disk, id)) = desk() else {

@@ -374,6 +374,6 @@ fn killed_agents_and_restores_lose_no_file_and_halve_nothing() {
         assert!(place.root.join(format!("{id}.json")).exists());
         run(&place, &["unpin", id]);
     }
-    println!("{n_half} agents killed half-way, {n_killed} restores killed, {n_half_back} half-way");
+    println!("{n_half} agents killed half-way, {n_killed} restores killed");
     assert!(n_half > 0 && n_killed > 5, "{n_half} {n_killed}");
 }

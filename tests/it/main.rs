@@ -9,6 +9,8 @@ mod catalogue_owner;
 mod cleanups;
 mod cleanups_agent;
 mod cleanups_killed;
+mod cleanups_layouts;
+mod cleanups_status;
 mod cleanups_together;
 mod commands;
 mod config_run;

@@ -1,12 +1,15 @@
 //! What somebody asks of the registry: answers, and runs that are asked for.
 
-use super::{Keeper, Order, Running, spawn};
+use super::running::{Ended, Running, spawn};
+use super::{Keeper, Order};
 use crate::agent::cleaning::{self, Done, Task};
 use crate::agent::halt::Halt;
 use crate::agent::registrations::{Ask, Desk, RunAsk, chosen};
+use crate::model::cleanup::Cleanup;
 use crate::model::time::rfc3339;
 use crate::store::audit::Actor;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use tokio::sync::oneshot;
@@ -32,28 +35,29 @@ impl Keeper {
             Ask::Add(_) | Ask::Update { .. } | Ask::Remove { .. } => self.read(),
             Ask::List | Ask::Show { .. } | Ask::Run(_) => {}
         }
-        self.add_present(&mut document);
+        let watched: BTreeSet<&str> = self.wanted.0.iter().map(|one| one.id.as_str()).collect();
+        self.add_present(&mut document, &watched);
         if let Some(rows) = document["cleanups"].as_array_mut() {
-            rows.iter_mut().for_each(|row| self.add_present(row));
+            rows.iter_mut()
+                .for_each(|row| self.add_present(row, &watched));
         }
         say(answer, document);
     }
 
     /// When it runs next, and whether it is watched.
-    fn add_present(&self, row: &mut Value) {
+    fn add_present(&self, row: &mut Value, watched: &BTreeSet<&str>) {
         let Some(id) = row["id"].as_str().map(str::to_owned) else {
             return;
         };
         if let Some(next) = self.dispatcher.next_of(&id) {
             row["next_run"] = rfc3339(next).into();
         }
-        row["watching"] = self.wanted.0.iter().any(|watched| watched.id == id).into();
+        row["watching"] = watched.contains(id.as_str()).into();
         row["unwatched_because"] = self.unwatched.get(&id).cloned().into();
     }
 
     /// Runs what somebody asked for on a thread of its own.
     fn run_asked(&mut self, asked: &RunAsk, actor: Actor, answer: oneshot::Sender<Value>) {
-        self.asked.retain(|run| !run.thread.is_finished());
         if self.asked.len() >= MAX_ASKED {
             let error = format!("{MAX_ASKED} runs that were asked for are under way; try again");
             return say(answer, json!({ "error": error }));
@@ -69,20 +73,25 @@ impl Keeper {
             Ok(chosen) => chosen,
             Err(error) => return say(answer, json!({ "error": error })),
         };
-        let stop = Arc::new(AtomicBool::new(false));
+        // Each is halted by itself: that one is changed or removed ends no other.
+        let stop_of = |cleanup: &Cleanup| (cleanup.id.clone(), Arc::new(AtomicBool::new(false)));
+        let stops: Vec<(String, Arc<AtomicBool>)> = chosen.iter().map(stop_of).collect();
+        let told = stops.clone();
         let (means, others, dry_run) = (self.means.clone(), self.cleanups.clone(), asked.dry_run);
-        let (orders, told) = (self.orders.clone(), stop.clone());
+        let orders = self.orders.clone();
+        self.n_asked += 1;
+        let number = self.n_asked;
         let thread = spawn(move || {
+            let _ended = Ended::says(Order::Answered(number), orders);
             let timeout = means.settings.registry.limits.timeout;
-            let done: Vec<Done> = chosen
-                .into_iter()
-                .map(|cleanup| {
+            let done: Vec<Done> = std::iter::zip(chosen, told)
+                .map(|(cleanup, (_, told))| {
                     let task = Task {
                         cleanup,
                         others: others.clone(),
                         dry_run,
                         actor,
-                        stop: Halt::when(told.clone()),
+                        stop: Halt::when(told),
                         timeout: Some(timeout),
                         lock_patience: timeout,
                     };
@@ -90,13 +99,11 @@ impl Keeper {
                 })
                 .collect();
             say(answer, cleaning::answer(&done, dry_run, &means));
-            // The registry looks again before the next one in any case.
-            if orders.try_send(Order::Answered(told)).is_err() {
-                tracing::trace!("the registry is busy");
-            }
         });
         match thread {
-            Ok(thread) => self.asked.push(Running { stop, thread }),
+            Ok(thread) => {
+                self.asked.insert(number, Running::new(stops, thread));
+            }
             Err(error) => {
                 tracing::error!(event = "cleanup.failed", error = %error, "a clean-up's thread could not be started");
             }

@@ -4,9 +4,13 @@ use super::*;
 use crate::config;
 use crate::config::request::{AgentFlags, Request};
 use crate::config::settings::Settings;
+use crate::layout::spec::Kind;
+use crate::model::bytes::Bytes;
+use crate::policy::lifecycle::Lifecycle;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::time::Duration;
 use tempfile::TempDir;
 
 struct Host {
@@ -288,4 +292,114 @@ fn a_registration_is_a_root_of_files() {
     assert_eq!(root.limits.max_count, Some(5));
     assert_eq!(root.limits.max_size, Some(Bytes(3 << 20)));
     assert_eq!(root.layout.kind(), Kind::Files);
+}
+
+fn preset(directory: &str, name: &str) -> Wanted {
+    Wanted {
+        directory: Some(directory.to_owned()),
+        preset: Some(name.to_owned()),
+        ..Wanted::default()
+    }
+}
+
+#[test]
+fn a_preset_says_what_sessions_are_and_nothing_else() {
+    let host = Host::new();
+    for name in presets::names() {
+        let wanted = preset(&host.at("logs"), name);
+        let judged = host.register(&wanted, &[]).expect(name);
+        let text = format!("preset = \"{name}\"\n");
+        assert_eq!(judged.cleanup.layout, Some(text));
+        assert_eq!(judged.cleanup.pattern, "");
+        let root = root_of(&judged.cleanup).expect(name);
+        assert_eq!(root.preset.as_deref(), Some(*name));
+        assert_eq!(root.limits.max_age, Some(Duration::from_secs(7 * 86_400)));
+        // Sessions that stay are left as they are.
+        let none = format!("{:?}", Lifecycle::default());
+        assert_eq!(format!("{:?}", root.lifecycle), none, "{name}");
+    }
+    let kind = |name: &str| {
+        let judged = host.register(&preset(&host.at("logs"), name), &[]);
+        root_of(&judged.expect("lawful").cleanup)
+            .expect("a root")
+            .layout
+            .kind()
+    };
+    assert_eq!(
+        (kind("tus"), kind("gofr-dig")),
+        (Kind::Sidecar, Kind::Catalog)
+    );
+    let said = host.register(&preset(&host.at("logs"), "tusk"), &[]);
+    assert!(said.expect_err("unknown").contains("gofr-dig, gofr-doc"));
+    let both = Wanted {
+        preset: Some("tus".to_owned()),
+        ..host.logs("*.log")
+    };
+    let said = host.register(&both, &[]).expect_err("both");
+    assert!(said.contains("exclude each other"), "{said}");
+    let neither = Wanted {
+        pattern: None,
+        ..host.logs("")
+    };
+    assert!(host.register(&neither, &[]).is_err());
+}
+
+#[test]
+fn a_preset_shares_its_directory_with_nobody() {
+    let host = Host::new();
+    let (files, tus) = (host.logs("*.log"), preset(&host.at("logs"), "tus"));
+    for (first, second) in [(&files, &tus), (&tus, &files)] {
+        let first = host.register(first, &[]).expect("lawful");
+        let first = other(first, "first", "ana");
+        let said = host.register(second, &[first]).expect_err("shared");
+        assert!(said.contains("no preset can be"), "{said}");
+    }
+    let first = other(host.register(&tus, &[]).expect("lawful"), "first", "nobody");
+    let again = preset(&host.at("logs"), "habla");
+    let beside = std::slice::from_ref(&first);
+    assert!(host.register(&again, beside).is_ok(), "it is an update");
+    let else_by = Wanted {
+        owner: Some("bob".to_owned()),
+        ..tus
+    };
+    assert!(host.register(&else_by, beside).is_err());
+}
+
+#[test]
+fn a_pattern_stays_a_pattern_and_what_is_not_understood_is_refused() {
+    let host = Host::new();
+    let beside = Beside {
+        agent: &host.settings.agent,
+        registry: &host.settings.registry,
+        roots: &host.settings.roots,
+        others: &[],
+    };
+    let of = |wanted: &Wanted| host.register(wanted, &[]).expect("lawful").cleanup;
+    let files = of(&host.logs("*.log"));
+    let tus = of(&preset(&host.at("logs"), "tus"));
+    let change = |old: &Cleanup, text: &str| {
+        let wanted: Wanted = serde_json::from_str(text).expect("sound");
+        super::change(old, &wanted, Time::UNIX_EPOCH, beside)
+    };
+    assert!(change(&files, r#"{"preset": "tus"}"#).is_err());
+    assert!(change(&tus, r#"{"pattern": "*"}"#).is_err());
+    let changed = change(&tus, r#"{"preset": "habla", "max_files": 2}"#).expect("lawful");
+    let root = root_of(&changed.cleanup).expect("a root");
+    assert_eq!(
+        (root.preset.as_deref(), root.limits.max_count),
+        (Some("habla"), Some(2))
+    );
+    for text in [
+        "kind = \"files\"",
+        "preset = 3",
+        "preset = \"tus\"\nx = 1",
+        "preset = ",
+    ] {
+        let odd = Cleanup {
+            layout: Some(text.to_owned()),
+            ..tus.clone()
+        };
+        let said = root_of(&odd).expect_err(text);
+        assert!(said.contains("cannot read"), "{said}");
+    }
 }

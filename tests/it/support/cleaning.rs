@@ -1,13 +1,16 @@
 //! Directories of files to be cleaned up, and the commands that do it.
 
 use super::{Done, housekeeper};
+use crate::support::agent::Agent;
 use crate::support::fixture::Scratch;
+use crate::support::running::wait_for;
 use housekeeper::clock::SystemClock;
 use housekeeper::model::report::LockTry;
 use housekeeper::model::time::Clock;
 use housekeeper::prune::lock::RootLock;
 use rustix::fd::AsFd;
 use serde_json::Value;
+use sqlx::{ConnectOptions, Connection, SqliteConnection};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -103,4 +106,53 @@ fn now_in_seconds() -> u64 {
     // The same for a whole run of tests: files of one age are of one time.
     static NOW: std::sync::OnceLock<u64> = std::sync::OnceLock::new();
     *NOW.get_or_init(|| now.expect("after 1970").as_secs())
+}
+
+/// An agent for registrations only.
+pub(crate) fn agent(desk: &Desk, registry: &str) -> Agent {
+    desk.configure(&format!("[registry]\nzone = \"utc\"\n{registry}"));
+    let agent = Agent::on_config(&desk.scratch.path("config.toml"));
+    agent.until("an agent that answers", |agent| agent.status().is_some());
+    agent
+}
+
+/// The registration once this holds.
+pub(crate) fn until(desk: &Desk, id: &str, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
+    wait_for(what, || {
+        let shown = desk.done(&["show", id]);
+        if holds(&shown) {
+            Ok(shown)
+        } else {
+            Err(shown.to_string())
+        }
+    })
+}
+
+/// Does something with the database, beside whoever else has it.
+pub(crate) fn with_database<T>(
+    desk: &Desk,
+    work: impl AsyncFnOnce(&mut SqliteConnection) -> T,
+) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        let file = desk.scratch.path("state/housekeeper.db");
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(file);
+        let mut connection = options.connect().await.expect("it opens");
+        let done = work(&mut connection).await;
+        connection.close().await.expect("it closes");
+        done
+    })
+}
+
+pub(crate) async fn execute(connection: &mut SqliteConnection, sql: &'static str) {
+    let done = sqlx::query(sql).execute(connection).await;
+    done.expect("it works");
+}
+
+/// Changes the database while no agent runs.
+pub(crate) fn in_database(desk: &Desk, sql: &'static str) {
+    with_database(desk, async |connection| execute(connection, sql).await);
 }
