@@ -31,7 +31,7 @@ fn tree(root: &Path, n_sessions: usize, n_files: usize) {
             "{{\"created_at\":\"2026-01-01T00:00:{:02}.{number:06}Z\",\"group\":\"g\"}}",
             number % 60
         );
-        fs::write(dir.join("metadata.json"), text).expect("written");
+        fs::write(dir.join("metadata.json"), &text).expect("written");
         for file in 1..n_files - 1 {
             fs::write(dir.join(format!("f{file}.bin")), b"x").expect("written");
         }

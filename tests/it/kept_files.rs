@@ -342,7 +342,7 @@ fn killed_agents_and_restores_lose_no_file_and_halve_nothing() {
         drop(agent);
         nothing_is_lost(&place, n_uploads);
         let n_found = files(&place.root).len();
-        n_half += usize::from(n_found % 3 != 0);
+        n_half += usize::from(!n_found.is_multiple_of(3));
         // The next one finishes what was decided.
         let agent = place.agent();
         agent.until("the limit", |root| root["session_count"] == 3);
