@@ -103,16 +103,12 @@ fn check_stale(
         );
     }
     match (layout.kind, layout.format) {
-        (Kind::Catalog, _) => table.problem(
-            "stale_after",
-            "is for sessions with metadata of their own: a catalogue is its owner's, who writes it whole whenever he saves, and a state written into it would be lost or would undo a save",
-        ),
         (Kind::Files, _) if layout.created_at.iter().any(Source::is_of_the_inode) => table.problem(
             "stale_after",
             "needs a time from the metadata or the name: here the file itself is rewritten, and its inode's times with it",
         ),
-        (Kind::Directories | Kind::Sidecar | Kind::Files, Format::Json) => {}
-        (Kind::Directories | Kind::Sidecar | Kind::Files, Format::Yaml) => {
+        (_, Format::Json) => {}
+        (_, Format::Yaml) => {
             if state.key.trim_start_matches('/').contains(['/', '~']) {
                 table.problem(
                     "stale_after",
@@ -120,7 +116,7 @@ fn check_stale(
                 );
             }
         }
-        (Kind::Directories | Kind::Sidecar | Kind::Files, Format::Text) => table.problem(
+        (_, Format::Text) => table.problem(
             "stale_after",
             "is for metadata in JSON or YAML: no other is rewritten",
         ),

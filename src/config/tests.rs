@@ -298,11 +298,7 @@ fn a_lifecycle_must_make_sense_with_its_layout() {
             "stale_after = \"1h\"",
             "root.lifecycle.stale_after",
         ),
-        (
-            catalog.as_str(),
-            "stale_after = \"1h\"",
-            "root.lifecycle.stale_after",
-        ),
+        (catalog.as_str(), "stale_after = \"1h\"", ""),
         (
             catalog.as_str(),
             "parts = [\"a/*\"]",

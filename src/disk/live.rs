@@ -1,11 +1,13 @@
 //! What the lifecycle of sessions needs of a root's tree.
 
+use crate::disk::catalogue_edit::edit_catalogue;
 use crate::disk::document::{MAX_METADATA, read_all};
 use crate::disk::in_place::remove_files_in_place;
 use crate::disk::tree::{Tree, fd_stat};
 use crate::disk::{rewrite, session};
 use crate::model::disk::{LiveDisk, Place};
 use crate::model::path::RelPath;
+use crate::model::report::Unlist;
 use crate::model::seen::{FileId, FileKind, Inode, Signature, Stat};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
@@ -37,6 +39,10 @@ impl LiveDisk for Tree {
         text: &[u8],
     ) -> io::Result<bool> {
         Ok(rewrite::rewrite(self, place, file, old, text)?)
+    }
+
+    fn edit(&self, name: &[u8], edit: &mut dyn FnMut(&[u8]) -> Option<Vec<u8>>) -> Unlist {
+        edit_catalogue(self, name, edit)
     }
 
     fn unlink(&self, path: &RelPath, inode: Inode) -> io::Result<()> {

@@ -196,13 +196,11 @@ impl Engine {
         let files = match self.rules.layout.kind() {
             Kind::Directories if dir.is_root() => return None,
             Kind::Directories => None,
-            Kind::Sidecar | Kind::Files => {
+            Kind::Sidecar | Kind::Files | Kind::Catalog => {
                 let files = self.index.present_blobs(id, dev);
                 let is_whole = files.len() == self.index.blobs(id).len();
                 Some(is_whole.then_some(files)?)
             }
-            // Refused where it is configured.
-            Kind::Catalog => return None,
         };
         Some(Extent {
             dir,
@@ -388,6 +386,7 @@ impl Engine {
                 self.living.pauses.remove(&id);
                 out.push(Effect::Tell(Fact::LifecycleFailed(transition)));
                 self.read_session(id, out);
+                self.read_catalogue(out);
             }
             LifeOutcome::PartsGone { parts, aside, .. } => {
                 self.living.pauses.remove(&id);
@@ -430,6 +429,7 @@ impl Engine {
         }
         if why == Skip::Changed {
             self.read_session(id, out);
+            self.read_catalogue(out);
         }
         let (pause, is_news) = self.living.pause(id);
         self.living.wait(id, later(now, pause));

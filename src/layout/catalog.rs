@@ -47,7 +47,10 @@ impl<'de, F: FnMut(&str, &'de RawValue)> Visitor<'de> for Members<F> {
 struct Id<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// Calls `each` for every member; after a fault what it was called for is void.
-fn members<'a>(text: &'a [u8], each: impl FnMut(&str, &'a RawValue)) -> Result<(), CatalogFault> {
+pub(super) fn members<'a>(
+    text: &'a [u8],
+    each: impl FnMut(&str, &'a RawValue),
+) -> Result<(), CatalogFault> {
     let mut json = serde_json::Deserializer::from_slice(text);
     let read = json.deserialize_map(Members(each));
     let Err(error) = read.and_then(|()| json.end()) else {

@@ -8,11 +8,12 @@
 mod yaml;
 
 use super::Layout;
+use super::catalog;
 use super::moment;
 use super::record::{Record, scalar_text};
 use super::spec::{Format, Source, StateSpec, TimeFormat};
 use crate::model::session::{Moments, Told};
-use crate::model::time::{Time, rfc3339};
+use crate::model::time::{Time, UnixNanos, rfc3339};
 use crate::model::zone::Zone;
 use std::ops::Range;
 
@@ -100,6 +101,35 @@ pub(super) fn failed(
         Format::Text => Err(RewriteFault::Unplain),
     }
     .map(String::into_bytes)
+}
+
+/// The text of a catalogue with the state of one entry changed so; of two with its id that of the
+/// last, which counts. `since`: an entry that says it was updated later is as its owner wants it.
+pub(super) fn failed_entry(
+    layout: &Layout,
+    text: &[u8],
+    id: &[u8],
+    (value, at): (&str, Time),
+    since: UnixNanos,
+) -> Result<Vec<u8>, RewriteFault> {
+    let state = layout.spec.state.as_ref().ok_or(RewriteFault::Stateless)?;
+    let mut found = None;
+    let read = catalog::members(text, |name, entry| {
+        if name.as_bytes() == id {
+            found = Some(entry.get());
+        }
+    });
+    read.map_err(|_| RewriteFault::Corrupt)?;
+    let whole = std::str::from_utf8(text).map_err(|_| RewriteFault::Corrupt)?;
+    let entry = found.ok_or(RewriteFault::NotActive)?;
+    let record = Record::parse(entry.as_bytes(), Format::Json).ok_or(RewriteFault::Corrupt)?;
+    let updated = moments(layout, state, &record).map(|moments| moments.updated);
+    if matches!(updated, Some(Told::At(at)) if UnixNanos::from(at) > since) {
+        return Err(RewriteFault::NotActive);
+    }
+    let new = failed(layout, entry.as_bytes(), value, at)?;
+    let place = range_in(whole, entry);
+    Ok([&text[..place.start], &new, &text[place.end..]].concat())
 }
 
 /// A state at the top of a block mapping.
@@ -322,5 +352,59 @@ mod tests {
                 failed: Told::Nothing,
             })
         );
+    }
+
+    #[test]
+    fn of_a_catalogue_one_entry_changes_and_nothing_else() {
+        let layout = layout("/state");
+        let since = UnixNanos::from(at());
+        let changed = |text: &str, id: &str| {
+            let as_it_is_to_be = ("failed", at());
+            let new = failed_entry(
+                &layout,
+                text.as_bytes(),
+                id.as_bytes(),
+                as_it_is_to_be,
+                since,
+            );
+            new.map(|new| String::from_utf8(new).expect("UTF-8"))
+        };
+        let text =
+            r#"{ "a":{"state":"init"}, "b" : {"state":"init", "n":1.50} ,"b": {"state":"init"}}"#;
+        // Of two with one id the last counts.
+        assert_eq!(
+            changed(text, "b"),
+            Ok(text.replace(
+                r#""b": {"state":"init"}}"#,
+                &format!(r#""b": {{"state":"failed",{AT}}}}}"#)
+            ))
+        );
+        assert_eq!(
+            changed(text, "a"),
+            Ok(text.replace(
+                r#""a":{"state":"init"}"#,
+                &format!(r#""a":{{"state":"failed",{AT}}}"#)
+            ))
+        );
+        for (text, id, why) in [
+            (text, "c", RewriteFault::NotActive),
+            (
+                r#"{"a":{"state":"complete"}}"#,
+                "a",
+                RewriteFault::NotActive,
+            ),
+            (
+                r#"{"a":{"state":"init","updated_at":"2026-12-01T10:00:01Z"}}"#,
+                "a",
+                RewriteFault::NotActive,
+            ),
+            (r#"{"a":{"state":"init"}"#, "a", RewriteFault::Corrupt),
+            (r#"[{"state":"init"}]"#, "a", RewriteFault::Corrupt),
+            (r#"{"a":["init"]}"#, "a", RewriteFault::Corrupt),
+        ] {
+            assert_eq!(changed(text, id), Err(why), "{text}");
+        }
+        let old = r#"{"a":{"state":"init","updated_at":"2026-12-01T09:59:59Z"}}"#;
+        assert!(changed(old, "a").is_ok());
     }
 }

@@ -22,7 +22,7 @@ mod template;
 use crate::model::path::RelPath;
 use crate::model::seen::{FileKind, Stat};
 use crate::model::session::{CatalogEntry, Document, Facts};
-use crate::model::time::Time;
+use crate::model::time::{Time, UnixNanos};
 use check::{Checked, Lock};
 use glob::Glob;
 use life::RewriteFault;
@@ -319,6 +319,21 @@ impl Layout {
     /// It is not what a stale session's metadata looks like; nothing is changed then.
     pub fn failed(&self, text: &[u8], value: &str, at: Time) -> Result<Vec<u8>, RewriteFault> {
         life::failed(self, text, value, at)
+    }
+
+    /// The same of one entry of a catalogue's text.
+    ///
+    /// # Errors
+    /// It is not what a stale session's entry looks like, or it says that it was updated after
+    /// `since`; nothing is changed then.
+    pub fn failed_entry(
+        &self,
+        text: &[u8],
+        key: &[u8],
+        (value, at): (&str, Time),
+        since: UnixNanos,
+    ) -> Result<Vec<u8>, RewriteFault> {
+        life::failed_entry(self, text, key, (value, at), since)
     }
 
     /// What the text of a catalogue says.

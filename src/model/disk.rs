@@ -4,7 +4,7 @@
 //! crosses a mount or leaves the root.
 
 use super::path::RelPath;
-use super::report::{Aside, AsideName};
+use super::report::{Aside, AsideName, Unlist};
 use super::seen::{FileId, Inode, Seen, Signature, Stat};
 use std::io;
 use std::sync::Arc;
@@ -135,6 +135,11 @@ pub trait LiveDisk: Disk {
         old: Signature,
         text: &[u8],
     ) -> io::Result<bool>;
+
+    /// Edits the catalogue, a file of this name in the root that its owner saves without locks.
+    /// `edit` gets its text, and gives the new one, or `None`; it may be called again where the
+    /// owner saves meanwhile.
+    fn edit(&self, name: &[u8], edit: &mut dyn FnMut(&[u8]) -> Option<Vec<u8>>) -> Unlist;
 
     /// Removes a file where it lies, if it still is this inode.
     fn unlink(&self, path: &RelPath, inode: Inode) -> io::Result<()>;

@@ -228,9 +228,9 @@ pub enum Removed {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unlist {
     Done,
-    /// Somebody has the catalogue open, or no lease can be had here: the entries stay.
+    /// Somebody has the catalogue open, or no lease can be had here: the entries stay as they are.
     NoLease(i32),
-    /// The catalogue does not parse now: the entries stay.
+    /// The catalogue does not parse now: the entries stay as they are.
     Unparsable,
     Failed {
         operation: &'static str,

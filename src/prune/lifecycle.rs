@@ -10,7 +10,7 @@ use crate::layout::{Layout, LockAt};
 use crate::model::disk::{LiveDisk, Place};
 use crate::model::lifecycle::{Deed, Extent, LifeOrder, LifeOutcome, Parts, PartsOrder, PartsSeen};
 use crate::model::path::RelPath;
-use crate::model::report::{Outcome, Skip};
+use crate::model::report::{Outcome, Skip, Unlist};
 use crate::model::seen::{FileId, FileKind, Inode, Seen, Stat};
 use crate::model::time::{Now, UnixNanos};
 use crate::policy::lifecycle::Lifecycle;
@@ -121,7 +121,10 @@ impl<D: LiveDisk> Keeping<'_, D> {
             grip.take_lock(beside.as_ref(), &dir, &lock)?;
         }
         match order.transition.deed {
-            Deed::Fail => self.fail(order, &grip, now),
+            Deed::Fail => match self.layout.catalogue() {
+                Some(catalogue) => self.fail_in(catalogue, order, now),
+                None => self.fail(order, &grip, now),
+            },
             Deed::DropParts | Deed::DropOrphanParts => self.drop_parts(order, now),
         }
     }
@@ -155,20 +158,8 @@ impl<D: LiveDisk> Keeping<'_, D> {
         let cannot = |operation| move |error: io::Error| skip(refused(operation, errno(&error)));
         let text = self.disk.read(file).map_err(cannot("read the metadata"))?;
         let value = &self.rules.failed_value;
-        let text = match self.layout.failed(&text, value, order.at) {
-            Ok(text) => text,
-            // As it is it will be the next time: nothing is gained by reading it again.
-            Err(RewriteFault::Unplain | RewriteFault::Stateless) => {
-                let why = refused(
-                    "change metadata that is written in such a way",
-                    libc::EINVAL,
-                );
-                return Err(skip(why));
-            }
-            Err(RewriteFault::Corrupt | RewriteFault::NotActive) => {
-                return Err(skip(Skip::Changed));
-            }
-        };
+        let text = self.layout.failed(&text, value, order.at);
+        let text = text.map_err(unchanged)?;
         self.parts_of(order, now)?;
         let place = Place {
             session: &extent.dir,
@@ -179,6 +170,26 @@ impl<D: LiveDisk> Keeping<'_, D> {
             Ok(true) => Ok(LifeOutcome::Failed),
             Ok(false) => Err(skip(Skip::Changed)),
             Err(error) => Err(cannot("rewrite the metadata")(error)),
+        }
+    }
+
+    /// The same where the session's state is in its entry of a catalogue. That is not held open: an
+    /// edit needs it for itself, and reads it then.
+    fn fail_in(&self, catalogue: &[u8], order: &LifeOrder, now: Now) -> Checked<LifeOutcome> {
+        self.parts_of(order, now)?;
+        let as_it_is_to_be = (&*self.rules.failed_value, order.at);
+        let mut fault = None;
+        let edited = self.disk.edit(catalogue, &mut |text| {
+            let (key, since) = (&order.extent.key, order.unwritten_since);
+            let new = self.layout.failed_entry(text, key, as_it_is_to_be, since);
+            new.map_err(|why| fault = Some(why)).ok()
+        });
+        match (edited, fault) {
+            (Unlist::Done, _) => Ok(LifeOutcome::Failed),
+            (_, Some(why)) => Err(unchanged(why)),
+            (Unlist::NoLease(_), None) => Err(skip(Skip::Open)),
+            (Unlist::Unparsable, None) => Err(skip(Skip::Changed)),
+            (Unlist::Failed { operation, errno }, None) => Err(skip(refused(operation, errno))),
         }
     }
 
@@ -254,6 +265,18 @@ impl<D: LiveDisk> Keeping<'_, D> {
             && self.rules.parts.is_part(below)
             && !documents.iter().any(|name| **name == *below)
             && !self.layout.locks(&extent.key).iter().any(is_lock)
+    }
+}
+
+/// What it means that metadata is not to be changed.
+fn unchanged(why: RewriteFault) -> Outcome {
+    match why {
+        // As it is it will be the next time: nothing is gained by reading it again.
+        RewriteFault::Unplain | RewriteFault::Stateless => skip(refused(
+            "change metadata that is written in such a way",
+            libc::EINVAL,
+        )),
+        RewriteFault::Corrupt | RewriteFault::NotActive => skip(Skip::Changed),
     }
 }
 

@@ -192,6 +192,93 @@ fn parts_beside_go_and_what_is_final_stays() {
 }
 
 /// An order as the engine gives it, for what is there now.
+/// A catalogue's sessions, of which one is left behind.
+const LISTED: &str = r#"
+[root.layout]
+kind = "catalog"
+metadata = "metadata.json"
+[root.layout.created_at]
+from = [{ key = "/created_at" }]
+"#;
+
+/// One that was made at `day`, of January.
+fn entry(id: &str, day: u32, word: &str) -> String {
+    format!(
+        "  {id:?}: {{ \"format\": \"bin\", \"created_at\": \"2026-01-{day:02}T00:00:00Z\", \"state\": {word:?}, \"n\": 1.50 }}"
+    )
+}
+
+#[test]
+fn an_entry_of_a_catalogue_that_is_left_behind_becomes_failed() {
+    let place = Place::new();
+    let lifecycle = "[root.lifecycle]\nstale_after = \"24h\"\nfailed_retention = \"48h\"";
+    place.configure(&format!(
+        "{LISTED}{STATE}[root.protect]\nquiet = \"0s\"\n{lifecycle}"
+    ));
+    for id in ["a", "b", "c"] {
+        fs::write(place.root.join(format!("{id}.bin")), [7; 100]).expect("space");
+    }
+    let text = |word: &str| {
+        let entries = [
+            entry("a", 1, "complete"),
+            entry("b", 2, word),
+            entry("c", 3, "complete"),
+        ];
+        format!("{{\n{}\n}}\n", entries.join(",\n"))
+    };
+    fs::write(place.root.join("metadata.json"), text("init")).expect("space");
+    let (plan, _) = at(&place, 25, false);
+    assert_eq!(plan.transitions.len(), 1, "{plan:?}");
+    assert_eq!(
+        (plan.transitions[0].deed, &*plan.transitions[0].key),
+        (Deed::Fail, &b"b"[..])
+    );
+    assert_eq!(read(&place, "metadata.json"), text("init"));
+    // Its owner may be about to save.
+    let open = fs::File::open(place.root.join("metadata.json")).expect("a file");
+    let (_, facts) = at(&place, 25, true);
+    let skipped = |fact: &&Fact| {
+        matches!(
+            fact,
+            Fact::LifecycleSkipped {
+                why: Skip::Open,
+                ..
+            }
+        )
+    };
+    assert_eq!(facts.iter().filter(skipped).count(), 1, "{facts:?}");
+    assert_eq!(read(&place, "metadata.json"), text("init"));
+    drop(open);
+    let (_, facts) = at(&place, 25, true);
+    let failed = |fact: &&Fact| matches!(fact, Fact::LifecycleFailed(_));
+    assert_eq!(facts.iter().filter(failed).count(), 1, "{facts:?}");
+    let now = read(&place, "metadata.json");
+    let entries: serde_json::Value = serde_json::from_str(&now).expect("a catalogue");
+    let failed_at = entries["b"]["failed_at"]
+        .as_str()
+        .expect("a time")
+        .to_owned();
+    let added = format!(", \"failed_at\": \"{failed_at}\", \"failure_reason\": \"stale\"");
+    let (before, after) = (
+        entry("b", 2, "failed"),
+        entry("b", 2, "failed").replace(" }", &format!("{added} }}")),
+    );
+    assert_eq!(
+        now,
+        text("failed").replace(&before, &after),
+        "all else stays byte for byte"
+    );
+    // Its blob was not touched, and goes two days later, with its entry.
+    assert!(has(&place, "b.bin"));
+    at(&place, 25 + 47, true);
+    assert!(has(&place, "b.bin"));
+    at(&place, 25 + 49, true);
+    assert!(!has(&place, "b.bin") && has(&place, "a.bin") && has(&place, "c.bin"));
+    let entries: serde_json::Value =
+        serde_json::from_str(&read(&place, "metadata.json")).expect("a catalogue");
+    assert!(entries.get("b").is_none() && entries.get("a").is_some());
+}
+
 fn order(tree: &Tree, id: &str, names: &[&str], deed: Deed, now: Now) -> LifeOrder {
     let look = |name: &str| match tree.look(&RelPath::new(name.as_bytes()).expect("a path")) {
         Seen::There(stat) => stat,
