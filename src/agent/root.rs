@@ -319,7 +319,7 @@ impl Keeper {
     fn corner(&self) -> Result<RootState, StateError> {
         let state = &self.around.state;
         match state.root(&self.root.path) {
-            Err(error) if error.is_no_room() => {
+            Err(error) if error.is_full() => {
                 tracing::warn!(
                     event = "state.unwritten",
                     root = %self.name,

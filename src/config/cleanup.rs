@@ -141,7 +141,9 @@ pub fn register(
         updated_at: now,
         last_run: None,
     };
-    change(&blank, wanted, now, beside)
+    let judged = change(&blank, wanted, now, beside)?;
+    confirm_preset(&judged.cleanup, wanted.yes)?;
+    Ok(judged)
 }
 
 /// What an old registration becomes.
@@ -238,7 +240,7 @@ fn limit(
     }
 }
 
-/// That none may stay is asked for twice, but where it is so already.
+/// That none may stay is asked for twice, as is a preset, but where it is so already.
 fn confirm(new: &Cleanup, old: &Cleanup, yes: bool) -> Result<(), String> {
     if new.retention_days == Some(0) {
         return Err("`retention_days` must be at least 1; for none to stay, say `max_files` 0 and confirm it with --yes".to_owned());
@@ -254,7 +256,23 @@ fn confirm(new: &Cleanup, old: &Cleanup, yes: bool) -> Result<(), String> {
             ));
         }
     }
-    Ok(())
+    let is_same = (&new.layout, &new.directory) == (&old.layout, &old.directory);
+    if is_same {
+        Ok(())
+    } else {
+        confirm_preset(new, yes)
+    }
+}
+
+/// What a pattern takes is seen from it; a preset takes whole directories by what it knows of them.
+fn confirm_preset(new: &Cleanup, yes: bool) -> Result<(), String> {
+    if new.layout.is_none() || yes {
+        return Ok(());
+    }
+    let directory = &new.directory;
+    Err(format!(
+        "a preset takes whole sessions: `housekeeper detect {directory}` shows what it would own; then confirm it with --yes"
+    ))
 }
 
 fn check_words(cleanup: &Cleanup) -> Result<(), String> {

@@ -482,7 +482,9 @@ impl Engine {
                 self.deciding.burst.unsure = true;
                 self.look_at_session(victim.session, out);
             }
-            Skip::Quiet => self.index.note_written(victim.session, now.wall.into()),
+            Skip::Quiet => {
+                self.index.note_written(victim.session, now.wall.into());
+            }
             Skip::Locked | Skip::Open | Skip::Pinned | Skip::Refused { .. } | Skip::RootMoved => {}
             Skip::Stopping => return,
         }

@@ -109,7 +109,9 @@ impl Engine {
         if self.deciding.phase != Phase::Confirming {
             return;
         }
-        let may_go_on = !self.stopped && !self.deciding.held && !self.catalogue_in_doubt();
+        let is_free = !self.stopped && !self.deciding.held && !self.catalogue_in_doubt();
+        // Of what was heard meanwhile some may be older.
+        let may_go_on = is_free && !self.awaits_arrivals(now);
         if may_go_on && self.is_over(now) {
             self.ask_for_lock(now, out);
         } else if may_go_on && self.is_over_with_doubted(now) {

@@ -19,6 +19,8 @@ use std::time::Duration;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// What came whole is waited for at most so long.
+const ARRIVAL_PATIENCE: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
 pub(super) struct Deciding {
@@ -43,6 +45,8 @@ pub(super) struct Deciding {
     pub(super) held: bool,
     pub(super) burst: Burst,
     pub(super) unsure: Unsure,
+    /// Since when a decision waits for what came whole from elsewhere.
+    waits_since: Option<Tick>,
     /// When the first hint of the batch at hand came in.
     pub(super) since: Option<Tick>,
     pub(super) pruned_sessions: u64,
@@ -71,6 +75,7 @@ impl Deciding {
             held: false,
             burst: Burst::default(),
             unsure: Unsure::default(),
+            waits_since: None,
             since: None,
             pruned_sessions: 0,
             pruned_bytes: Bytes::ZERO,
@@ -361,7 +366,22 @@ impl Engine {
         if !self.deciding.known && !self.first_start(now, out) {
             return;
         }
+        if self.awaits_arrivals(now) {
+            return;
+        }
         self.confirm_limit(now, out);
+    }
+
+    /// Whether a decision waits for the first read of what has just come whole from elsewhere: it may
+    /// be older than all that is known. Not for longer than [`ARRIVAL_PATIENCE`]: somebody may go on
+    /// moving things in.
+    pub(super) fn awaits_arrivals(&mut self, now: Now) -> bool {
+        if !self.reading.has_arrivals() {
+            self.deciding.waits_since = None;
+            return false;
+        }
+        let since = *self.deciding.waits_since.get_or_insert(now.tick);
+        now.tick.since(since) < ARRIVAL_PATIENCE
     }
 
     /// Promise 8a: a first plan that takes more than half waits for a person.
@@ -466,7 +486,9 @@ impl Engine {
             return None;
         }
         if self.is_over(now) {
-            return Some(self.deciding.back_off.unwrap_or(now.tick));
+            let waits = self.deciding.waits_since;
+            let waited = waits.map_or(now.tick, |since| since.after(ARRIVAL_PATIENCE));
+            return Some(self.deciding.back_off.map_or(waited, |at| at.max(waited)));
         }
         let left = self.left_of_age(now)??;
         Some(now.tick.after(left + Duration::from_millis(1)))

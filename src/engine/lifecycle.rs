@@ -122,8 +122,12 @@ impl Engine {
         }
     }
 
-    /// A session that had no parts may have been written to.
-    pub(super) fn life_touched(&mut self, id: SessionId) {
+    /// A session that had no parts may have been written to, or it is known for the first time when
+    /// one was (a catalogue's is, after its entry).
+    pub(super) fn life_touched(&mut self, id: SessionId, is_first: bool) {
+        if is_first {
+            self.plan_life(id);
+        }
         let Some(found) = self.living.barren.get(&id) else {
             return;
         };

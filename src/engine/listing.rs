@@ -285,9 +285,10 @@ impl Engine {
             Known::File { .. } | Known::Other { .. } => self.session_at_name(dir, name),
         };
         if let Some(session) = inside {
-            self.index
-                .note_written(session, stat.written(now.wall.into()));
-            self.life_touched(session);
+            let written = stat.written(now.wall.into());
+            let is_first = self.index.note_written(session, written);
+            self.life_touched(session, is_first);
+            self.note_arrival(session, stat, now);
             self.places
                 .note_time(session, stat.mtime.max(stat.ctime), now);
             match known {

@@ -315,8 +315,9 @@ impl Engine {
         } else {
             stat.written(wall)
         };
-        self.index.note_written(session, at);
-        self.life_touched(session);
+        let is_first = self.index.note_written(session, at);
+        self.life_touched(session, is_first);
+        self.note_arrival(session, stat, now);
         self.places
             .note_time(session, stat.mtime.max(stat.ctime), now);
     }

@@ -23,6 +23,8 @@ use std::time::Duration;
 /// So long metadata may be half written.
 const DOUBT: Duration = Duration::from_secs(1);
 const FIRST_REREAD: Duration = Duration::from_millis(50);
+/// What was made so many nanoseconds ago may have been made here.
+const AS_NEW: i64 = 1_000_000_000;
 
 #[derive(Debug, Clone, Copy)]
 struct Doubt {
@@ -48,6 +50,9 @@ pub(super) struct Reading {
     /// Sessions that are files, found in directories whose listings have not ended. At most
     /// the sessions that there are; those of a directory that goes are forgotten with it.
     listed: HashMap<DirId, Vec<SessionId>>,
+    /// Sessions that came whole, made before they were here, and that nothing is known of yet. At
+    /// most the sessions that there are.
+    arrived: HashSet<SessionId>,
     catalogue: Option<Signature>,
     catalogue_asked: bool,
     catalogue_known: bool,
@@ -80,6 +85,12 @@ impl Reading {
     pub(super) fn forget(&mut self, session: SessionId) {
         self.doubts.remove(&Some(session));
         self.pending.remove(&Some(session));
+        self.arrived.remove(&session);
+    }
+
+    /// Whether something came that may be older than all that is known.
+    pub(super) fn has_arrivals(&self) -> bool {
+        !self.arrived.is_empty()
     }
 
     /// A session's metadata is to be read when all beside it is known.
@@ -393,7 +404,19 @@ impl Engine {
         }
         self.living.set_moments(id, facts.moments.take());
         self.index.set_facts(id, facts, proofs);
+        self.reading.arrived.remove(&id);
         self.plan_life(id);
+    }
+
+    /// Notes that something in a session that nothing is known of is older than its coming here.
+    /// What is made here has its time of birth from now.
+    pub(super) fn note_arrival(&mut self, id: SessionId, stat: &Stat, now: Now) {
+        let is_unknown = self.index.session(id).is_some_and(|session| !session.known);
+        let since = UnixNanos::from(now.wall).0.saturating_sub(AS_NEW);
+        let is_older = stat.btime.is_some_and(|birth| birth.0 < since);
+        if is_unknown && is_older && self.scanning.first_done() {
+            self.reading.arrived.insert(id);
+        }
     }
 
     fn catalogue_read(

@@ -501,11 +501,14 @@ impl Index {
         }
     }
 
-    /// Notes a write to a session.
-    pub fn note_written(&mut self, id: SessionId, at: UnixNanos) {
-        if let Some(session) = self.session_mut(id) {
-            session.written = session.written.max(at);
-        }
+    /// Notes a write to a session. Whether it is the first of which anything is known.
+    pub fn note_written(&mut self, id: SessionId, at: UnixNanos) -> bool {
+        let Some(session) = self.session_mut(id) else {
+            return false;
+        };
+        let is_first = session.written == UnixNanos(i64::MIN);
+        session.written = session.written.max(at);
+        is_first
     }
 
     /// How many directories look like sessions but lack the layout's marker.

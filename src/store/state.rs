@@ -60,6 +60,18 @@ impl StateError {
             Self::Busy { .. } => false,
         }
     }
+
+    /// Whether there is no space or quota for more. A read-only file system may be the wrong one:
+    /// what lies below a mount that is not there.
+    pub fn is_full(&self) -> bool {
+        match self {
+            Self::Make { source, .. } | Self::File { source, .. } => matches!(
+                source.kind(),
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+            ),
+            Self::Busy { .. } => false,
+        }
+    }
 }
 
 fn file_error(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StateError {
@@ -127,7 +139,7 @@ impl StateDir {
             .map_err(file_error("open", &path));
         let file = match opened {
             Ok(file) => file,
-            Err(error) if error.is_no_room() && dir.is_some() => {
+            Err(error) if error.is_full() && dir.is_some() => {
                 return Ok(AgentLock { dir, file: None });
             }
             Err(error) => return Err(error),

@@ -36,7 +36,15 @@ fn sessions_of_a_preset_go_by_what_their_metadata_says() {
     }
     file(&desk.dir().join("notes.txt"), 10, 400);
     let dir = desk.dir().display().to_string();
-    let added = desk.done(&["add", &dir, "--preset", "gofr-doc", "--max-files", "2"]);
+    let added = desk.done(&[
+        "add",
+        &dir,
+        "--preset",
+        "gofr-doc",
+        "--max-files",
+        "2",
+        "--yes",
+    ]);
     assert_eq!(
         (&added["preset"], &added["pattern"], &added["updated"]),
         (&"gofr-doc".into(), &"".into(), &false.into())
@@ -85,6 +93,7 @@ fn a_directory_goes_whole_and_an_active_one_stays_as_it_is() {
         "portal-uploads",
         "--max-files",
         "2",
+        "--yes",
     ]);
     let ran = desk.done(&["run"]);
     let detail = &ran["details"][0];
@@ -102,7 +111,15 @@ fn a_catalogue_is_counted_by_its_entries() {
     let desk = Desk::new("");
     let store = Store::of(3);
     let dir = store.root().display().to_string();
-    desk.done(&["add", &dir, "--preset", "gofr-dig", "--max-files", "10"]);
+    desk.done(&[
+        "add",
+        &dir,
+        "--preset",
+        "gofr-dig",
+        "--max-files",
+        "10",
+        "--yes",
+    ]);
     let would = desk.done(&["run", "--dry-run"]);
     let detail = &would["details"][0];
     assert_eq!(
@@ -121,6 +138,7 @@ fn other_programs_register_a_preset_and_an_agent_watches_it() {
     let wanted = Registration {
         max_files: Some(Some(1)),
         watch: Some(true),
+        yes: true,
         ..Registration::of_preset(&dir, "portal-uploads")
     };
     let uploads = client.register(&wanted).expect("registered");
@@ -142,6 +160,13 @@ fn other_programs_register_a_preset_and_an_agent_watches_it() {
         preset: Some("directories".to_owned()),
         ..Registration::default()
     };
+    // Other sessions go by other words: that is asked for anew.
+    let unasked = client.update(&uploads.id, &other);
+    assert!(
+        matches!(&unasked, Err(ClientError::Refused(why)) if why.contains("--yes")),
+        "{unasked:?}"
+    );
+    let other = Registration { yes: true, ..other };
     let changed = client.update(&uploads.id, &other).expect("changed");
     assert_eq!(changed.preset.as_deref(), Some("directories"));
     let all = client.list().expect("a list");
@@ -157,6 +182,7 @@ fn what_no_preset_is_is_refused_and_leaves_nothing() {
     for (more, code, why) in [
         (&["--preset", "tusk"][..], 1, "gofr-dig"),
         (&["--preset", "tus", "--pattern", "*"], 64, "--pattern"),
+        (&["--preset", "tus"], 1, "--yes"),
     ] {
         let words = [&["add", &dir][..], more].concat();
         let done = desk.run(&words);
@@ -174,7 +200,7 @@ fn a_layout_that_is_not_understood_removes_nothing_and_says_so() {
     let desk = Desk::new("");
     document(&desk.dir(), "a", 1);
     let dir = desk.dir().display().to_string();
-    desk.done(&["add", &dir, "--preset", "gofr-doc"]);
+    desk.done(&["add", &dir, "--preset", "gofr-doc", "--yes"]);
     in_database(
         &desk,
         "UPDATE cleanups SET layout = 'preset = \"gofr-doc\"' || char(10) || 'kind = \"files\"'",

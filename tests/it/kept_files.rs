@@ -45,13 +45,23 @@ fn log(place: &Place, name: &str, ago: Duration) {
     file.set_modified(SystemTime::now() - ago).expect("set");
 }
 
-/// Two files and their sidecar; older the smaller `n` is.
+/// Two files and their sidecar, months old; older the smaller `n` is.
 fn upload(place: &Place, id: &str, n: usize) {
+    let (day, hour) = (1 + n / 24 % 28, n % 24);
+    let at = format!("2026-01-{day:02}T{hour:02}:00:00Z");
+    made_at(place, id, n, &at);
+}
+
+/// The same, made just now.
+fn fresh(place: &Place, id: &str) {
+    made_at(place, id, 0, &chrono::Utc::now().to_rfc3339());
+}
+
+fn made_at(place: &Place, id: &str, n: usize, time: &str) {
     let at = |name: String| place.root.join(name);
     fs::write(at(format!("{id}.wav")), vec![b'w'; 1000 + n]).expect("space");
     fs::write(at(format!("{id}.txt")), vec![b't'; 100]).expect("space");
-    let (day, hour) = (1 + n / 24 % 28, n % 24);
-    let text = format!("{{\"created_at\":\"2026-01-{day:02}T{hour:02}:00:00Z\"}}");
+    let text = format!("{{\"created_at\":{time:?}}}");
     // Whole in one step: what is half written is looked at by nobody.
     let staging = place.beside("staging");
     fs::write(&staging, text).expect("space");
@@ -136,9 +146,9 @@ fn a_log_that_age_took_comes_back_as_it_was_and_stays() {
 
 #[test]
 fn an_upload_comes_back_with_all_its_files_or_not_at_all() {
-    let place = uploads("1h", "max_count = 1");
+    let place = uploads("1h", "max_age = \"30d\"");
     upload(&place, "a", 1);
-    upload(&place, "b", 2);
+    fresh(&place, "b");
     let before = files(&place.root);
     let agent = place.agent();
     agent.until("it is kept", |root| root["kept"]["sessions"] == 1);
@@ -203,9 +213,9 @@ fn kept_files_give_way_before_any_session() {
 
 #[test]
 fn a_record_brings_nothing_to_where_its_layout_has_no_such_session() {
-    let place = uploads("1h", "max_count = 1");
+    let place = uploads("1h", "max_age = \"30d\"");
     upload(&place, "a", 1);
-    upload(&place, "b", 2);
+    fresh(&place, "b");
     let agent = place.agent();
     agent.until("it is kept", |root| root["kept"]["sessions"] == 1);
     assert_eq!(agent.stop(), Some(0));
@@ -234,9 +244,9 @@ fn a_record_brings_nothing_to_where_its_layout_has_no_such_session() {
 
 #[test]
 fn a_file_that_is_nowhere_keeps_no_other_from_coming_back() {
-    let place = uploads("1h", "max_count = 1");
+    let place = uploads("1h", "max_age = \"30d\"");
     upload(&place, "a", 1);
-    upload(&place, "b", 2);
+    fresh(&place, "b");
     let agent = place.agent();
     agent.until("it is kept", |root| root["kept"]["sessions"] == 1);
     let row = &rows(&place)[0];
@@ -251,9 +261,9 @@ fn a_file_that_is_nowhere_keeps_no_other_from_coming_back() {
 /// A restore that was killed between two renames: it had pinned the session before.
 #[test]
 fn the_next_start_ends_a_restore_that_was_killed_half_way() {
-    let place = uploads("1h", "max_count = 1");
+    let place = uploads("1h", "max_age = \"30d\"");
     upload(&place, "a", 1);
-    upload(&place, "b", 2);
+    fresh(&place, "b");
     let before = files(&place.root);
     let agent = place.agent();
     agent.until("it is kept", |root| root["kept"]["sessions"] == 1);

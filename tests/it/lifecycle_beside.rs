@@ -212,9 +212,7 @@ fn entry(id: &str, day: u32, word: &str) -> String {
 fn an_entry_of_a_catalogue_that_is_left_behind_becomes_failed() {
     let place = Place::new();
     let lifecycle = "[root.lifecycle]\nstale_after = \"24h\"\nfailed_retention = \"48h\"";
-    place.configure(&format!(
-        "{LISTED}{STATE}[root.protect]\nquiet = \"0s\"\n{lifecycle}"
-    ));
+    place.configure(&format!("{LISTED}{STATE}{lifecycle}"));
     for id in ["a", "b", "c"] {
         fs::write(place.root.join(format!("{id}.bin")), [7; 100]).expect("space");
     }

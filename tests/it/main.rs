@@ -3,6 +3,7 @@
 mod anomalies;
 mod anomaly_kinds;
 mod architecture;
+mod arrivals;
 mod beside;
 mod catalogue_memory;
 mod catalogue_owner;

@@ -168,7 +168,7 @@ impl<'a> Neighbours<'a> {
                 _ if other.id == cleanup.id => return None,
                 Relation::Same if other.pattern == cleanup.pattern => {
                     // The store makes one of them.
-                    if other.owner == cleanup.owner {
+                    if other.owner == cleanup.owner && other.directory == cleanup.directory {
                         return None;
                     }
                     "has the same pattern registered already in"

@@ -298,6 +298,7 @@ fn preset(directory: &str, name: &str) -> Wanted {
     Wanted {
         directory: Some(directory.to_owned()),
         preset: Some(name.to_owned()),
+        yes: true,
         ..Wanted::default()
     }
 }
@@ -383,7 +384,12 @@ fn a_pattern_stays_a_pattern_and_what_is_not_understood_is_refused() {
     };
     assert!(change(&files, r#"{"preset": "tus"}"#).is_err());
     assert!(change(&tus, r#"{"pattern": "*"}"#).is_err());
-    let changed = change(&tus, r#"{"preset": "habla", "max_files": 2}"#).expect("lawful");
+    let changed = change(&tus, r#"{"preset": "habla", "max_files": 2, "yes": true}"#);
+    let changed = changed.expect("lawful");
+    // By other words other sessions go, as in another directory.
+    let unasked = change(&tus, r#"{"preset": "habla"}"#);
+    assert!(unasked.is_err_and(|why| why.contains("--yes")));
+    assert!(change(&tus, r#"{"max_files": 2}"#).is_ok());
     let root = root_of(&changed.cleanup).expect("a root");
     assert_eq!(
         (root.preset.as_deref(), root.limits.max_count),

@@ -38,7 +38,10 @@ fn refused_by(cleanup: &Cleanup, all: &[Cleanup]) -> Option<String> {
             && theirs.real() == theirs.written()
             && match place.relation(&theirs) {
                 Relation::Apart => false,
-                Relation::Same if is_alike => other.owner != cleanup.owner,
+                // Written otherwise the store takes it for another one.
+                Relation::Same if is_alike => {
+                    other.owner != cleanup.owner || other.directory != cleanup.directory
+                }
                 Relation::Same => has_layout,
                 Relation::Inside | Relation::Around => true,
             }

@@ -1,0 +1,65 @@
+//! Sessions that come whole from elsewhere count at once; what goes is the oldest all the same,
+//! also where that has just come and its metadata is being read.
+
+use crate::support::running::{Place, wait_for};
+use housekeeper::model::watcher::Backend;
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+/// So many bytes each, with its metadata.
+const SIZE: usize = 1000;
+
+/// A session outside of the root, made so many minutes ago as it says, and a while ago on the disk.
+fn staged(place: &Place, name: &str, minutes: i64) -> std::path::PathBuf {
+    let dir = place.beside("staging").join(name);
+    fs::create_dir_all(&dir).expect("made");
+    let at = chrono::Utc::now() - chrono::TimeDelta::minutes(minutes);
+    let text = format!("{{\"created_at\":\"{}\"}}", at.to_rfc3339());
+    fs::write(dir.join("data"), vec![b'x'; SIZE - text.len()]).expect("space");
+    fs::write(dir.join("metadata.json"), text).expect("space");
+    dir
+}
+
+fn come(from: &Path, place: &Place) {
+    let name = from.file_name().expect("a name");
+    fs::rename(from, place.root.join(name)).expect("moved");
+}
+
+#[test]
+fn an_older_session_that_comes_whole_goes_before_a_younger_one() {
+    for backend in Backend::ALL {
+        for limit in ["max_count = 1", "max_size = 1500"] {
+            let mut place = Place::new();
+            place.backend = backend.name();
+            place.configure(&format!(
+                "[root.layout]\n[root.protect]\nquiet = \"0s\"\n[root.limits]\n{limit}"
+            ));
+            come(&staged(&place, "young", 10), &place);
+            let olds: Vec<_> = (0..6)
+                .map(|n| staged(&place, &format!("old{n}"), 80 + n))
+                .collect();
+            // On the disk they are older than their coming, too.
+            let made = fs::metadata(&olds[5]).and_then(|meta| meta.created());
+            wait_for("a second to pass", || {
+                let age = made
+                    .as_ref()
+                    .map(|at| SystemTime::now().duration_since(*at));
+                match age {
+                    Ok(Ok(age)) if age > Duration::from_millis(1100) => Ok(()),
+                    _ => Err(format!("{age:?}")),
+                }
+            });
+            let Some(agent) = place.heard_by(backend) else {
+                continue;
+            };
+            for (n, old) in olds.iter().enumerate() {
+                come(old, &place);
+                agent.until("one to go", |root| root["pruned"]["sessions"] == n + 1);
+                let there = place.root.join("young").exists();
+                assert!(there, "{}, {limit}: {}", backend.name(), place.log());
+            }
+            assert_eq!(agent.stop(), Some(0));
+        }
+    }
+}
