@@ -3,12 +3,12 @@
 
 #![expect(clippy::print_stdout, reason = "seeds are for who reads the run")]
 
-use crate::support::running::{Dice, Place, wait_for};
+use crate::support::running::{Agent, Dice, Place, wait_for};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -66,6 +66,27 @@ fn made_at(place: &Place, id: &str, n: usize, time: &str) {
     let staging = place.beside("staging");
     fs::write(&staging, text).expect("space");
     fs::rename(staging, at(format!("{id}.json"))).expect("moved");
+}
+
+/// One of an age that is removed, and one that stays.
+fn two_uploads() -> Place {
+    let place = uploads("1h", "max_age = \"30d\"");
+    upload(&place, "a", 1);
+    fresh(&place, "b");
+    place
+}
+
+fn agent_that_keeps_one(place: &Place) -> Agent<'_> {
+    let agent = place.agent();
+    agent.until("it is kept", |root| root["kept"]["sessions"] == 1);
+    agent
+}
+
+/// Where the files of the first that is kept are.
+fn bundle(place: &Place) -> PathBuf {
+    let row = &rows(place)[0];
+    let name = row["name"].as_str().expect("a name");
+    place.root.join(".housekeeper/kept").join(name)
 }
 
 fn run(place: &Place, words: &[&str]) -> (Option<i32>, Value, String) {
@@ -146,12 +167,9 @@ fn a_log_that_age_took_comes_back_as_it_was_and_stays() {
 
 #[test]
 fn an_upload_comes_back_with_all_its_files_or_not_at_all() {
-    let place = uploads("1h", "max_age = \"30d\"");
-    upload(&place, "a", 1);
-    fresh(&place, "b");
+    let place = two_uploads();
     let before = files(&place.root);
-    let agent = place.agent();
-    agent.until("it is kept", |root| root["kept"]["sessions"] == 1);
+    let agent = agent_that_keeps_one(&place);
     assert_eq!(files(&place.root).len(), 3);
     let row = &rows(&place)[0];
     assert_eq!((&row["id"], &row["path"]), (&json!("a"), &json!("a")));
@@ -213,11 +231,8 @@ fn kept_files_give_way_before_any_session() {
 
 #[test]
 fn a_record_brings_nothing_to_where_its_layout_has_no_such_session() {
-    let place = uploads("1h", "max_age = \"30d\"");
-    upload(&place, "a", 1);
-    fresh(&place, "b");
-    let agent = place.agent();
-    agent.until("it is kept", |root| root["kept"]["sessions"] == 1);
+    let place = two_uploads();
+    let agent = agent_that_keeps_one(&place);
     assert_eq!(agent.stop(), Some(0));
     let dir = place.root.join(".housekeeper/origins");
     let record = fs::read_dir(&dir).expect("records").next();
@@ -244,15 +259,9 @@ fn a_record_brings_nothing_to_where_its_layout_has_no_such_session() {
 
 #[test]
 fn a_file_that_is_nowhere_keeps_no_other_from_coming_back() {
-    let place = uploads("1h", "max_age = \"30d\"");
-    upload(&place, "a", 1);
-    fresh(&place, "b");
-    let agent = place.agent();
-    agent.until("it is kept", |root| root["kept"]["sessions"] == 1);
-    let row = &rows(&place)[0];
-    let name = row["name"].as_str().expect("a name");
-    let bundle = place.root.join(".housekeeper/kept").join(name);
-    fs::remove_file(bundle.join("a.txt")).expect("removed");
+    let place = two_uploads();
+    let agent = agent_that_keeps_one(&place);
+    fs::remove_file(bundle(&place).join("a.txt")).expect("removed");
     assert_eq!(restored(&place, "a")["missing"], json!(["a.txt"]));
     assert_eq!(files(&place.root).len(), 5);
     assert_eq!(agent.stop(), Some(0));
@@ -261,16 +270,11 @@ fn a_file_that_is_nowhere_keeps_no_other_from_coming_back() {
 /// A restore that was killed between two renames: it had pinned the session before.
 #[test]
 fn the_next_start_ends_a_restore_that_was_killed_half_way() {
-    let place = uploads("1h", "max_age = \"30d\"");
-    upload(&place, "a", 1);
-    fresh(&place, "b");
+    let place = two_uploads();
     let before = files(&place.root);
-    let agent = place.agent();
-    agent.until("it is kept", |root| root["kept"]["sessions"] == 1);
+    let agent = agent_that_keeps_one(&place);
     assert_eq!(agent.stop(), Some(0));
-    let name = rows(&place)[0]["name"].as_str().expect("a name").to_owned();
-    let bundle = place.root.join(".housekeeper/kept").join(name);
-    fs::rename(bundle.join("a.wav"), place.root.join("a.wav")).expect("moved");
+    fs::rename(bundle(&place).join("a.wav"), place.root.join("a.wav")).expect("moved");
     // Not pinned nobody brings the rest back: it may have been left behind on the way out.
     let agent = place.agent();
     agent.until("all of it", |root| root["kept"]["sessions"] == 1);
