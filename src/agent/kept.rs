@@ -9,6 +9,7 @@ use crate::agent::audit::Clerk;
 use crate::agent::outlook::below;
 use crate::agent::report::{path_text, time};
 use crate::agent::root::{Order, Orders};
+use crate::agent::service::chain;
 use crate::clock::SystemClock;
 use crate::config::settings::Root;
 use crate::disk::kept;
@@ -534,7 +535,12 @@ fn pin(
         created: now,
         until: Some(until),
     };
-    file.put(pin).map_err(|error| error.to_string())?;
+    file.put(pin).map_err(|error| {
+        format!(
+            "what comes back must be pinned, and that cannot be: {}; it stays in the trash: mend that, or free some room, then restore once more",
+            chain(&error)
+        )
+    })?;
     Ok((Some(until), Some(before)))
 }
 

@@ -410,7 +410,7 @@ impl Shell {
         let foreign = self.foreign.as_mut().map(|foreign| foreign.touch(now));
         let is_placed = std::mem::take(&mut self.is_placed) || self.is_at_its_path();
         let outcome = match self.lock.touch(now.tick) {
-            _ if self.stop.is_due() => Outcome::Skipped(Skip::Stopping),
+            _ if self.stop.is_due() || self.engine.is_halted() => Outcome::Skipped(Skip::Stopping),
             _ if !is_placed => Outcome::Skipped(Skip::RootMoved),
             Ok(()) if matches!(foreign, Some(Err(_))) => Outcome::Skipped(Skip::Refused {
                 operation: "touch the other program's lock",

@@ -12,10 +12,14 @@ use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, Dir, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use std::io;
+use std::time::Duration;
 use ulid::Ulid;
 
 /// How many names are listed.
 pub const MAX_LISTED: usize = 65_536;
+/// So long, and so often, the lock on what is kept is waited for.
+const WAIT: Duration = Duration::from_micros(200);
+const MAX_WAITS: u32 = 100;
 
 /// What is kept, oldest first: names that are still the inode they were made for. Makes nothing.
 ///
@@ -176,12 +180,17 @@ fn hold_kept(tree: &Tree, how: FlockOperation) -> io::Result<Option<OwnedFd>> {
     Ok(kept)
 }
 
+/// Waits for a moment: who brings something back holds it for some renames.
 fn hold(kept: &OwnedFd, how: FlockOperation) -> rustix::io::Result<()> {
-    match rustix::fs::flock(kept, how) {
-        // Where there are no such locks nobody can hold one.
-        Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
-        Err(errno) => Err(errno),
+    for _ in 0..MAX_WAITS {
+        match rustix::fs::flock(kept, how) {
+            // Where there are no such locks nobody can hold one.
+            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => return Ok(()),
+            Err(Errno::AGAIN) => std::thread::sleep(WAIT),
+            Err(errno) => return Err(errno),
+        }
     }
+    Err(Errno::AGAIN)
 }
 
 /// Undoes one rename of [`unbundle`], where the name is still what came from there.

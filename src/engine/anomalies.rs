@@ -472,6 +472,8 @@ impl Engine {
             out.push(Effect::KeepAnomalies);
         }
         self.unlisting.forget_contention();
+        // Until the next try says so again.
+        self.deciding.forget_immovable(None);
     }
 
     /// After a full scan a session whose obstacle was not found again is free of it.

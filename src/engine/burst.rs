@@ -9,7 +9,7 @@ use crate::model::anomaly::AnomalyKind;
 use crate::model::bytes::Bytes;
 use crate::model::fact::{Fact, Moment, Summary};
 use crate::model::place::DirId;
-use crate::model::plan::{Blocker, Body, Rule, Victim};
+use crate::model::plan::{Blocker, Body, Held, Rule, Victim};
 use crate::model::report::{
     Aside, LockTrouble, LockTry, LockWait, Outcome, Removed, Report, Skip, Unlist,
 };
@@ -78,6 +78,8 @@ pub(super) struct Burst {
     passed_over: bool,
     /// Victims that the kernel does not permit to go.
     n_refused: u64,
+    /// What one victim was refused for may be said of all: the rest of them wait, too.
+    halted: Option<Held>,
     deleted: Vec<Key>,
     pub(super) unlist: Vec<Key>,
 }
@@ -98,7 +100,7 @@ impl Burst {
     /// this one may not go, or does not permit [`MAX_REFUSED`], it would refuse all: that is tried
     /// again later.
     fn may_go_on(&self) -> bool {
-        (self.n_this_round > 0 || self.passed_over) && !self.unsure
+        (self.n_this_round > 0 || self.passed_over) && !self.unsure && self.halted.is_none()
     }
 }
 
@@ -250,7 +252,14 @@ impl Engine {
             self.deciding.forget_back_off();
             return;
         }
-        let draft = draft.unwrap_or_else(|| self.draft(now, MAX_BURST));
+        let mut draft = draft.unwrap_or_else(|| self.draft(now, MAX_BURST));
+        if let Some(held) = burst.halted {
+            // Nothing speaks against them but what speaks against all.
+            draft.blocked.push((Blocker::Refused, held));
+            let goal = limit.map_or(Bytes::ZERO, |limit| usage.bytes.saturating_sub(limit));
+            draft.still_over = draft.still_over.max(goal);
+            draft.still_too_many = draft.still_too_many.max(u64::from(goal == Bytes::ZERO));
+        }
         self.deciding.back_off(now.tick, draft.retry);
         if self.is_unlisting() {
             // The catalogue is about to shrink: what is still over is known after that.
@@ -431,7 +440,33 @@ impl Engine {
         }));
     }
 
+    /// Whether the victims that are left of this burst are to stay.
+    pub fn is_halted(&self) -> bool {
+        self.deciding.burst.halted.is_some()
+    }
+
+    /// One was refused for what may be said of all: none goes before it, and none is passed over. All
+    /// is tried again after the root's pause.
+    fn halt(&mut self, now: Now, victim: &Victim, why: Skip, out: &mut Vec<Effect>) {
+        let is_first = self.deciding.burst.halted.is_none();
+        let held = self.deciding.burst.halted.get_or_insert_default();
+        held.n_sessions += 1;
+        held.bytes = held.bytes.saturating_add(victim.freed);
+        if is_first && self.pass_over(now, victim.session, Blocker::Refused, Duration::ZERO) {
+            out.push(Effect::Tell(Fact::PruneSkipped {
+                key: victim.key.clone(),
+                path: victim.shown_path(),
+                because: victim.because,
+                why,
+                moment: self.moment(),
+            }));
+        }
+    }
+
     fn skipped(&mut self, now: Now, victim: &Victim, why: Skip, out: &mut Vec<Effect>) {
+        if self.is_halted() || (why.is_of_all() && why != Skip::Stopping) {
+            return self.halt(now, victim, why, out);
+        }
         let pause = match &why {
             Skip::Locked | Skip::Open => (Blocker::Locked, LOCKED_PAUSE),
             // The engine knows of the pin by now; where it ends at once it is asked again then.
@@ -454,8 +489,8 @@ impl Engine {
         }
         let burst = &mut self.deciding.burst;
         burst.passed_over |= match &why {
-            // Everything else may be said of all, or pass: a lock that is not ours any more, no
-            // memory, no descriptors, a broken disk. Then no newer one goes in the place of this one.
+            // Another one may be said of all, as by a broken disk: no newer one goes in the place of
+            // this one in this burst.
             Skip::Refused { .. } if immovable => {
                 burst.n_refused += 1;
                 burst.n_refused < MAX_REFUSED

@@ -87,6 +87,21 @@ impl Deciding {
     }
 
     /// What spoke against a session may have ended.
+    /// What was immovable may be so no more.
+    pub(super) fn forget_immovable(&mut self, session: Option<SessionId>) {
+        match session {
+            Some(id) => {
+                if let Some(passed) = self.passed.get_mut(&id) {
+                    passed.immovable = false;
+                }
+            }
+            None => self
+                .passed
+                .values_mut()
+                .for_each(|passed| passed.immovable = false),
+        }
+    }
+
     /// Whether the last try to remove a session met a name that may not be renamed.
     pub(super) fn is_immovable(&self, session: SessionId) -> bool {
         let passed = self.passed.get(&session);
@@ -341,6 +356,7 @@ impl Engine {
         if !self.is_over(now) {
             self.deciding.forget_unmet();
             self.deciding.forget_back_off();
+            self.deciding.waits_since = None;
             self.deciding.lock = None;
             // An empty directory has shown nothing: it may be the place of a mount to come.
             let has_any = self.index.totals().n_sessions > 0;

@@ -46,6 +46,35 @@ impl Skip {
         )
     }
 
+    /// Whether it may be said of every victim and may pass at any moment: no space, no memory, no
+    /// descriptors, something that is held for a moment, a lock that was lost. Whoever goes on with
+    /// the next one takes a newer session in the place of an older.
+    pub fn is_of_all(&self) -> bool {
+        match self {
+            Self::Refused { operation, errno } => {
+                operation.starts_with("touch ")
+                    || matches!(
+                        *errno,
+                        libc::ENOSPC
+                            | libc::EDQUOT
+                            | libc::ENOMEM
+                            | libc::EMFILE
+                            | libc::ENFILE
+                            | libc::EAGAIN
+                    )
+            }
+            Self::RootMoved | Self::Stopping => true,
+            Self::Replaced
+            | Self::Changed
+            | Self::Quiet
+            | Self::Locked
+            | Self::Open
+            | Self::Pinned
+            | Self::Stranger
+            | Self::StrangerKept => false,
+        }
+    }
+
     /// The errno that says it best, where nothing but one can be told.
     pub fn errno(&self) -> i32 {
         match self {

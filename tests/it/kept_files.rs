@@ -257,6 +257,28 @@ fn a_record_brings_nothing_to_where_its_layout_has_no_such_session() {
     assert_eq!(files(&place.root).len(), 6);
 }
 
+/// Who brings it back holds what is kept for a moment: nobody younger goes for that.
+#[test]
+fn what_comes_back_costs_the_oldest_of_the_others_its_place() {
+    for _ in 0..5 {
+        let place = uploads("1h", "max_count = 3");
+        for n in 1..=5 {
+            upload(&place, &format!("u{n}"), n);
+        }
+        let agent = place.agent();
+        agent.until("two are kept", |root| root["kept"]["sessions"] == 2);
+        restored(&place, "u1");
+        agent.until("another one", |root| {
+            root["kept"]["sessions"] == 2 && root["session_count"] == 3
+        });
+        let there: Vec<bool> = (1..=5)
+            .map(|n| place.root.join(format!("u{n}.json")).exists())
+            .collect();
+        assert_eq!(there, [true, false, false, true, true], "{}", place.log());
+        assert_eq!(agent.stop(), Some(0));
+    }
+}
+
 #[test]
 fn a_file_that_is_nowhere_keeps_no_other_from_coming_back() {
     let place = two_uploads();
