@@ -193,6 +193,9 @@ fn pins_runs_letters_and_meta_are_kept() {
     assert_eq!(store.letters_waiting().wait().ok(), Some((None, 0)));
 }
 
+/// Seconds from one row to the next: longer than a test takes.
+const APART: i64 = 1000;
+
 fn rows(n: usize) -> Vec<Entry> {
     let mut ids = Ids::default();
     let row = |n: usize| Entry {
@@ -201,7 +204,7 @@ fn rows(n: usize) -> Vec<Entry> {
         path: Some(format!("p/s{n}")),
         ..Entry::new(
             ids.next_id(),
-            at(n as i64),
+            at(n as i64 * APART),
             Actor::Event,
             "prune.deleted",
             "it is old".to_owned(),
@@ -225,7 +228,7 @@ fn the_audit_is_asked_by_time_root_and_session_and_is_trimmed() {
         ..Wanted::default()
     });
     assert_eq!(newest, rows[997..]);
-    let (since, until) = (Some(at(10)), Some(at(13)));
+    let (since, until) = (Some(at(10 * APART)), Some(at(13 * APART)));
     let root = Some("r1".to_owned());
     let some = ask(Wanted {
         since,
@@ -249,9 +252,10 @@ fn the_audit_is_asked_by_time_root_and_session_and_is_trimmed() {
     store.flush().wait().expect("written");
     assert_eq!(ask(Wanted::default()).len(), 1000);
     let now = Wall.now().wall;
-    let age = (now - at(500)).to_std().expect("long ago");
+    let age = (now - at(500 * APART)).to_std().expect("long ago");
     let keep = |age, max_rows| store.keep_audit(Keeping { age, max_rows }).wait();
-    keep(age - Duration::from_millis(500), 1_000_000).expect("taken");
+    let half = Duration::from_secs(APART as u64 / 2);
+    keep(age - half, 1_000_000).expect("taken");
     let deadline = std::time::Instant::now() + Duration::from_secs(20);
     while ask(Wanted::default()).len() > 499 {
         assert!(std::time::Instant::now() < deadline);
