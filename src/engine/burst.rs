@@ -1,17 +1,15 @@
 //! A plan being carried out: the lock, the victims round by round, and what became of each.
 
-use super::deciding::LONGEST_PAUSE;
 use super::living::Phase as LifePhase;
 use super::{Effect, Engine};
 use crate::index::Dropped;
 use crate::layout::spec::Kind;
-use crate::model::anomaly::AnomalyKind;
 use crate::model::bytes::Bytes;
 use crate::model::fact::{Fact, Moment, Summary};
 use crate::model::place::DirId;
 use crate::model::plan::{Blocker, Body, Held, Rule, Victim};
 use crate::model::report::{
-    Aside, LockTrouble, LockTry, LockWait, Outcome, Removed, Report, Skip, Unlist,
+    Aside, LockTrouble, LockTry, LockWait, Outcome, Removed, Report, Unlist,
 };
 use crate::model::session::{Key, SessionId};
 use crate::model::time::{Now, Tick, Time};
@@ -22,14 +20,8 @@ use std::time::Duration;
 
 /// Victims of one burst; the lock is held and hints wait no longer than for these.
 const MAX_BURST: usize = 64;
-/// Fewer that may not go are an immutable file each, and another round is tried; more, and all may not.
-const MAX_REFUSED: u64 = 64;
 /// Ids named in a summary.
 const MAX_NAMED: usize = 100;
-/// A victim that somebody holds a lock on is tried again then.
-const LOCKED_PAUSE: Duration = Duration::from_secs(1);
-/// A victim that the kernel refuses to let go is tried again then, at first.
-const REFUSED_PAUSE: Duration = Duration::from_secs(10);
 const BUSY_PAUSE: Duration = Duration::from_millis(20);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,17 +36,6 @@ pub(super) enum Phase {
     Removing {
         left: usize,
     },
-}
-
-/// Why a victim was passed over, and until when.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Passed {
-    pub(super) by: Blocker,
-    pub(super) until: Tick,
-    /// Doubles each time the same reason comes again.
-    pause: Duration,
-    /// It may not be renamed, by anybody: it is immutable.
-    pub(super) immovable: bool,
 }
 
 /// What a burst did so far.
@@ -73,13 +54,13 @@ pub(super) struct Burst {
     n_deleted: u64,
     n_this_round: u64,
     /// A victim was not as the index has it: its bytes are not known before the looks are in.
-    unsure: bool,
+    pub(super) unsure: bool,
     /// Some victim of this round was passed over for a reason of its own: others may go.
-    passed_over: bool,
+    pub(super) passed_over: bool,
     /// Victims that the kernel does not permit to go.
-    n_refused: u64,
+    pub(super) n_refused: u64,
     /// What one victim was refused for may be said of all: the rest of them wait, too.
-    halted: Option<Held>,
+    pub(super) halted: Option<Held>,
     deleted: Vec<Key>,
     pub(super) unlist: Vec<Key>,
 }
@@ -97,7 +78,7 @@ impl Burst {
     }
 
     /// Whether the next oldest may do better. Where the kernel refuses one for any reason but that
-    /// this one may not go, or does not permit [`MAX_REFUSED`], it would refuse all: that is tried
+    /// this one may not go, or does not permit many, it would refuse all: that is tried
     /// again later.
     fn may_go_on(&self) -> bool {
         (self.n_this_round > 0 || self.passed_over) && !self.unsure && self.halted.is_none()
@@ -440,123 +421,6 @@ impl Engine {
         }));
     }
 
-    /// Whether the victims that are left of this burst are to stay.
-    pub fn is_halted(&self) -> bool {
-        self.deciding.burst.halted.is_some()
-    }
-
-    /// One was refused for what may be said of all: none goes before it, and none is passed over. All
-    /// is tried again after the root's pause.
-    fn halt(&mut self, now: Now, victim: &Victim, why: Skip, out: &mut Vec<Effect>) {
-        let is_first = self.deciding.burst.halted.is_none();
-        let held = self.deciding.burst.halted.get_or_insert_default();
-        held.n_sessions += 1;
-        held.bytes = held.bytes.saturating_add(victim.freed);
-        if is_first && self.pass_over(now, victim.session, Blocker::Refused, Duration::ZERO) {
-            out.push(Effect::Tell(Fact::PruneSkipped {
-                key: victim.key.clone(),
-                path: victim.shown_path(),
-                because: victim.because,
-                why,
-                moment: self.moment(),
-            }));
-        }
-    }
-
-    fn skipped(&mut self, now: Now, victim: &Victim, why: Skip, out: &mut Vec<Effect>) {
-        if self.is_halted() || (why.is_of_all() && why != Skip::Stopping) {
-            return self.halt(now, victim, why, out);
-        }
-        let pause = match &why {
-            Skip::Locked | Skip::Open => (Blocker::Locked, LOCKED_PAUSE),
-            // The engine knows of the pin by now; where it ends at once it is asked again then.
-            Skip::Pinned => (Blocker::Pinned, LOCKED_PAUSE),
-            Skip::Quiet => (Blocker::Quiet, self.rules.protect.quiet.min(LOCKED_PAUSE)),
-            Skip::Refused { .. } | Skip::RootMoved | Skip::Stopping => {
-                (Blocker::Refused, REFUSED_PAUSE)
-            }
-            Skip::Replaced | Skip::Changed | Skip::Stranger | Skip::StrangerKept => {
-                (Blocker::Anomalous, LOCKED_PAUSE)
-            }
-        };
-        let is_news = self.pass_over(now, victim.session, pause.0, pause.1);
-        let immovable = why.is_of_the_victim_alone();
-        if let Some(passed) = self.deciding.passed.get_mut(&victim.session) {
-            passed.immovable = immovable;
-        }
-        if immovable {
-            self.tell_anomaly(now, victim.session, AnomalyKind::BlobUnusable, out);
-        }
-        let burst = &mut self.deciding.burst;
-        burst.passed_over |= match &why {
-            // Another one may be said of all, as by a broken disk: no newer one goes in the place of
-            // this one in this burst.
-            Skip::Refused { .. } if immovable => {
-                burst.n_refused += 1;
-                burst.n_refused < MAX_REFUSED
-            }
-            Skip::Refused { .. } | Skip::RootMoved | Skip::Stopping => false,
-            Skip::Locked
-            | Skip::Open
-            | Skip::Pinned
-            | Skip::Quiet
-            | Skip::Replaced
-            | Skip::Changed
-            | Skip::Stranger
-            | Skip::StrangerKept => true,
-        };
-        match why {
-            Skip::Changed => {
-                if self.rules.layout.reads_no_file() {
-                    self.look_at_session(victim.session, out);
-                }
-                self.read_session(victim.session, out);
-                self.read_catalogue(out);
-            }
-            Skip::Replaced | Skip::Stranger | Skip::StrangerKept => {
-                self.deciding.burst.unsure = true;
-                self.look_at_session(victim.session, out);
-            }
-            Skip::Quiet => {
-                self.index.note_written(victim.session, now.wall.into());
-            }
-            Skip::Locked | Skip::Open | Skip::Pinned | Skip::Refused { .. } | Skip::RootMoved => {}
-            Skip::Stopping => return,
-        }
-        if is_news {
-            out.push(Effect::Tell(Fact::PruneSkipped {
-                key: victim.key.clone(),
-                path: victim.shown_path(),
-                because: victim.because,
-                why,
-                moment: self.moment(),
-            }));
-        }
-    }
-
-    /// Leaves a session alone for a while, each time for longer. Whether that is news: a
-    /// reason that goes on is told once.
-    fn pass_over(&mut self, now: Now, id: SessionId, by: Blocker, pause: Duration) -> bool {
-        let before = self
-            .deciding
-            .passed
-            .get(&id)
-            .filter(|passed| passed.by == by);
-        let is_news = before.is_none();
-        let pause = before.map_or(pause, |passed| {
-            passed.pause.saturating_mul(2).min(LONGEST_PAUSE)
-        });
-        let until = now.tick.after(pause);
-        let passed = Passed {
-            by,
-            until,
-            pause,
-            immovable: false,
-        };
-        self.deciding.passed.insert(id, passed);
-        is_news
-    }
-
     /// What an earlier run set aside and did not remove: it takes space as what goes now does.
     pub(super) fn found_aside(&mut self, asides: Vec<(Aside, Bytes)>, out: &mut Vec<Effect>) {
         for (aside, bytes) in asides {
@@ -612,39 +476,6 @@ impl Engine {
                     out.push(Effect::Tell(Fact::Unlisted { n_entries, result }));
                 }
             }
-        }
-    }
-
-    /// A session was removed where it lay: the disk says what is left of it.
-    fn left_in_place(
-        &mut self,
-        now: Now,
-        id: SessionId,
-        victim: Option<&Victim>,
-        left: &[(String, i32)],
-        out: &mut Vec<Effect>,
-    ) {
-        self.deciding.leaving.remove(&id);
-        let whole = left.is_empty();
-        if let Some((_, errno)) = left.first()
-            && self.pass_over(now, id, Blocker::Refused, REFUSED_PAUSE)
-            && let Some(victim) = victim
-        {
-            out.push(Effect::Tell(Fact::PruneSkipped {
-                key: victim.key.clone(),
-                path: victim.shown_path(),
-                because: victim.because,
-                why: Skip::Refused {
-                    operation: "remove all of it where it lies",
-                    errno: *errno,
-                },
-                moment: self.moment(),
-            }));
-        }
-        self.look_at_session(id, out);
-        let is_tree = self.index.session(id).is_some_and(|s| !s.is_files());
-        if !whole && is_tree {
-            self.scan_below(self.index.session_path(id), out);
         }
     }
 }

@@ -1,7 +1,8 @@
 //! From the index to a plan, and when to ask for the lock to carry it out.
 
-use super::burst::{Burst, Passed, Phase};
+use super::burst::{Burst, Phase};
 use super::confirming::Unsure;
+use super::skipping::Passed;
 use super::{Effect, Engine};
 use crate::index::numbers::ByNumber;
 use crate::index::{Session, Taken};
@@ -21,6 +22,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// What came whole is waited for at most so long.
 const ARRIVAL_PATIENCE: Duration = Duration::from_millis(100);
+/// Where that was in vain, nothing is waited for meanwhile: a hundredth of the time at most is lost.
+const WITHOUT_WAITS: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
 pub(super) struct Deciding {
@@ -47,6 +50,7 @@ pub(super) struct Deciding {
     pub(super) unsure: Unsure,
     /// Since when a decision waits for what came whole from elsewhere.
     waits_since: Option<Tick>,
+    no_waits_until: Option<Tick>,
     /// When the first hint of the batch at hand came in.
     pub(super) since: Option<Tick>,
     pub(super) pruned_sessions: u64,
@@ -76,6 +80,7 @@ impl Deciding {
             burst: Burst::default(),
             unsure: Unsure::default(),
             waits_since: None,
+            no_waits_until: None,
             since: None,
             pruned_sessions: 0,
             pruned_bytes: Bytes::ZERO,
@@ -389,15 +394,22 @@ impl Engine {
     }
 
     /// Whether a decision waits for the first read of what has just come whole from elsewhere: it may
-    /// be older than all that is known. Not for longer than [`ARRIVAL_PATIENCE`]: somebody may go on
-    /// moving things in.
+    /// be older than all that is known. Not for longer than [`ARRIVAL_PATIENCE`], and then not
+    /// again for [`WITHOUT_WAITS`]: somebody may go on moving in what cannot be read.
     pub(super) fn awaits_arrivals(&mut self, now: Now) -> bool {
-        if !self.reading.has_arrivals() {
+        self.forget_known_arrivals();
+        let is_over = self.deciding.no_waits_until.is_none_or(|at| at <= now.tick);
+        if !self.reading.has_arrivals() || !is_over {
             self.deciding.waits_since = None;
             return false;
         }
         let since = *self.deciding.waits_since.get_or_insert(now.tick);
-        now.tick.since(since) < ARRIVAL_PATIENCE
+        if now.tick.since(since) < ARRIVAL_PATIENCE {
+            return true;
+        }
+        self.deciding.waits_since = None;
+        self.deciding.no_waits_until = Some(now.tick.after(WITHOUT_WAITS));
+        false
     }
 
     /// Promise 8a: a first plan that takes more than half waits for a person.

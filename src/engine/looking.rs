@@ -317,7 +317,9 @@ impl Engine {
         };
         let is_first = self.index.note_written(session, at);
         self.life_touched(session, is_first);
-        self.note_arrival(session, stat, now);
+        if is_first {
+            self.note_arrival(session, stat, now);
+        }
         if why == Why::Hint {
             self.deciding.forget_immovable(Some(session));
         }

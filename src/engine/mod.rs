@@ -27,6 +27,7 @@ mod parts;
 mod pinning;
 mod reading;
 mod scanning;
+mod skipping;
 mod stranded;
 mod unlisting;
 mod usage;

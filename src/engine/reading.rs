@@ -408,14 +408,23 @@ impl Engine {
         self.plan_life(id);
     }
 
-    /// Notes that something in a session that nothing is known of is older than its coming here.
-    /// What is made here has its time of birth from now.
+    /// Notes that the first that is seen of a session is older than its coming here. What is made
+    /// here has its time of birth from now.
     pub(super) fn note_arrival(&mut self, id: SessionId, stat: &Stat, now: Now) {
         let is_unknown = self.index.session(id).is_some_and(|session| !session.known);
         let since = UnixNanos::from(now.wall).0.saturating_sub(AS_NEW);
         let is_older = stat.btime.is_some_and(|birth| birth.0 < since);
         if is_unknown && is_older && self.scanning.first_done() {
             self.reading.arrived.insert(id);
+        }
+    }
+
+    /// Those that are known by now, or gone, are waited for no more.
+    pub(super) fn forget_known_arrivals(&mut self) {
+        if self.reading.has_arrivals() {
+            let index = &self.index;
+            let is_unknown = |id: SessionId| index.session(id).is_some_and(|s| !s.known);
+            self.reading.arrived.retain(|id| is_unknown(*id));
         }
     }
 

@@ -26,6 +26,17 @@ fn come(from: &Path, place: &Place) {
     fs::rename(from, place.root.join(name)).expect("moved");
 }
 
+/// Longer ago than what may have been made in its place.
+fn is_old_enough(born: &std::io::Result<SystemTime>) -> Result<(), String> {
+    let age = born
+        .as_ref()
+        .map(|at| SystemTime::now().duration_since(*at));
+    match age {
+        Ok(Ok(age)) if age > Duration::from_millis(1100) => Ok(()),
+        _ => Err(format!("{age:?}")),
+    }
+}
+
 #[test]
 fn an_older_session_that_comes_whole_goes_before_a_younger_one() {
     for backend in Backend::ALL {
@@ -41,15 +52,7 @@ fn an_older_session_that_comes_whole_goes_before_a_younger_one() {
                 .collect();
             // On the disk they are older than their coming, too.
             let made = fs::metadata(&olds[5]).and_then(|meta| meta.created());
-            wait_for("a second to pass", || {
-                let age = made
-                    .as_ref()
-                    .map(|at| SystemTime::now().duration_since(*at));
-                match age {
-                    Ok(Ok(age)) if age > Duration::from_millis(1100) => Ok(()),
-                    _ => Err(format!("{age:?}")),
-                }
-            });
+            wait_for("a second to pass", || is_old_enough(&made));
             let Some(agent) = place.heard_by(backend) else {
                 continue;
             };
@@ -62,4 +65,26 @@ fn an_older_session_that_comes_whole_goes_before_a_younger_one() {
             assert_eq!(agent.stop(), Some(0));
         }
     }
+}
+
+/// Metadata that is never whole is not waited for: the limit holds all the same.
+#[test]
+fn what_comes_and_cannot_be_read_keeps_nothing_from_going() {
+    let place = Place::new();
+    place.configure("[root.layout]\n[root.protect]\nquiet = \"0s\"\n[root.limits]\nmax_count = 3");
+    for n in 0..3 {
+        come(&staged(&place, &format!("s{n}"), 50 - n), &place);
+    }
+    let odd = staged(&place, "odd", 80);
+    fs::write(odd.join("metadata.json"), "{\"created_at\":").expect("space");
+    let born = fs::metadata(&odd).and_then(|meta| meta.created());
+    wait_for("a second to pass", || is_old_enough(&born));
+    let agent = place.agent();
+    come(&odd, &place);
+    agent.until("the oldest that is known", |root| {
+        root["pruned"]["sessions"] == 1
+    });
+    let there = |name: &str| place.root.join(name).exists();
+    assert!(!there("s0") && there("s1") && there("s2") && there("odd"));
+    assert_eq!(agent.stop(), Some(0));
 }
