@@ -1,7 +1,9 @@
 //! Registrations in a running agent: schedules, watches, the socket, the client of other programs.
 
 use crate::support::agent::Agent;
-use crate::support::cleaning::{Desk, agent, execute, file, in_database, until, with_database};
+use crate::support::cleaning::{
+    Desk, agent, database, execute, file, in_database, until, with_database,
+};
 use crate::support::fixture::names;
 use crate::support::receiver::{Manner, Receiver};
 use crate::support::running::wait_for;
@@ -411,7 +413,7 @@ fn a_reload_reaches_a_registry_that_has_too_much_to_do() {
 
 /// Does something while another process writes to the database.
 fn while_locked<T>(desk: &Desk, work: impl FnOnce() -> T) -> T {
-    with_database(desk, async |connection| {
+    with_database(&database(desk), async |connection| {
         execute(connection, "BEGIN IMMEDIATE").await;
         let done = work();
         execute(connection, "ROLLBACK").await;

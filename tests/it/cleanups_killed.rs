@@ -1,7 +1,7 @@
 //! The registry and SIGKILL: whatever was acknowledged is there, whenever the process dies, be it a
 //! command or the agent that several programs ask at once.
 
-use crate::support::cleaning::{Desk, agent, with_database};
+use crate::support::cleaning::{Desk, agent, database, with_database};
 use crate::support::fixture::names;
 use crate::support::running::Dice;
 use housekeeper::client::{Client, ClientError, Registration};
@@ -220,7 +220,7 @@ impl Program {
 
 /// Runs in the history that came to their end.
 fn n_done(desk: &Desk) -> u64 {
-    let n_done: i64 = with_database(desk, async |connection| {
+    let n_done: i64 = with_database(&database(desk), async |connection| {
         let count = "SELECT COUNT(*) FROM runs WHERE outcome = 'done'";
         let count = sqlx::query_scalar(count).fetch_one(connection).await;
         count.expect("it answers")
@@ -295,7 +295,7 @@ fn what_a_killed_agent_acknowledged_to_several_programs_survives() {
         "{left:?}"
     );
     // A run that a kill cut short is told of as such.
-    let n_open: i64 = with_database(&desk, async |connection| {
+    let n_open: i64 = with_database(&database, async |connection| {
         let open = "SELECT COUNT(*) FROM runs WHERE ended_at IS NULL";
         let open = sqlx::query_scalar(open).fetch_one(connection).await;
         open.expect("it answers")

@@ -1,10 +1,11 @@
 //! The store: what was removed is in the audit, whatever becomes of the store meanwhile, and
 //! what becomes of the store stops nobody.
 
+use crate::support::cleaning::with_database;
 use crate::support::running::{Agent, Dice, Place, make_session, signal, wait_for};
 use crate::support::{Done, recount};
 use serde_json::Value;
-use sqlx::{ConnectOptions, Connection, SqliteConnection};
+use sqlx::SqliteConnection;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs;
@@ -174,16 +175,8 @@ fn on_database<T>(
     path: &Path,
     work: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T, sqlx::Error>,
 ) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime");
-    runtime.block_on(async {
-        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path);
-        let mut connection = options.connect().await.expect("it opens");
-        let done = work(&mut connection).await.expect("it works");
-        connection.close().await.expect("it closes");
-        done
+    with_database(path, async |connection| {
+        work(connection).await.expect("it works")
     })
 }
 

@@ -128,9 +128,14 @@ pub(crate) fn until(desk: &Desk, id: &str, what: &str, holds: impl Fn(&Value) ->
     })
 }
 
-/// Does something with the database, beside whoever else has it.
+/// Where a desk's registrations are.
+pub(crate) fn database(desk: &Desk) -> PathBuf {
+    desk.scratch.path("state/housekeeper.db")
+}
+
+/// Does something with a database, beside whoever else has it.
 pub(crate) fn with_database<T>(
-    desk: &Desk,
+    file: &Path,
     work: impl AsyncFnOnce(&mut SqliteConnection) -> T,
 ) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -138,7 +143,6 @@ pub(crate) fn with_database<T>(
         .build()
         .expect("a runtime");
     runtime.block_on(async {
-        let file = desk.scratch.path("state/housekeeper.db");
         let options = sqlx::sqlite::SqliteConnectOptions::new().filename(file);
         let mut connection = options.connect().await.expect("it opens");
         let done = work(&mut connection).await;
@@ -154,5 +158,7 @@ pub(crate) async fn execute(connection: &mut SqliteConnection, sql: &'static str
 
 /// Changes the database while no agent runs.
 pub(crate) fn in_database(desk: &Desk, sql: &'static str) {
-    with_database(desk, async |connection| execute(connection, sql).await);
+    with_database(&database(desk), async |connection| {
+        execute(connection, sql).await
+    });
 }
