@@ -9,18 +9,19 @@ use crate::model::listing::{Gathered, Listing};
 use crate::model::path::RelPath;
 use crate::model::plan::ReadAs;
 use crate::model::seen::{FileKind, Seen, Stat};
-use crate::model::session::{Content, Document, Key};
+use crate::model::session::{Content, Document, Key, SessionId};
 use crate::model::time::Clock;
 use rustix::fd::BorrowedFd;
 
 /// The most of a metadata file that is read.
 pub const MAX_METADATA: u64 = 1 << 20;
+/// The most of a metadata file that is read at once.
+const MAX_AT_ONCE: u64 = 64 << 10;
 /// The most of a catalogue that is read.
 pub const MAX_CATALOGUE: u64 = 256 << 20;
 
 /// Carries out one order.
 pub fn read(tree: &Tree, layout: &Layout, clock: &dyn Clock, order: ReadOrder) -> Input {
-    let seq = order.seq;
     let of = match &order.session {
         None => catalogue(tree, layout, clock),
         Some((session, key)) => {
@@ -29,20 +30,49 @@ pub fn read(tree: &Tree, layout: &Layout, clock: &dyn Clock, order: ReadOrder) -
                 .iter()
                 .map(|name| document::read(tree, &order.dir, name, MAX_METADATA))
                 .collect();
-            let inode = order.inode.as_ref().map(|path| tree.look(path));
-            let stat = match &inode {
-                Some(Seen::There(stat)) => Some(stat),
-                Some(Seen::Gone | Seen::Unreadable(_)) | None => None,
-            };
-            let Gathered { facts, proofs } = gathered(layout, clock, key, stat, documents);
-            ReadOf::Session {
-                session: *session,
-                facts,
-                proofs,
-            }
+            session_of(tree, layout, clock, &order, (*session, key), documents)
         }
     };
-    Input::Read { seq, of }
+    Input::Read { seq: order.seq, of }
+}
+
+/// Carries out one order of a session where that takes no time to speak of. `None` where it is
+/// long, or others hold it: nothing waits here.
+pub fn read_at_once(
+    tree: &Tree,
+    layout: &Layout,
+    clock: &dyn Clock,
+    order: &ReadOrder,
+) -> Option<Input> {
+    let (session, key) = order.session.as_ref()?;
+    let names = layout.documents(key);
+    let documents = names
+        .iter()
+        .map(|name| document::read_at_once(tree, &order.dir, name, MAX_AT_ONCE))
+        .collect::<Option<_>>()?;
+    let of = session_of(tree, layout, clock, order, (*session, key), documents);
+    Some(Input::Read { seq: order.seq, of })
+}
+
+fn session_of(
+    tree: &Tree,
+    layout: &Layout,
+    clock: &dyn Clock,
+    order: &ReadOrder,
+    (session, key): (SessionId, &Key),
+    documents: Vec<Document>,
+) -> ReadOf {
+    let inode = order.inode.as_ref().map(|path| tree.look(path));
+    let stat = match &inode {
+        Some(Seen::There(stat)) => Some(stat),
+        Some(Seen::Gone | Seen::Unreadable(_)) | None => None,
+    };
+    let Gathered { facts, proofs } = gathered(layout, clock, key, stat, documents);
+    ReadOf::Session {
+        session,
+        facts,
+        proofs,
+    }
 }
 
 /// Reads the documents of the sessions of a chunk in its open directory: of one that is the

@@ -8,6 +8,7 @@ mod locking;
 
 use crate::agent::apart::CookieAt;
 use crate::agent::audit::Hear;
+use crate::agent::documents;
 use crate::agent::halt::Halt;
 use crate::agent::jobs::Jobs;
 use crate::agent::leftovers::{self, Leftovers, Stranded};
@@ -18,7 +19,7 @@ use crate::disk::open_files::OpenFiles;
 use crate::disk::records::RecordDir;
 use crate::disk::removed::RemovedIds;
 use crate::disk::tree::Tree;
-use crate::engine::{Command, Effect, Engine, Input};
+use crate::engine::{Command, Effect, Engine, Input, ReadOrder};
 use crate::layout::LockAt;
 use crate::layout::spec::Kind;
 use crate::model::disk::Records;
@@ -259,7 +260,7 @@ impl Shell {
             Effect::Forget(slot) => self.looker.forget(slot),
             Effect::Unwatch(watches) => self.jobs.unwatch(watches),
             Effect::Scan(order) => self.scan(now, order),
-            Effect::Read(order) => self.jobs.read(order),
+            Effect::Read(order) => self.read(now, order),
             Effect::Confirm if self.hears => self.confirm_since = Some(Instant::now()),
             // Nobody tells anything here: what was looked at is all there is to know.
             Effect::Confirm => self.handle(now, Input::Confirmed),
@@ -336,6 +337,18 @@ impl Shell {
             walked.push(Walked::End { scan: order.id });
         }
         self.handle(now, Input::Walked(walked));
+    }
+
+    /// What a decision waits for is read here and now; all else by other threads.
+    fn read(&mut self, now: Now, order: ReadOrder) {
+        let layout = &self.engine.rules().layout;
+        let read = (order.is_first)
+            .then(|| documents::read_at_once(&self.tree, layout, &*self.clock, &order))
+            .flatten();
+        match read {
+            Some(read) => self.handle(now, read),
+            None => self.jobs.read(order),
+        }
     }
 
     fn note(&mut self, fact: Fact) {

@@ -26,16 +26,30 @@ const MAX_LEASE_WAITS: u32 = 50;
 
 /// Reads `name` in `dir`, up to `bound` bytes.
 pub fn read(tree: &Tree, dir: &RelPath, name: &[u8], bound: u64) -> Document {
-    let path = dir.join(name).map_err(|_| Errno::INVAL);
-    let path = path.and_then(|path| CString::new(path.as_bytes()).map_err(|_| Errno::INVAL));
-    let opened = path.and_then(|path| open(tree.root(), &path));
+    let opened = path_of(dir, name).and_then(|path| open(tree.root(), &path, MAX_LEASE_WAITS));
     document(tree, opened, name, bound)
+}
+
+/// Reads `name` in `dir` without waiting for anybody. `None` where it is longer than `bound`, or
+/// somebody has a lease on it.
+pub fn read_at_once(tree: &Tree, dir: &RelPath, name: &[u8], bound: u64) -> Option<Document> {
+    let opened = path_of(dir, name).and_then(|path| open(tree.root(), &path, 0));
+    if matches!(opened, Err(Errno::AGAIN)) {
+        return None;
+    }
+    let document = document(tree, opened, name, bound);
+    (!matches!(document.content, Content::TooBig)).then_some(document)
+}
+
+fn path_of(dir: &RelPath, name: &[u8]) -> rustix::io::Result<CString> {
+    let path = dir.join(name).map_err(|_| Errno::INVAL)?;
+    CString::new(path.as_bytes()).map_err(|_| Errno::INVAL)
 }
 
 /// Reads `name` in a directory that is held open, up to `bound` bytes.
 pub fn read_in(tree: &Tree, dir: BorrowedFd<'_>, name: &[u8], bound: u64) -> Document {
     let mut buffer = [0; 256];
-    let opened = c_name(name, &mut buffer).and_then(|name| open(dir, name));
+    let opened = c_name(name, &mut buffer).and_then(|name| open(dir, name, MAX_LEASE_WAITS));
     document(tree, opened, name, bound)
 }
 
@@ -62,12 +76,12 @@ fn document(
     }
 }
 
-fn open(dir: BorrowedFd<'_>, path: &CStr) -> rustix::io::Result<(OwnedFd, Stat)> {
+fn open(dir: BorrowedFd<'_>, path: &CStr, max_waits: u32) -> rustix::io::Result<(OwnedFd, Stat)> {
     let mut waits = 0;
     let file = loop {
         match open_quietly(dir, path, OFlags::RDONLY | OFlags::NONBLOCK) {
             // A lease, ours perhaps while the catalogue is edited: it ends in milliseconds.
-            Err(Errno::AGAIN) if waits < MAX_LEASE_WAITS => {
+            Err(Errno::AGAIN) if waits < max_waits => {
                 waits += 1;
                 std::thread::sleep(Duration::from_millis(1));
             }

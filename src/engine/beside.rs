@@ -73,7 +73,10 @@ impl Engine {
         self.file_seen(session, dir, name, stat, now, why, out);
         if known.is_none() && !layout.reads_no_file() {
             match why {
-                Why::Scan => self.reading.await_listing(dir, session),
+                Why::Scan => {
+                    self.reading.await_listing(dir, session);
+                    self.read_first(session, out);
+                }
                 Why::Hint | Why::Again | Why::Guard => self.read_session(session, out),
             }
         }

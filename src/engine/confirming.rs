@@ -111,7 +111,7 @@ impl Engine {
         }
         let is_free = !self.stopped && !self.deciding.held && !self.catalogue_in_doubt();
         // Of what was heard meanwhile some may be older.
-        let may_go_on = is_free && !self.awaits_arrivals(now);
+        let may_go_on = is_free && !self.awaits_first_reads(now);
         if may_go_on && self.is_over(now) {
             self.ask_for_lock(now, out);
         } else if may_go_on && self.is_over_with_doubted(now) {

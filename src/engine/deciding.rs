@@ -20,8 +20,8 @@ use std::time::Duration;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// What came whole is waited for at most so long.
-const ARRIVAL_PATIENCE: Duration = Duration::from_millis(100);
+/// The first read of a session is waited for at most so long.
+const FIRST_READ_PATIENCE: Duration = Duration::from_millis(100);
 /// Where that was in vain, nothing is waited for meanwhile: a hundredth of the time at most is lost.
 const WITHOUT_WAITS: Duration = Duration::from_secs(10);
 
@@ -48,7 +48,7 @@ pub(super) struct Deciding {
     pub(super) held: bool,
     pub(super) burst: Burst,
     pub(super) unsure: Unsure,
-    /// Since when a decision waits for what came whole from elsewhere.
+    /// Since when a decision waits for the first read of a session.
     waits_since: Option<Tick>,
     no_waits_until: Option<Tick>,
     /// When the first hint of the batch at hand came in.
@@ -387,24 +387,23 @@ impl Engine {
         if !self.deciding.known && !self.first_start(now, out) {
             return;
         }
-        if self.awaits_arrivals(now) {
+        if self.awaits_first_reads(now) {
             return;
         }
         self.confirm_limit(now, out);
     }
 
-    /// Whether a decision waits for the first read of what has just come whole from elsewhere: it may
-    /// be older than all that is known. Not for longer than [`ARRIVAL_PATIENCE`], and then not
-    /// again for [`WITHOUT_WAITS`]: somebody may go on moving in what cannot be read.
-    pub(super) fn awaits_arrivals(&mut self, now: Now) -> bool {
-        self.forget_known_arrivals();
+    /// Whether a decision waits for the first read of a session: it may be older than all that
+    /// is known. Not for longer than [`FIRST_READ_PATIENCE`], and then not again for
+    /// [`WITHOUT_WAITS`]: somebody may go on bringing in what takes long to read.
+    pub(super) fn awaits_first_reads(&mut self, now: Now) -> bool {
         let is_over = self.deciding.no_waits_until.is_none_or(|at| at <= now.tick);
-        if !self.reading.has_arrivals() || !is_over {
+        if !self.reading.has_first() || !is_over {
             self.deciding.waits_since = None;
             return false;
         }
         let since = *self.deciding.waits_since.get_or_insert(now.tick);
-        if now.tick.since(since) < ARRIVAL_PATIENCE {
+        if now.tick.since(since) < FIRST_READ_PATIENCE {
             return true;
         }
         self.deciding.waits_since = None;
@@ -515,7 +514,7 @@ impl Engine {
         }
         if self.is_over(now) {
             let waits = self.deciding.waits_since;
-            let waited = waits.map_or(now.tick, |since| since.after(ARRIVAL_PATIENCE));
+            let waited = waits.map_or(now.tick, |since| since.after(FIRST_READ_PATIENCE));
             return Some(self.deciding.back_off.map_or(waited, |at| at.max(waited)));
         }
         let left = self.left_of_age(now)??;

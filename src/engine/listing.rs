@@ -288,9 +288,6 @@ impl Engine {
             let written = stat.written(now.wall.into());
             let is_first = self.index.note_written(session, written);
             self.life_touched(session, is_first);
-            if is_first {
-                self.note_arrival(session, stat, now);
-            }
             self.places
                 .note_time(session, stat.mtime.max(stat.ctime), now);
             match known {

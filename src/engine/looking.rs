@@ -317,9 +317,6 @@ impl Engine {
         };
         let is_first = self.index.note_written(session, at);
         self.life_touched(session, is_first);
-        if is_first {
-            self.note_arrival(session, stat, now);
-        }
         if why == Why::Hint {
             self.deciding.forget_immovable(Some(session));
         }
@@ -476,6 +473,7 @@ impl Engine {
                 }
                 let (session, _) = self.index.begin_tree(dir, name, stat);
                 self.note_write(session, stat, now, why);
+                self.read_first(session, out);
                 Some(path)
             }
             Role::Session if kind == FileKind::File => {

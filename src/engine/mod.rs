@@ -189,6 +189,9 @@ pub struct ReadOrder {
     pub dir: RelPath,
     /// Whose times are asked for, too.
     pub inode: Option<RelPath>,
+    /// The session has no place in the order yet, and what is decided waits for it: a small read
+    /// is to be done here and now, before what follows.
+    pub is_first: bool,
 }
 
 /// What the shell has to do, in order.

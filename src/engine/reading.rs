@@ -2,6 +2,9 @@
 //!
 //! Metadata that does not parse is perhaps being written: it is read again for a second
 //! before it is called corrupt, and meanwhile the last good facts stand and the session stays.
+//!
+//! Until a session has its place in the order nobody knows whether it is the oldest. So it is
+//! read as soon as it is seen, before anything in it counts, and what is decided waits for that.
 
 use super::{CatalogTrouble, Effect, Engine, ReadOf, ReadOrder};
 use crate::index::Known;
@@ -23,8 +26,6 @@ use std::time::Duration;
 /// So long metadata may be half written.
 const DOUBT: Duration = Duration::from_secs(1);
 const FIRST_REREAD: Duration = Duration::from_millis(50);
-/// What was made so many nanoseconds ago may have been made here.
-const AS_NEW: i64 = 1_000_000_000;
 
 #[derive(Debug, Clone, Copy)]
 struct Doubt {
@@ -50,9 +51,9 @@ pub(super) struct Reading {
     /// Sessions that are files, found in directories whose listings have not ended. At most
     /// the sessions that there are; those of a directory that goes are forgotten with it.
     listed: HashMap<DirId, Vec<SessionId>>,
-    /// Sessions that came whole, made before they were here, and that nothing is known of yet. At
-    /// most the sessions that there are.
-    arrived: HashSet<SessionId>,
+    /// The reads under way of sessions that have no place in the order yet. At most the sessions
+    /// that there are.
+    first: HashSet<u64>,
     catalogue: Option<Signature>,
     catalogue_asked: bool,
     catalogue_known: bool,
@@ -84,13 +85,14 @@ impl Reading {
 
     pub(super) fn forget(&mut self, session: SessionId) {
         self.doubts.remove(&Some(session));
-        self.pending.remove(&Some(session));
-        self.arrived.remove(&session);
+        if let Some(pending) = self.pending.remove(&Some(session)) {
+            self.first.remove(&pending.seq);
+        }
     }
 
-    /// Whether something came that may be older than all that is known.
-    pub(super) fn has_arrivals(&self) -> bool {
-        !self.arrived.is_empty()
+    /// Whether something is being read that may be older than all that is known.
+    pub(super) fn has_first(&self) -> bool {
+        !self.first.is_empty()
     }
 
     /// A session's metadata is to be read when all beside it is known.
@@ -155,6 +157,10 @@ impl Engine {
         };
         self.reading.seq += 1;
         let seq = self.reading.seq;
+        let is_first = session.is_some_and(|id| self.has_no_place(id));
+        if is_first {
+            self.reading.first.insert(seq);
+        }
         self.reading.outstanding.insert(seq);
         self.reading
             .pending
@@ -164,7 +170,22 @@ impl Engine {
             session: key,
             dir,
             inode,
+            is_first,
         }));
+    }
+
+    /// Whether a session that came since the first scan is in no order yet.
+    fn has_no_place(&self, session: SessionId) -> bool {
+        let session = self.index.session(session);
+        let is_unordered = session.is_some_and(|session| session.created.is_none());
+        is_unordered && self.scanning.first_done()
+    }
+
+    /// A session was seen that was not there before: what is in it is not known yet.
+    pub(super) fn read_first(&mut self, session: SessionId, out: &mut Vec<Effect>) {
+        if self.has_no_place(session) {
+            self.read_session(session, out);
+        }
     }
 
     pub(super) fn read_session(&mut self, session: SessionId, out: &mut Vec<Effect>) {
@@ -290,6 +311,7 @@ impl Engine {
 
     pub(super) fn read(&mut self, now: Now, seq: u64, of: ReadOf, out: &mut Vec<Effect>) {
         self.reading.outstanding.remove(&seq);
+        let was_first = self.reading.first.remove(&seq);
         let who = match &of {
             ReadOf::Session { session, .. } => Some(*session),
             ReadOf::Catalogue { .. } => None,
@@ -307,7 +329,10 @@ impl Engine {
                 proofs,
             } => {
                 let gathered = Gathered { facts, proofs };
-                self.session_gathered(now, session, gathered, out);
+                let is_early = was_first && self.is_yet_to_come(session, &gathered);
+                if !is_early {
+                    self.session_gathered(now, session, gathered, out);
+                }
             }
             ReadOf::Catalogue { signature, seen } => {
                 self.catalogue_read(now, signature, seen, out);
@@ -316,6 +341,14 @@ impl Engine {
         if again {
             self.ask(who, out);
         }
+    }
+
+    /// Whether what a session is in was not listed yet and nothing was there to be read: it is
+    /// read again when all beside it is known.
+    fn is_yet_to_come(&self, session: SessionId, gathered: &Gathered) -> bool {
+        let dir = self.index.session_dir(session);
+        let is_listed = dir.is_some_and(|dir| self.index.is_listed(dir));
+        !is_listed && gathered.proofs.iter().all(|p| p.signature.is_none())
     }
 
     /// Whether nobody has read anything of a session yet, nor is about to.
@@ -404,28 +437,7 @@ impl Engine {
         }
         self.living.set_moments(id, facts.moments.take());
         self.index.set_facts(id, facts, proofs);
-        self.reading.arrived.remove(&id);
         self.plan_life(id);
-    }
-
-    /// Notes that the first that is seen of a session is older than its coming here. What is made
-    /// here has its time of birth from now.
-    pub(super) fn note_arrival(&mut self, id: SessionId, stat: &Stat, now: Now) {
-        let is_unknown = self.index.session(id).is_some_and(|session| !session.known);
-        let since = UnixNanos::from(now.wall).0.saturating_sub(AS_NEW);
-        let is_older = stat.btime.is_some_and(|birth| birth.0 < since);
-        if is_unknown && is_older && self.scanning.first_done() {
-            self.reading.arrived.insert(id);
-        }
-    }
-
-    /// Those that are known by now, or gone, are waited for no more.
-    pub(super) fn forget_known_arrivals(&mut self) {
-        if self.reading.has_arrivals() {
-            let index = &self.index;
-            let is_unknown = |id: SessionId| index.session(id).is_some_and(|s| !s.known);
-            self.reading.arrived.retain(|id| is_unknown(*id));
-        }
     }
 
     fn catalogue_read(

@@ -363,14 +363,15 @@ fn at_rest_the_figures_equal_a_recount_after_any_operations() {
                     let next = waiting.lock().expect("no panic").pop();
                     let Some(case) = next else { break };
                     if let Err(error) = run(case) {
-                        failed.lock().expect("no panic").push((case, error));
+                        let failure = format!("{case:?}: {error}");
+                        failed.lock().expect("no panic").push(failure);
                     }
                 }
             });
         }
     });
     let failed = failed.into_inner().expect("no panic");
-    assert!(failed.is_empty(), "{failed:#?}");
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
 }
 
 /// The panic's message where a case fails, with the few operations that suffice when asked for.
