@@ -4,7 +4,7 @@
 //! [`schedule`], [`report`]; [`engine`];
 //! [`clock`], [`sched`], [`disk`], [`watch`], [`prune`], [`store`], [`config`], [`telemetry`],
 //! [`notify`];
-//! [`agent`], [`client`]; [`cli`]. A module names modules on lower floors only.
+//! [`agent`], [`client`]; [`http`], [`cli`]. A module names modules on lower floors only.
 
 pub mod agent;
 pub mod cli;
@@ -13,6 +13,7 @@ pub mod clock;
 pub mod config;
 pub mod disk;
 pub mod engine;
+pub mod http;
 pub mod index;
 pub mod layout;
 pub mod model;

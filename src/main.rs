@@ -5,7 +5,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    match housekeeper::cli::main(std::env::args_os()) {
+    match housekeeper::cli::main(std::env::args_os(), housekeeper::http::start) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             // It may name files, and strangers name files.

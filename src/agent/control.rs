@@ -29,6 +29,7 @@ use crate::model::time::Time;
 use crate::store::Store;
 use crate::store::audit::{Actor, Wanted};
 use crate::store::error::StoreError;
+use rustix::net::RecvFlags;
 use serde_json::{Value, json};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -195,13 +196,53 @@ fn filter(kinds: &Value) -> Result<AnomalyFilter, String> {
     Ok(AnomalyFilter { kinds })
 }
 
-/// Serves one connection beside the others.
-pub fn attend(stream: UnixStream, requests: mpsc::Sender<Request>) {
+/// Where connections go that speak HTTP.
+pub type HttpPort = mpsc::Sender<std::os::unix::net::UnixStream>;
+
+/// Serves one connection beside the others: JSON lines where its first byte is `{`, else HTTP where
+/// somebody speaks that.
+pub fn attend(stream: UnixStream, requests: mpsc::Sender<Request>, http: Option<HttpPort>) {
     tokio::spawn(async move {
+        let stream = match http {
+            None => stream,
+            Some(http) => match tokio::time::timeout(PATIENCE, first_byte(&stream)).await {
+                Ok(Ok(Some(b'{'))) => stream,
+                Ok(Ok(Some(_))) => return hand_over(stream, &http),
+                Ok(Ok(None) | Err(_)) | Err(_) => return,
+            },
+        };
         if let Err(error) = converse(stream, requests).await {
             tracing::debug!(error = %error, "a client went away");
         }
     });
+}
+
+/// The first byte that a client sends, which stays there to be read. `None`: it hung up.
+async fn first_byte(stream: &UnixStream) -> std::io::Result<Option<u8>> {
+    let mut byte = [0];
+    loop {
+        stream.readable().await?;
+        let peeked = stream.try_io(tokio::io::Interest::READABLE, || {
+            let (n, _) = rustix::net::recv(stream, &mut byte[..], RecvFlags::PEEK)?;
+            Ok(n)
+        });
+        match peeked {
+            Ok(0) => return Ok(None),
+            Ok(_) => return Ok(Some(byte[0])),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn hand_over(stream: UnixStream, http: &HttpPort) {
+    let handed = stream
+        .into_std()
+        .map_err(|error| error.to_string())
+        .and_then(|stream| http.try_send(stream).map_err(|error| error.to_string()));
+    if let Err(error) = handed {
+        tracing::debug!(error, "a connection was let go of");
+    }
 }
 
 async fn converse(mut stream: UnixStream, requests: mpsc::Sender<Request>) -> std::io::Result<()> {

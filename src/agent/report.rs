@@ -1,7 +1,8 @@
 //! The JSON documents that commands print. Their shapes are an outside contract: extend, never
 //! rename. What has no value is null.
 
-use crate::agent::published::{View, Watching};
+use crate::agent::published::View;
+use crate::agent::readiness::{self, Level};
 use crate::agent::survey::Survey;
 use crate::config::settings::{Agent, Mode, Root};
 use crate::engine::{AnomalyRow, SessionRow};
@@ -21,11 +22,6 @@ use crate::telemetry::tell::skip_reason;
 use serde_json::{Value, json};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::time::Duration;
-
-/// A burst is over in milliseconds, a command that prunes in seconds: who holds the lock of a
-/// root that is over its limit for longer keeps that limit from holding.
-const LONG_BUSY: Duration = Duration::from_secs(10);
 
 pub(super) fn time(time: Option<Time>) -> Value {
     time.map_or(Value::Null, |time| Value::from(rfc3339(time)))
@@ -210,28 +206,8 @@ pub fn pruned(root: &Root, survey: &Survey, exit_code: u8) -> Value {
 
 /// Whether a root does what it is for.
 pub fn is_ready(root: &Root, view: &View) -> bool {
-    let figures = &view.figures;
-    root.problems.is_empty()
-        && view.watching == Watching::Watching
-        && !figures.held
-        && !figures.unmet
-        && !has_lost_lock(view)
-        && !root.limits.trash_presses(
-            figures.trash_bytes.saturating_sub(figures.kept_bytes),
-            false,
-        )
-        && figures.n_unwatched == 0
-        && figures.pins_trouble.is_none()
-}
-
-/// Whether the root is over a limit and will stay there: its lock cannot be taken, or another
-/// holds it for longer than any burst takes.
-fn has_lost_lock(view: &View) -> bool {
-    match view.figures.lock.as_ref().map(|wait| &wait.trouble) {
-        Some(LockTrouble::Busy(_)) => view.lock_lasts > LONG_BUSY,
-        Some(LockTrouble::Failed { .. }) => true,
-        None => false,
-    }
+    let findings = readiness::of_root(root, view);
+    findings.iter().all(|finding| finding.level == Level::Ok)
 }
 
 /// Why the lock cannot be had; null where it can, or is not wanted.
@@ -365,17 +341,15 @@ pub fn status_root(root: &Root, agent: &Agent, view: &View, n_watches: usize) ->
 
 #[cfg(test)]
 mod tests {
-    use super::{LONG_BUSY, has_lost_lock, lock};
+    use super::lock;
     use crate::agent::published::View;
     use crate::model::report::{Holder, LockTrouble, LockWait};
     use crate::model::time::Tick;
     use serde_json::{Value, json};
-    use std::time::Duration;
 
-    fn view(trouble: LockTrouble, lasts: Duration) -> View {
+    fn view(trouble: LockTrouble) -> View {
         let mut view = View {
             lock_since: "2026-02-10T12:00:00Z".parse().ok(),
-            lock_lasts: lasts,
             ..View::default()
         };
         let since = Tick::default();
@@ -384,24 +358,19 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_that_is_busy_for_long_or_fails_is_lost() {
+    fn a_lock_that_cannot_be_had_says_why() {
         let holder = Holder {
             host: "h".to_owned(),
             pid: 7,
             since: "2026-02-10T11:59:00Z".to_owned(),
         };
-        let busy = |lasts| view(LockTrouble::Busy(Some(holder.clone())), lasts);
-        assert!(!has_lost_lock(&View::default()));
-        assert!(!has_lost_lock(&busy(LONG_BUSY)));
-        let long = busy(LONG_BUSY + Duration::from_millis(1));
-        assert!(has_lost_lock(&long));
+        let busy = view(LockTrouble::Busy(Some(holder)));
         let said = json!({ "state": "busy", "since": "2026-02-10T12:00:00Z", "error": null,
             "holder": { "host": "h", "pid": 7, "since": "2026-02-10T11:59:00Z" } });
-        assert_eq!(lock(&long), said);
+        assert_eq!(lock(&busy), said);
         let operation = "open .housekeeper";
         let errno = libc::ENOSPC;
-        let failed = view(LockTrouble::Failed { operation, errno }, Duration::ZERO);
-        assert!(has_lost_lock(&failed));
+        let failed = view(LockTrouble::Failed { operation, errno });
         let said = lock(&failed);
         assert_eq!(
             said["error"],

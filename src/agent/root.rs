@@ -13,6 +13,7 @@ use crate::agent::kept;
 use crate::agent::leftovers;
 use crate::agent::mailbox::{Inbox, Outbox, mailbox};
 use crate::agent::published::{Published, View, Watching};
+use crate::agent::pulse::Pulse;
 use crate::agent::round::{Ended, Round, class_name};
 use crate::agent::service::chain;
 use crate::agent::shell::{Ear, Shell, Tools};
@@ -75,6 +76,7 @@ pub struct Handle {
     pub root: Root,
     pub published: Arc<Published>,
     pub watches: Arc<AtomicUsize>,
+    pub pulse: Arc<Pulse>,
     orders: Outbox<Order>,
     bell: Bell,
     n_barriers: AtomicU64,
@@ -119,6 +121,7 @@ impl Handle {
         let stop = Arc::new(AtomicBool::new(false));
         let published = Arc::new(Published::default());
         let watches = Arc::new(AtomicUsize::new(0));
+        let pulse = Arc::new(Pulse::default());
         let name = Arc::from(root.name.as_str());
         let keeper = Keeper {
             mouth: around.teller.mouth(&name),
@@ -127,6 +130,7 @@ impl Handle {
             around: around.clone(),
             published: published.clone(),
             watches: watches.clone(),
+            pulse: pulse.clone(),
             orders: ordered,
             bell: bell.clone(),
             class: Class::Normal,
@@ -140,6 +144,7 @@ impl Handle {
             root,
             published,
             watches,
+            pulse,
             orders,
             bell,
             n_barriers: AtomicU64::new(0),
@@ -209,6 +214,7 @@ pub(super) struct Keeper {
     pub(super) around: Surroundings,
     pub(super) published: Arc<Published>,
     pub(super) watches: Arc<AtomicUsize>,
+    pub(super) pulse: Arc<Pulse>,
     pub(super) orders: Inbox<Order>,
     pub(super) bell: Bell,
     pub(super) class: Class,
@@ -283,7 +289,10 @@ impl Keeper {
     fn wait_for_root(&mut self) -> bool {
         let until = Instant::now() + LOOK_FOR;
         loop {
-            match self.orders.take_until(until) {
+            self.pulse.rest();
+            let order = self.orders.take_until(until);
+            self.pulse.beat();
+            match order {
                 Some(Order::Stop) => return true,
                 Some(Order::Settle(settled)) => self.settle(*settled),
                 Some(Order::Barrier(number)) => self.barrier = self.barrier.max(number),

@@ -93,6 +93,7 @@ impl Round<'_> {
         self.shell.input(now, Input::Command(Command::Guard));
         self.shell.jobs.mounts();
         loop {
+            self.keeper.pulse.beat();
             if self.shell.moved {
                 // A burst that this cut short has removed something.
                 self.shell.speak();
@@ -389,6 +390,7 @@ impl Round<'_> {
         if self.shell.confirm_since.is_some() {
             wait = wait.min(READERS_TURN);
         }
+        self.keeper.pulse.rest();
         let nap = std::mem::take(&mut self.nap);
         if !nap.is_zero() {
             std::thread::sleep(nap.min(wait));
@@ -397,6 +399,7 @@ impl Round<'_> {
         // Whoever has something for this thread rings afterwards; what came in between is not
         // lost, the next sleep ends at once.
         let woken = self.sleeper.wait(deaf, wait);
+        self.keeper.pulse.beat();
         if woken.mounts_changed {
             self.shell.check_place();
             self.shell.jobs.mounts();

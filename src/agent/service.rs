@@ -3,7 +3,7 @@
 use crate::agent::apart;
 use crate::agent::audit::Clerk;
 use crate::agent::cleaning::removes_nothing;
-use crate::agent::control;
+use crate::agent::control::{self, HttpPort};
 use crate::agent::descriptors;
 use crate::agent::kept::Restorer;
 use crate::agent::outlook::Prevention;
@@ -15,6 +15,7 @@ use crate::agent::report::{self, AnomalyFilter};
 use crate::agent::root::{Handle, Order, Surroundings, rules};
 use crate::agent::signals::{Caught, Signals};
 use crate::agent::teller::Teller;
+use crate::agent::window::{Pane, Window};
 use crate::clock::SystemClock;
 use crate::config;
 use crate::config::cleanup::ground::is_apart;
@@ -32,6 +33,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use tokio::net::UnixListener;
 use tokio::sync::oneshot;
+
+/// So often the agent's own loop shows that it turns.
+const HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// Why an agent does not run.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +71,10 @@ fn make_root(path: &Path) -> Result<(), ServiceError> {
     })
 }
 
+/// Starts to speak HTTP: on an address, where that is not empty, and on the connections that it is
+/// given.
+pub type SpeakHttp = fn(&str, Window) -> std::io::Result<HttpPort>;
+
 /// A root that was asked what is to come, and where its answer will lie.
 #[derive(Debug)]
 pub struct AskedOutlook {
@@ -90,6 +98,7 @@ pub struct Service {
     registered: Wants,
     clerk: Clerk,
     started: Time,
+    window: Window,
 }
 
 impl Service {
@@ -120,6 +129,11 @@ impl Service {
         let mut service = Self {
             roots: Vec::new(),
             started: SystemClock::start().now().wall,
+            window: Window::new(
+                settings.agent.state_dir.clone(),
+                store.clone(),
+                around.teller.counts().clone(),
+            ),
             store,
             registry: None,
             registered: Wants::default(),
@@ -133,7 +147,25 @@ impl Service {
         for root in service.settings.roots.clone() {
             service.start_root(root)?;
         }
+        service.show();
         Ok(service)
+    }
+
+    /// What others may look at.
+    pub fn window(&self) -> &Window {
+        &self.window
+    }
+
+    /// Shows the roots as they are looked after now.
+    fn show(&self) {
+        let panes = self.roots.iter().map(|handle| Pane {
+            enforces: rules(&handle.root, &self.settings.agent).enforce,
+            root: Arc::new(handle.root.clone()),
+            published: handle.published.clone(),
+            pulse: handle.pulse.clone(),
+            watches: handle.watches.clone(),
+        });
+        self.window.show(panes.collect());
     }
 
     pub fn store(&self) -> &Store {
@@ -400,12 +432,12 @@ impl Service {
 
     fn take_over(&mut self, settings: Settings) {
         let (new, old) = (&settings.agent, &self.settings.agent);
-        if (&new.state_dir, &new.socket, &new.database)
-            != (&old.state_dir, &old.socket, &old.database)
+        if (&new.state_dir, &new.socket, &new.database, &new.http)
+            != (&old.state_dir, &old.socket, &old.database, &old.http)
         {
             tracing::warn!(
                 event = "config.restart_needed",
-                "state_dir, socket and store change with the next start only"
+                "state_dir, socket, http and store change with the next start only"
             );
         }
         self.around.teller.settle(settings.notify.clone());
@@ -471,6 +503,7 @@ impl Service {
                 }
             }
         }
+        self.show();
         stop_all(old.into_iter(), grace);
     }
 
@@ -496,18 +529,18 @@ impl Service {
         )
     }
 
-    /// Runs until a signal ends it.
+    /// Runs until a signal ends it. Connections to the socket that speak HTTP are given to `http`.
     ///
     /// # Errors
     /// The socket cannot be listened on, or signals cannot be had.
-    pub fn run(mut self) -> Result<(), ServiceError> {
+    pub fn run(mut self, http: Option<HttpPort>) -> Result<(), ServiceError> {
         let what = "start the control loop";
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(|source| ServiceError::Start { what, source })?;
         let socket = self.settings.agent.socket.clone();
-        let ended = runtime.block_on(self.serve(&socket));
+        let ended = runtime.block_on(self.serve(&socket, http));
         runtime.shutdown_background();
         if let Err(error) = remove_socket(&socket) {
             tracing::warn!(event = "socket.left", error = %error, "the socket stays");
@@ -515,7 +548,7 @@ impl Service {
         ended
     }
 
-    async fn serve(&mut self, socket: &Path) -> Result<(), ServiceError> {
+    async fn serve(&mut self, socket: &Path, http: Option<HttpPort>) -> Result<(), ServiceError> {
         let listener = listen(socket)?;
         let mut signals = Signals::new()?;
         tracing::info!(
@@ -538,10 +571,12 @@ impl Service {
             started.map_err(|source| ServiceError::Start { what, source })?;
         self.registry = Some(registry);
         let (requests, mut requested) = tokio::sync::mpsc::channel(16);
+        let mut heart = tokio::time::interval(HEARTBEAT);
         loop {
             tokio::select! {
+                _ = heart.tick() => self.window.pulse().beat(),
                 accepted = listener.accept() => match accepted {
-                    Ok((stream, _)) => control::attend(stream, requests.clone()),
+                    Ok((stream, _)) => control::attend(stream, requests.clone(), http.clone()),
                     Err(error) => {
                         tracing::warn!(event = "socket.failed", error = %error, "a connection could not be taken");
                         tokio::time::sleep(Duration::from_millis(100)).await;

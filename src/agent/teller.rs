@@ -12,6 +12,7 @@ use crate::notify::Notifier;
 use crate::store::Store;
 use crate::store::audit::Actor;
 use crate::store::error::StoreError;
+use crate::telemetry::counts::Counts;
 use crate::telemetry::tell::tell;
 use rtrb::{Consumer, Producer, RingBuffer};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
@@ -30,6 +31,7 @@ const MAX_AT_ONCE: usize = 256;
 pub struct Teller {
     office: Arc<Office>,
     notifier: Option<Notifier>,
+    counts: Arc<Counts>,
 }
 
 /// What one thread tells its facts with; its clones are for the same thread.
@@ -82,10 +84,11 @@ impl Teller {
     /// dropped.
     pub fn start(store: Store, notifier: Option<Notifier>) -> (Self, JoinHandle<()>) {
         let desk = Arc::new(Desk::default());
-        let (at, also) = (desk.clone(), notifier.clone());
+        let counts = Arc::new(Counts::default());
+        let (at, ears) = (desk.clone(), (notifier.clone(), counts.clone()));
         let thread = std::thread::Builder::new()
             .name("teller".to_owned())
-            .spawn(move || run(&at, &store, also.as_ref()))
+            .spawn(move || run(&at, &store, ears.0.as_ref(), &ears.1))
             .expect("a thread can be started at the start of the program");
         let office = Office {
             desk,
@@ -94,8 +97,14 @@ impl Teller {
         let teller = Self {
             office: Arc::new(office),
             notifier,
+            counts,
         };
         (teller, thread)
+    }
+
+    /// What was told so far, counted.
+    pub fn counts(&self) -> &Arc<Counts> {
+        &self.counts
     }
 
     /// For a thread that tells what happens in this root.
@@ -150,7 +159,7 @@ impl Mouth {
     }
 }
 
-fn run(desk: &Desk, store: &Store, notifier: Option<&Notifier>) {
+fn run(desk: &Desk, store: &Store, notifier: Option<&Notifier>, counts: &Counts) {
     let mut clerk = Clerk::new(Actor::Event);
     let mut lines: Vec<Line> = Vec::new();
     loop {
@@ -168,6 +177,7 @@ fn run(desk: &Desk, store: &Store, notifier: Option<&Notifier>) {
             while said < MAX_AT_ONCE
                 && let Ok(message) = line.messages.pop()
             {
+                counts.hear(&line.root, &message.fact);
                 say(&mut clerk, line, *message, store, notifier);
                 said += 1;
             }

@@ -331,7 +331,7 @@ impl Show {
         let mut writing = false;
         loop {
             tokio::select! {
-                stream = accept(listener.as_ref()) => control::attend(stream?, requests.clone()),
+                stream = accept(listener.as_ref()) => control::attend(stream?, requests.clone(), None),
                 Some(request) = requested.recv() => control::answer(&self.service, request),
                 () = signals.stop() => return Ok(()),
                 _ = tick.tick() => {

@@ -15,7 +15,7 @@ mod pins;
 pub mod render;
 mod trash;
 
-use crate::agent::service::Service;
+use crate::agent::service::{Service, SpeakHttp};
 use crate::agent::teller::{self, Teller};
 use crate::agent::watching::would_pick;
 use crate::clock::SystemClock;
@@ -59,7 +59,10 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// What ended the command; exit code 1.
-pub fn main(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Result<u8> {
+pub fn main(
+    arguments: impl IntoIterator<Item = OsString>,
+    speak_http: SpeakHttp,
+) -> anyhow::Result<u8> {
     let args = match args::parse(arguments) {
         Ok(args) => args,
         Err(error) => {
@@ -72,7 +75,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Result<u8>
         request.log_default = LogFormat::Text;
     }
     match &args.command {
-        Command::Run(_) => run(request),
+        Command::Run(_) => run(request, speak_http),
         Command::Demo(demo) => demo::run(&request, demo),
         Command::Scan(look) => one_shot::scan(&args, request, look.json),
         Command::Plan(look) => one_shot::plan(&args, request, look.json),
@@ -192,7 +195,7 @@ fn check_config(request: &Request, json: bool) -> anyhow::Result<u8> {
 }
 
 /// The agent, in the foreground.
-fn run(request: Request) -> anyhow::Result<u8> {
+fn run(request: Request, speak_http: SpeakHttp) -> anyhow::Result<u8> {
     let settings = match config::load(&request) {
         Ok(settings) if settings.roots.is_empty() && settings.file.is_none() => {
             complain(&[Problem {
@@ -240,8 +243,11 @@ fn run(request: Request) -> anyhow::Result<u8> {
     )
     .context("cannot start the thread that notifies")?;
     let (teller, thread) = Teller::start(store.clone(), Some(notifier.clone()));
+    let address = settings.agent.http.clone();
     let service = Service::start(settings, request, teller, store.clone())?;
-    let ended = service.run();
+    let http = speak_http(&address, service.window().clone())
+        .context("cannot start the thread that speaks HTTP")?;
+    let ended = service.run(Some(http));
     // A root that did not end in time still holds a teller: then nothing more is waited for.
     teller::finish(&thread, store, LAST_WORDS);
     if !notifier.flush(LAST_NEWS) {

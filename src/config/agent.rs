@@ -7,6 +7,7 @@ use crate::config::reader::Reader;
 use crate::config::request::Request;
 use crate::config::settings::{Agent, AuditKeep, Log, LogFormat, Mode, Problem};
 use crate::config::{duration, word};
+use std::net::IpAddr;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -299,7 +300,7 @@ fn database_of(text: &str) -> Result<Option<PathBuf>, String> {
     }
 }
 
-/// Empty: off.
+/// Empty: off. Who may ask from elsewhere is nobody's business to guess: this host only.
 fn http_of(text: &str) -> Result<String, String> {
     let text = text.trim();
     let good = text.is_empty()
@@ -311,6 +312,18 @@ fn http_of(text: &str) -> Result<String, String> {
     if !good {
         return Err(format!(
             "`{text}` is no address; write one like \"127.0.0.1:9470\", or \"\" for none"
+        ));
+    }
+    let host = text.rsplit_once(':').map_or("", |(host, _)| host);
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let is_here = |host: &str| {
+        host.parse::<IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
+    };
+    if !text.is_empty() && host != "localhost" && !is_here(bare) {
+        return Err(format!(
+            "`{text}` is open to other hosts, and everybody there could ask; write one like \
+             \"127.0.0.1:9470\", and let a proxy stand before it that knows who may"
         ));
     }
     Ok(text.to_owned())
@@ -374,7 +387,18 @@ mod tests {
         for good in ["", "127.0.0.1:0", "[::1]:9470", "localhost:80"] {
             assert!(http_of(good).is_ok(), "{good}");
         }
-        for bad in ["9470", "127.0.0.1", "::1:9470", "h:99999", ":80", "a b:80"] {
+        for bad in [
+            "9470",
+            "127.0.0.1",
+            "::1:9470",
+            "h:99999",
+            ":80",
+            "a b:80",
+            "0.0.0.0:80",
+            "[::]:80",
+            "10.0.0.1:80",
+            "example.org:80",
+        ] {
             assert!(http_of(bad).is_err(), "{bad}");
         }
         for good in ["info", "DEBUG", "info,housekeeper::watch=debug"] {

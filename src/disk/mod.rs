@@ -18,6 +18,7 @@ mod live;
 pub mod looker;
 pub mod measure;
 pub mod open_files;
+pub mod probe;
 pub mod records;
 pub mod remove;
 pub mod removed;

@@ -1,4 +1,5 @@
-//! What happened, told to people and programs: log lines on stderr.
+//! What happened, told to people and programs: log lines on stderr, and counts.
 
+pub mod counts;
 pub mod logging;
 pub mod tell;

@@ -113,6 +113,7 @@ const RESERVED: &[Reserved] = &[
         places: &[
             "notify/",
             "store/",
+            "http/",
             "agent/control.rs",
             "agent/jobs.rs",
             "agent/kept.rs",

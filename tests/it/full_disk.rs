@@ -1,65 +1,19 @@
 //! A file system without a free inode or block, on which not even `.housekeeper` can be made:
 //! it is pruned all the same. Real ones, mounted: skipped where this user may not.
 
+use crate::support::mounted::Mounted;
 use crate::support::recount;
 use crate::support::running::{Place, make_session};
 use std::fs;
 use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
 const FILES: (u32, usize) = (4, 16_384);
 const SESSION: u64 = 4 * 16_384 + 100;
 const KEPT: u64 = 5;
 
-/// Something mounted, unmounted in the end.
-struct Mounted(PathBuf);
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        let status = Command::new("umount").arg(&self.0).status();
-        assert!(status.is_ok_and(|status| status.success()));
-    }
-}
-
-/// `None`, with the reason printed, where it is refused.
-#[expect(clippy::print_stdout, reason = "the test's reader has to see it")]
-fn done(command: &mut Command) -> Option<()> {
-    match command.output() {
-        Ok(output) if output.status.success() => Some(()),
-        refused => {
-            println!("skipped: {command:?} is refused: {refused:?}");
-            None
-        }
-    }
-}
-
-fn tmpfs(root: &Path, options: &str) -> Option<Mounted> {
-    let mut mount = Command::new("mount");
-    done(mount.args(["-t", "tmpfs", "-o", options, "none"]).arg(root))?;
-    Some(Mounted(root.to_owned()))
-}
-
 fn ext4(place: &Place, n_inodes: &str, mebibytes: u64) -> Option<Mounted> {
-    let image = place.beside("image");
-    let file = fs::File::create(&image).expect("an image");
-    file.set_len(mebibytes << 20).expect("sparse");
-    let mut mkfs = Command::new("mkfs.ext4");
-    mkfs.args([
-        "-q",
-        "-F",
-        "-m",
-        "0",
-        "-b",
-        "1024",
-        "-O",
-        "^has_journal",
-        "-N",
-    ]);
-    done(mkfs.arg(n_inodes).arg(&image))?;
-    let mut mount = Command::new("mount");
-    done(mount.args(["-o", "loop"]).arg(&image).arg(&place.root))?;
-    Some(Mounted(place.root.clone()))
+    Mounted::ext4(&place.beside("image"), &place.root, n_inodes, mebibytes)
 }
 
 fn configure(place: &Place) {
@@ -169,7 +123,7 @@ fn without_a_free_block_on_ext4_the_agent_frees_room() {
 fn without_a_free_inode_on_tmpfs_the_agent_frees_room() {
     let place = Place::new();
     configure(&place);
-    let Some(_mounted) = tmpfs(&place.root, "size=16m,nr_inodes=200") else {
+    let Some(_mounted) = Mounted::tmpfs(&place.root, "size=16m,nr_inodes=200") else {
         return;
     };
     fill(&place, 20);

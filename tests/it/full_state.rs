@@ -4,6 +4,7 @@
 use crate::support::agent::Agent;
 use crate::support::cleaning::Desk;
 use crate::support::fixture::names;
+use crate::support::mounted::Mounted;
 use crate::support::{Done, housekeeper};
 use rustix::process::Signal;
 use serde_json::Value;
@@ -11,25 +12,16 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-/// The file system of a state directory, unmounted in the end.
-struct Disk(PathBuf);
+/// The file system of a state directory.
+struct Disk(PathBuf, Mounted);
 
 impl Disk {
-    /// `None`, with the reason printed, where this user may not mount.
-    #[expect(clippy::print_stdout, reason = "the test's reader has to see it")]
+    /// `None` where this user may not mount.
     fn mount(at: &Path) -> Option<Self> {
         fs::create_dir_all(at).expect("made");
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", "size=1m,nr_inodes=60", "none"]);
-        match mount.arg(at).output() {
-            Ok(output) if output.status.success() => Some(Self(at.to_owned())),
-            refused => {
-                println!("skipped: {mount:?} is refused: {refused:?}");
-                None
-            }
-        }
+        let mounted = Mounted::tmpfs(at, "size=1m,nr_inodes=60")?;
+        Some(Self(at.to_owned(), mounted))
     }
 
     fn use_up_blocks(&self) {
@@ -52,17 +44,7 @@ impl Disk {
     }
 
     fn allow(&self, what: &str) {
-        let mut mount = Command::new("mount");
-        mount.args(["-o", &format!("remount,{what}")]).arg(&self.0);
-        let output = mount.output().expect("mount runs");
-        assert!(output.status.success(), "{output:?}");
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let status = Command::new("umount").arg("-l").arg(&self.0).status();
-        assert!(status.is_ok_and(|status| status.success()));
+        self.1.remount(what);
     }
 }
 

@@ -7,14 +7,14 @@
     reason = "what this host does not allow is for who reads the run"
 )]
 
+use crate::support::mounted::Mounted;
 use crate::support::recount::{self, Count};
 use crate::support::running::{Agent, Place};
 use rustix::fs::{OFlags, fcntl_getfl};
 use serde_json::Value;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
 /// The system calls and the memory that no crate at hand offers.
 mod raw {
@@ -277,41 +277,6 @@ fn writes_through_a_name_outside_the_root_are_found() {
     }
 }
 
-/// Mounted for the length of a test, unless it is unmounted before.
-struct Mounted(Option<PathBuf>);
-
-impl Mounted {
-    /// `None`, and why, where this host refuses.
-    fn tmpfs(at: &Path) -> Option<Self> {
-        if !rustix::process::geteuid().is_root() {
-            println!("skipped: only root may mount");
-            return None;
-        }
-        let mount = Command::new("mount")
-            .args(["-t", "tmpfs", "none"])
-            .arg(at)
-            .status();
-        if mount.is_ok_and(|status| status.success()) {
-            return Some(Self(Some(at.to_owned())));
-        }
-        println!("skipped: mounts are refused here");
-        None
-    }
-
-    fn unmount(&mut self) {
-        if let Some(at) = self.0.take() {
-            let done = Command::new("umount").arg("-l").arg(at).status();
-            assert!(done.is_ok_and(|status| status.success()), "it is unmounted");
-        }
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        self.unmount();
-    }
-}
-
 #[test]
 fn what_a_mount_hides_leaves_the_figures_and_comes_back() {
     for backend in BACKENDS {
@@ -326,7 +291,7 @@ fn what_a_mount_hides_leaves_the_figures_and_comes_back() {
                 (&before["bytes"], &before["anomalies"]),
                 (&6_050.into(), &0.into())
             );
-            let Some(mut mounted) = Mounted::tmpfs(&place.root.join(at)) else {
+            let Some(mut mounted) = Mounted::tmpfs(&place.root.join(at), "size=1m") else {
                 return;
             };
             fs::write(place.root.join(at).join("foreign"), [3; 700]).expect("a file");
@@ -390,7 +355,7 @@ fn a_root_that_is_mounted_over_or_unmounted_is_noticed() {
     let place = place("inotify");
     let agent = place.agent();
     until_exact(&agent, &place.root);
-    let Some(mut mounted) = Mounted::tmpfs(&place.root) else {
+    let Some(mut mounted) = Mounted::tmpfs(&place.root, "size=1m") else {
         return;
     };
     agent.until("the mount is looked after", |status| {

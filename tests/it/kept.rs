@@ -7,6 +7,7 @@
     reason = "seeds and skipped parts are for who reads the run"
 )]
 
+use crate::support::mounted::Mounted;
 use crate::support::recount;
 use crate::support::running::{Agent, Dice, Place, make_session, signal, wait_for};
 use serde_json::{Value, json};
@@ -521,28 +522,12 @@ fn quiet(command: &mut Command) -> &mut Command {
         .stderr(Stdio::null())
 }
 
-/// Something mounted, unmounted in the end.
-struct Mounted(PathBuf);
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        let status = Command::new("umount").arg(&self.0).status();
-        assert!(status.is_ok_and(|status| status.success()));
-    }
-}
-
 #[test]
 fn a_full_disk_keeps_nothing_and_still_lets_go() {
     let place = place("1h", "max_count = 2");
-    let mut mount = Command::new("mount");
-    mount
-        .args(["-t", "tmpfs", "-o", "size=1m,nr_inodes=40", "none"])
-        .arg(&place.root);
-    if !mount.status().is_ok_and(|status| status.success()) {
-        println!("skipped: a mount is refused");
+    let Some(_mounted) = Mounted::tmpfs(&place.root, "size=1m,nr_inodes=40") else {
         return;
-    }
-    let _mounted = Mounted(place.root.clone());
+    };
     let staging = place.root.join(".staging");
     for n in 0..2 {
         make_session(&place.root, &staging, &format!("s{n}"), 1000 - n, (2, 100));

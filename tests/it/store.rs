@@ -2,6 +2,7 @@
 //! what becomes of the store stops nobody.
 
 use crate::support::cleaning::with_database;
+use crate::support::mounted::Mounted;
 use crate::support::running::{Agent, Dice, Place, make_session, signal, wait_for};
 use crate::support::{Done, recount};
 use serde_json::Value;
@@ -11,7 +12,6 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 const SESSION: u64 = 1000;
@@ -400,39 +400,6 @@ fn a_store_moved_away_is_begun_anew() {
     assert_eq!(case.place.told("store.begun").len(), 1);
 }
 
-/// Something mounted, unmounted in the end.
-struct Mounted(PathBuf);
-
-impl Mounted {
-    /// `None`, with the reason printed, where this user may not mount.
-    #[expect(clippy::print_stdout, reason = "the test's reader has to see it")]
-    fn tmpfs(at: &Path, options: &str) -> Option<Self> {
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", options, "none"]).arg(at);
-        match mount.output() {
-            Ok(output) if output.status.success() => Some(Self(at.to_owned())),
-            refused => {
-                println!("skipped: {mount:?} is refused: {refused:?}");
-                None
-            }
-        }
-    }
-
-    fn remount(&self, options: &str) {
-        let mut mount = Command::new("mount");
-        mount.args(["-o", options]).arg(&self.0);
-        let output = mount.output().expect("mount runs");
-        assert!(output.status.success(), "{output:?}");
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        let status = Command::new("umount").arg("-l").arg(&self.0).status();
-        assert!(status.is_ok_and(|status| status.success()));
-    }
-}
-
 #[test]
 fn a_store_that_is_read_only_is_waited_for() {
     let case = Case::new();
@@ -440,11 +407,11 @@ fn a_store_that_is_read_only_is_waited_for() {
     let Some(mounted) = Mounted::tmpfs(&at, "size=16m") else {
         return;
     };
-    mounted.remount("remount,ro");
+    mounted.remount("ro");
     let agent = case.place.agent();
     case.overflow(&agent);
     case.degraded(&agent, "housekeeper.db");
-    mounted.remount("remount,rw");
+    mounted.remount("rw");
     case.back(&agent);
     case.overflow(&agent);
     case.audit_is_complete();

@@ -3,12 +3,14 @@
 pub(crate) mod agent;
 pub(crate) mod cleaning;
 pub(crate) mod fixture;
+pub(crate) mod mounted;
 pub(crate) mod receiver;
 pub(crate) mod recount;
 pub(crate) mod refusing;
 pub(crate) mod resting;
 pub(crate) mod running;
 pub(crate) mod tree;
+pub(crate) mod web;
 pub(crate) mod world;
 
 use serde_json::Value;

@@ -37,6 +37,8 @@ pub(crate) struct Place {
     /// `agent.scheduling`. Ordinary, unless a test is about it: another program's real-time
     /// threads on the host must not decide whether a test ends in time.
     pub(crate) scheduling: &'static str,
+    /// `agent.http`: off, unless a test is about it.
+    pub(crate) http: &'static str,
     /// The root's `backend`.
     pub(crate) backend: &'static str,
     /// Words before the program's own: what prepares its surroundings and becomes it by `exec`.
@@ -66,6 +68,7 @@ impl Place {
             hold,
             root,
             scheduling: "normal",
+            http: "",
             backend: "auto",
             wrapper: Vec::new(),
         }
@@ -80,11 +83,12 @@ impl Place {
     pub(crate) fn configure(&self, tables: &str) {
         let at = |name: &str| self.beside(name).display().to_string();
         let text = format!(
-            "[agent]\nstate_dir = \"{}\"\nsocket = \"{}\"\nhttp = \"\"\n\
+            "[agent]\nstate_dir = \"{}\"\nsocket = \"{}\"\nhttp = \"{}\"\n\
              scheduling = \"{}\"\n[[root]]\nname = \"r\"\npath = \"{}\"\n\
              backend = \"{}\"\n{tables}\n[root.guard]\nfirst_start = \"enforce\"\n",
             at("state"),
             at("agent.sock"),
+            self.http,
             self.scheduling,
             self.root.display(),
             self.backend,
