@@ -343,12 +343,15 @@ impl Engine {
         }
     }
 
-    /// Whether what a session is in was not listed yet and nothing was there to be read: it is
-    /// read again when all beside it is known.
+    /// Whether a session is a directory that was not listed yet, with nothing in it to be read: the
+    /// end of its listing asks again.
     fn is_yet_to_come(&self, session: SessionId, gathered: &Gathered) -> bool {
         let dir = self.index.session_dir(session);
-        let is_listed = dir.is_some_and(|dir| self.index.is_listed(dir));
-        !is_listed && gathered.proofs.iter().all(|p| p.signature.is_none())
+        let is_whole = |dir: &DirId| self.index.session_at(*dir) == Some(session);
+        let is_unlisted = dir
+            .filter(is_whole)
+            .is_some_and(|dir| !self.index.is_listed(dir));
+        is_unlisted && gathered.proofs.iter().all(|p| p.signature.is_none())
     }
 
     /// Whether nobody has read anything of a session yet, nor is about to.

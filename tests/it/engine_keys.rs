@@ -3,7 +3,9 @@
 //! The seeded world does the same at random; here each case stands alone.
 
 use crate::support::world::{bare_rules, rules_time};
-use housekeeper::engine::{Command, Effect, Engine, Input, ReadOf};
+use housekeeper::engine::{Command, Effect, Engine, Input, ReadOf, Rules};
+use housekeeper::layout::Layout;
+use housekeeper::layout::spec::{Kind, LayoutSpec};
 use housekeeper::model::hint::Hint;
 use housekeeper::model::listing::{Listing, ScanId, ScanOrder, Walked, Watched};
 use housekeeper::model::path::RelPath;
@@ -12,6 +14,7 @@ use housekeeper::model::seen::{FileId, FileKind, Seen, Stat};
 use housekeeper::model::session::{Facts, Verdict};
 use housekeeper::model::time::{Now, Tick, UnixNanos};
 use housekeeper::model::watcher::{DirKey, Watch};
+use std::sync::Arc;
 use std::time::Duration;
 
 const ROOT: DirKey = DirKey(1);
@@ -48,8 +51,12 @@ fn stat(ino: u64, kind: FileKind, bytes: u64) -> Stat {
 impl Bench {
     /// A scan of the root is under way.
     fn new() -> (Self, ScanId) {
+        Self::with_rules(bare_rules(1_000_000))
+    }
+
+    fn with_rules(rules: Rules) -> (Self, ScanId) {
         let mut bench = Self {
-            engine: Engine::new(bare_rules(1_000_000), true, []),
+            engine: Engine::new(rules, true, []),
             out: Vec::new(),
             generation: 0,
         };
@@ -166,6 +173,13 @@ impl Bench {
         looks.into_iter().map(look).collect()
     }
 
+    /// A hint by path leads to one look, which finds this.
+    fn found(&mut self, path: &str, stat: Stat) {
+        self.give(Input::Hint(Hint::Name(path.as_bytes().into())));
+        let look = self.looks().pop().expect("it is looked at");
+        self.give(Input::Looked(look, Seen::There(stat)));
+    }
+
     fn names(&mut self) -> Vec<String> {
         let looks = self.looks();
         let name = |look: &Look| String::from_utf8_lossy(look.name()).into_owned();
@@ -243,6 +257,50 @@ fn a_look_in_a_directory_that_is_elsewhere_says_nothing() {
     bench.give(Input::Looked(look, Seen::There(stat(9, FileKind::Dir, 0))));
     assert_eq!(bench.bytes(), 0, "it is another directory");
     assert!(bench.scan("s").is_some());
+}
+
+/// Of the two files of a session the other one is seen first, in a directory that is not listed
+/// yet: what is said of a session without its metadata is no last word.
+#[test]
+fn metadata_that_comes_second_is_read_though_its_directory_is_not_listed() {
+    let spec = LayoutSpec {
+        kind: Kind::Sidecar,
+        sessions: "*/*".to_owned(),
+        metadata: Some("{id}.json".to_owned()),
+        blobs: vec!["{id}.{ext}".to_owned()],
+        ..LayoutSpec::default()
+    };
+    let mut rules = bare_rules(1_000_000);
+    rules.layout = Arc::new(Layout::new(spec).expect("a good layout"));
+    let (mut bench, scan) = Bench::with_rules(rules);
+    bench.list(scan, "", 1, ROOT, &[]);
+    bench.give(Input::Walked(vec![Walked::End { scan }]));
+    bench.found("d", stat(5, FileKind::Dir, 0));
+    bench.found("d/a.bin", stat(6, FileKind::File, 10));
+    bench.answer_read(Verdict::Certain);
+    assert!(!bench.reads());
+    bench.found("d/a.json", stat(7, FileKind::File, 5));
+    assert!(bench.reads(), "{:?}", bench.out);
+}
+
+/// What is in a new session may be there later than the session itself: the end of its listing
+/// asks again.
+#[test]
+fn a_session_that_was_empty_at_first_sight_is_read_when_it_is_listed() {
+    let (mut bench, scan) = Bench::new();
+    bench.list(scan, "", 1, ROOT, &[]);
+    bench.give(Input::Walked(vec![Walked::End { scan }]));
+    bench.found("s", stat(2, FileKind::Dir, 0));
+    let scan = bench.scan("s").expect("it is listed");
+    bench.answer_read(Verdict::Certain);
+    bench.list(
+        scan,
+        "s",
+        2,
+        S,
+        &[("metadata.json", stat(3, FileKind::File, 5))],
+    );
+    assert!(bench.reads(), "{:?}", bench.out);
 }
 
 /// It was away for a moment and is back: what could not be looked at is found by listing it.

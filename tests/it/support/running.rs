@@ -74,6 +74,36 @@ impl Place {
         }
     }
 
+    /// Runs the agent after `script` in a new user namespace. `false`, with the reason printed,
+    /// where there is none to be had.
+    #[expect(
+        clippy::print_stdout,
+        reason = "who reads the run has to see what it skipped"
+    )]
+    pub(crate) fn in_namespace(&mut self, flags: &str, script: &str) -> bool {
+        let wrapper = [
+            "unshare",
+            flags,
+            "sh",
+            "-ec",
+            &format!("{script}; exec \"$@\""),
+            "sh",
+        ];
+        let tried = Command::new(wrapper[0])
+            .args(&wrapper[1..])
+            .arg("true")
+            .output();
+        match tried {
+            Ok(output) if output.status.success() => {}
+            refused => {
+                println!("skipped: {wrapper:?} is refused: {refused:?}");
+                return false;
+            }
+        }
+        self.wrapper = wrapper.map(str::to_owned).to_vec();
+        true
+    }
+
     /// A path beside the root, on the same file system.
     pub(crate) fn beside(&self, name: &str) -> PathBuf {
         self.hold.path().join(name)
@@ -197,6 +227,10 @@ pub(crate) struct Agent<'a> {
 }
 
 impl Agent<'_> {
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The document of `status`, or why there is none.
     pub(crate) fn try_status(&self) -> Result<Value, String> {
         let say = |error: std::io::Error| error.to_string();

@@ -9,37 +9,6 @@ use housekeeper::model::watcher::Backend;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::process::Command;
-
-/// Runs the agent after `script` in a new user namespace. `false`, with the reason printed,
-/// where there is none to be had.
-#[expect(
-    clippy::print_stdout,
-    reason = "who reads the run has to see what it skipped"
-)]
-fn in_namespace(place: &mut Place, flags: &str, script: &str) -> bool {
-    let wrapper = [
-        "unshare",
-        flags,
-        "sh",
-        "-ec",
-        &format!("{script}; exec \"$@\""),
-        "sh",
-    ];
-    let tried = Command::new(wrapper[0])
-        .args(&wrapper[1..])
-        .arg("true")
-        .output();
-    match tried {
-        Ok(output) if output.status.success() => {}
-        refused => {
-            println!("skipped: {wrapper:?} is refused: {refused:?}");
-            return false;
-        }
-    }
-    place.wrapper = wrapper.map(str::to_owned).to_vec();
-    true
-}
 
 /// T25: with six watches for forty directories the rest is polled, which is said once, and
 /// the limit holds.
@@ -47,7 +16,7 @@ fn in_namespace(place: &mut Place, flags: &str, script: &str) -> bool {
 fn without_watches_enough_the_limit_still_holds() {
     each_backend(For::Overflowing, |place, backend| {
         let set = "echo 6 > /proc/sys/user/max_inotify_watches";
-        if !in_namespace(place, "-Ur", set) {
+        if !place.in_namespace("-Ur", set) {
             return;
         }
         place.configure(
@@ -93,7 +62,7 @@ fn without_watches_enough_the_limit_still_holds() {
 fn without_instances_the_next_backend_takes_over() {
     each_backend(For::Overflowing, |place, backend| {
         let set = "echo 0 > /proc/sys/user/max_inotify_instances";
-        if !in_namespace(place, "-Ur", set) {
+        if !place.in_namespace("-Ur", set) {
             return;
         }
         place.configure("");
@@ -184,7 +153,7 @@ fn fanotify_in_a_namespace_of_its_own() {
         fs::create_dir(&own).expect("a directory");
         // The script's places beside the root lie there as well.
         let mount = format!("mount -t tmpfs own {0}; mkdir -p {0}/root", own.display());
-        if !in_namespace(&mut place, "-Urm", &mount) {
+        if !place.in_namespace("-Urm", &mount) {
             return;
         }
         place.backend = "fanotify";
