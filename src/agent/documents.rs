@@ -3,6 +3,7 @@
 use crate::disk::document;
 use crate::disk::tree::{Tree, fd_stat};
 use crate::engine::{CatalogTrouble, Input, ReadOf, ReadOrder};
+use crate::layout::spec::Format;
 use crate::layout::{Layout, Role};
 use crate::model::disk::Disk;
 use crate::model::listing::{Gathered, Listing};
@@ -37,13 +38,16 @@ pub fn read(tree: &Tree, layout: &Layout, clock: &dyn Clock, order: ReadOrder) -
 }
 
 /// Carries out one order of a session where that takes no time to speak of. `None` where it is
-/// long, or others hold it: nothing waits here.
+/// long, others hold it, or its format can make much out of little (YAML): nothing waits here.
 pub fn read_at_once(
     tree: &Tree,
     layout: &Layout,
     clock: &dyn Clock,
     order: &ReadOrder,
 ) -> Option<Input> {
+    if layout.spec().format == Format::Yaml {
+        return None;
+    }
     let (session, key) = order.session.as_ref()?;
     let names = layout.documents(key);
     let documents = names

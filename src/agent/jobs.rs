@@ -1,4 +1,5 @@
-//! Work beside the engine: walking, reading, removing. Never on the engine's thread, never
+//! Work beside the engine: walking, reading (but for first, small reads), removing. Never on the
+//! engine's thread, never
 //! real-time.
 //!
 //! Two threads look (a scan spreads over further ones), two remove, or as many as there are cores

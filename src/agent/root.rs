@@ -391,6 +391,7 @@ impl Keeper {
         let mut shell = Shell::new(engine, tools, jobs, clock, ear);
         shell.hears = true;
         shell.stop = Halt::when(self.stop.clone());
+        shell.pulse = self.pulse.clone();
         if enforce {
             shell
                 .finish_leftovers(|now| leftovers::finish(&tree, &records, &self.root, &pins, now));

@@ -1,6 +1,7 @@
 //! Carries out an engine's effects, in order, on the engine's own thread.
 //!
-//! Looks and removals happen here and now; scans, reads and what costs time go to [`Jobs`].
+//! Looks, removals and the first small read of a session happen here and now; scans, all other
+//! reads and what costs time go to [`Jobs`].
 //! What is to be told waits until the work at hand is done: nothing that can wait stands
 //! between a hint and the rename.
 
@@ -12,6 +13,7 @@ use crate::agent::documents;
 use crate::agent::halt::Halt;
 use crate::agent::jobs::Jobs;
 use crate::agent::leftovers::{self, Leftovers, Stranded};
+use crate::agent::pulse::Pulse;
 use crate::agent::teller::Mouth;
 use crate::disk::foreign_lock::ForeignLock;
 use crate::disk::looker::Looker;
@@ -99,6 +101,10 @@ pub struct Shell {
     is_unremembered: bool,
     /// Somebody wants the thread to end: nothing more is removed.
     pub stop: Halt,
+    /// Of the thread that all this is done on.
+    pub(super) pulse: Arc<Pulse>,
+    /// Since when sessions have been read here for the input at hand.
+    reads_since: Option<Instant>,
 }
 
 impl std::fmt::Debug for Shell {
@@ -124,6 +130,8 @@ pub struct Tools {
     pub corner: Option<OwnedFd>,
 }
 
+/// So long first reads of one input may take here: a disk may be slow, and many may come at once.
+const READS_HERE: Duration = Duration::from_millis(2);
 /// Most reactions kept between two looks at them.
 const MAX_REACTIONS: usize = 4096;
 
@@ -172,6 +180,8 @@ impl Shell {
             stranded: Stranded::default(),
             is_unremembered: false,
             stop: Halt::default(),
+            pulse: Arc::default(),
+            reads_since: None,
         }
     }
 
@@ -185,6 +195,7 @@ impl Shell {
             self.finish_intents(removed);
         }
         let is_removed = matches!(input, Input::Removed(_));
+        self.reads_since = None;
         self.handle(now, input);
         if is_removed {
             self.mind_trash();
@@ -339,10 +350,13 @@ impl Shell {
         self.handle(now, Input::Walked(walked));
     }
 
-    /// What a decision waits for is read here and now; all else by other threads.
+    /// What a decision waits for is read here and now, for [`READS_HERE`] of each input; all else by
+    /// other threads.
     fn read(&mut self, now: Now, order: ReadOrder) {
         let layout = &self.engine.rules().layout;
-        let read = (order.is_first)
+        let is_in_time = order.at_once
+            && self.reads_since.get_or_insert_with(Instant::now).elapsed() < READS_HERE;
+        let read = is_in_time
             .then(|| documents::read_at_once(&self.tree, layout, &*self.clock, &order))
             .flatten();
         match read {
@@ -414,6 +428,7 @@ impl Shell {
 
     fn remove(&mut self, victim: Box<Victim>) {
         // Many victims take time: each is judged at its own moment, and the lock stays ours.
+        self.pulse.beat();
         let now = self.clock.now();
         let locks = self.locks_of(&victim);
         if self.stop.is_due() {

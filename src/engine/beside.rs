@@ -65,12 +65,14 @@ impl Engine {
         });
         let is_document = layout.is_document(&key, name);
         let is_sidecar = is_document && layout.kind() == Kind::Sidecar;
-        if !is_one_file {
-            self.index.add_file(session, name, is_sidecar);
-        }
+        let is_news = !is_one_file && self.index.add_file(session, name, is_sidecar);
         self.index.put_file(dir, name, stat);
         self.note_write(session, stat, now, why);
         self.file_seen(session, dir, name, stat, now, why, out);
+        if is_news && is_sidecar && known.is_some() && layout.reads_inode() {
+            // Until now the times of another of its files stood for those of its metadata.
+            self.read_session(session, out);
+        }
         if known.is_none() && !layout.reads_no_file() {
             match why {
                 Why::Scan => {

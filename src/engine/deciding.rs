@@ -397,8 +397,8 @@ impl Engine {
     /// is known. Not for longer than [`FIRST_READ_PATIENCE`], and then not again for
     /// [`WITHOUT_WAITS`]: somebody may go on bringing in what takes long to read.
     pub(super) fn awaits_first_reads(&mut self, now: Now) -> bool {
-        let is_over = self.deciding.no_waits_until.is_none_or(|at| at <= now.tick);
-        if !self.reading.has_first() || !is_over {
+        let may_wait = self.deciding.no_waits_until.is_none_or(|at| at <= now.tick);
+        if !self.reading.has_first() || !may_wait {
             self.deciding.waits_since = None;
             return false;
         }

@@ -189,9 +189,10 @@ pub struct ReadOrder {
     pub dir: RelPath,
     /// Whose times are asked for, too.
     pub inode: Option<RelPath>,
-    /// The session has no place in the order yet, and what is decided waits for it: a small read
-    /// is to be done here and now, before what follows.
-    pub is_first: bool,
+    /// Nothing is known of the session yet, and what is decided waits for it: a small read is to be
+    /// done here and now, before what follows. At most once for each session and hint: no look
+    /// that a read asks for leads here.
+    pub at_once: bool,
 }
 
 /// What the shell has to do, in order.

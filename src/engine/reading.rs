@@ -161,6 +161,8 @@ impl Engine {
         if is_first {
             self.reading.first.insert(seq);
         }
+        let is_known = |id| self.index.session(id).is_some_and(|session| session.known);
+        let at_once = is_first && !session.is_some_and(is_known);
         self.reading.outstanding.insert(seq);
         self.reading
             .pending
@@ -170,7 +172,7 @@ impl Engine {
             session: key,
             dir,
             inode,
-            is_first,
+            at_once,
         }));
     }
 
@@ -351,7 +353,9 @@ impl Engine {
         let is_unlisted = dir
             .filter(is_whole)
             .is_some_and(|dir| !self.index.is_listed(dir));
-        is_unlisted && gathered.proofs.iter().all(|p| p.signature.is_none())
+        let is_nothing = gathered.proofs.iter().all(|p| p.signature.is_none());
+        // A name or an inode may say when it was made, whatever is in it.
+        is_unlisted && is_nothing && gathered.facts.created.is_none()
     }
 
     /// Whether nobody has read anything of a session yet, nor is about to.

@@ -1,4 +1,5 @@
-//! `/health`: whether the agent's own loop turns. Nothing is asked for it, whatever hangs.
+//! `/health`: whether the agent's own loop turns, to which signals, orders and the configuration
+//! come. Nothing is asked for it; roots have loops of their own ([`super::ready`]).
 
 use super::State;
 use super::answer::document;

@@ -10,9 +10,10 @@ use crate::agent::published::View;
 use crate::agent::readiness::{Level, of_root, of_store};
 use crate::agent::window::Pane;
 use crate::model::bytes::Bytes;
+use crate::model::plan::Rule;
 use crate::model::time::Time;
 use crate::model::watcher::Backend;
-use crate::telemetry::counts::{Count, REACTION_BOUNDS};
+use crate::telemetry::counts::{Count, REACTION_BOUNDS, REASONS};
 use axum::extract::State as Given;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
@@ -152,21 +153,6 @@ const GAUGES: &[Gauge] = &[
         number(view.figures.n_pins)
     }),
     gauge(
-        "root_ready",
-        None,
-        "1: it does what it is for.",
-        |pane, view| {
-            let findings = of_root(&pane.root, view);
-            truth(findings.iter().all(|finding| finding.level == Level::Ok))
-        },
-    ),
-    gauge(
-        "root_enforcing",
-        None,
-        "1: what its limits say is done; 0: it is only watched.",
-        |pane, _| truth(pane.enforces),
-    ),
-    gauge(
         "root_held",
         None,
         "1: a first plan takes more than half and waits to be accepted.",
@@ -268,7 +254,8 @@ impl Snapshot {
             let unit = gauge.unit.as_ref();
             let mut family =
                 encoder.encode_descriptor(gauge.name, gauge.help, unit, MetricType::Gauge)?;
-            for (pane, view, _) in &self.roots {
+            // Of a root that nobody looks after nothing is known.
+            for (pane, view, _) in self.roots.iter().filter(|root| root.1.figures.scanned) {
                 let Some(value) = (gauge.value)(pane, view) else {
                     continue;
                 };
@@ -291,8 +278,8 @@ impl Snapshot {
             None,
             "rule",
             |(_, _, count)| {
-                let pruned = count.pruned.iter();
-                pruned.map(|(rule, (n, _))| (rule.name(), *n)).collect()
+                let of = |rule| count.pruned.get(&rule).map_or(0, |(n, _)| *n);
+                Rule::ALL.map(|rule| (rule.name(), of(rule))).to_vec()
             },
         )?;
         self.by(
@@ -305,8 +292,8 @@ impl Snapshot {
             Some(&Unit::Bytes),
             "rule",
             |(_, _, count)| {
-                let pruned = count.pruned.iter();
-                pruned.map(|(rule, (_, n))| (rule.name(), *n)).collect()
+                let of = |rule| count.pruned.get(&rule).map_or(0, |(_, n)| *n);
+                Rule::ALL.map(|rule| (rule.name(), of(rule))).to_vec()
             },
         )?;
         self.by(
@@ -318,7 +305,10 @@ impl Snapshot {
             ),
             None,
             "reason",
-            |(_, _, count)| count.skipped.iter().map(|(why, n)| (*why, *n)).collect(),
+            |(_, _, count)| {
+                let of = |why| count.skipped.get(why).copied().unwrap_or(0);
+                REASONS.map(|why| (why, of(why))).to_vec()
+            },
         )?;
         self.each(
             encoder,
@@ -351,6 +341,26 @@ impl Snapshot {
     }
 
     fn words(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let gauge = MetricType::Gauge;
+        self.each(
+            encoder,
+            ("root_ready", "1: it does what it is for.", gauge),
+            |(pane, view, _)| {
+                let findings = of_root(&pane.root, view);
+                let is_well = findings.iter().all(|finding| finding.level == Level::Ok);
+                let stuck = self.state.watchman.stuck(&pane.root.name);
+                u64::from(is_well && stuck.is_none())
+            },
+        )?;
+        self.each(
+            encoder,
+            (
+                "root_enforcing",
+                "1: what its limits say is done; 0: it is only watched.",
+                gauge,
+            ),
+            |(pane, _, _)| u64::from(pane.enforces),
+        )?;
         self.by(
             encoder,
             (

@@ -46,6 +46,7 @@ struct Checked {
     at: Time,
     /// The roots; the state directory has no name.
     names: Vec<Option<String>>,
+    places: Vec<Place>,
     findings: Vec<Finding>,
 }
 
@@ -68,8 +69,9 @@ impl Ready {
             dir: window.state_dir().to_owned(),
             is_written: true,
         });
-        let is_fresh =
-            |checked: &&Checked| checked.since.elapsed() < FRESH && checked.names == names;
+        let is_fresh = |checked: &&Checked| {
+            checked.since.elapsed() < FRESH && checked.names == names && checked.places == places
+        };
         if let Some(checked) = last.as_ref().filter(is_fresh) {
             self.count(&self.n_hits);
             return checked.components();
@@ -80,6 +82,7 @@ impl Ready {
             since: Instant::now(),
             at: SystemClock::start().now().wall,
             names,
+            places,
             findings,
         };
         last.insert(checked).components()
@@ -114,7 +117,10 @@ impl Checked {
 }
 
 pub(super) async fn ready(Given(state): Given<Arc<State>>) -> Response {
-    let disks = state.ready.disks(&state.window).await;
+    let asked = state.clone();
+    // A client that does not wait for it has it done all the same: the next one has the answer.
+    let disks = tokio::spawn(async move { asked.ready.disks(&asked.window).await });
+    let disks = disks.await.unwrap_or_default();
     let now = SystemClock::start().now().wall;
     let mut all = Vec::new();
     for pane in state.window.panes().iter() {
@@ -124,7 +130,9 @@ pub(super) async fn ready(Given(state): Given<Arc<State>>) -> Response {
             let seconds = still.as_secs();
             let message =
                 format!("its thread has not turned for {seconds} s: a disk hangs, perhaps");
-            findings[1] = Finding::new("index", Level::Down, message);
+            if let Some(index) = findings.iter_mut().find(|f| f.component == "index") {
+                *index = Finding::new("index", Level::Down, message);
+            }
         }
         all.extend(findings.into_iter().map(|finding| Component {
             finding,

@@ -14,8 +14,14 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc};
 
-/// Connections at once, of both kinds; what comes beyond waits in the kernel.
-const MAX_CONNECTIONS: usize = 1024;
+/// Connections at once; what comes beyond waits in the kernel, or for the socket is let go of. Who
+/// uses up the port's takes none from the socket.
+const MAX_ON_PORT: usize = 1024;
+const MAX_ON_SOCKET: usize = 128;
+/// A connection ends after so long, and after so much more whatever is under way: whoever does not
+/// read his answers keeps no place for ever.
+const LIFE: Duration = Duration::from_secs(60);
+const LAST_ANSWER: Duration = Duration::from_secs(5);
 /// So long a client may take for the head of a request, the first and each that follows.
 const HEAD: Duration = Duration::from_secs(30);
 /// The longest head of a request, in bytes.
@@ -28,7 +34,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Places for connections, and how the TCP port is.
 #[derive(Debug)]
 pub(super) struct Door {
-    places: Arc<Semaphore>,
+    on_port: Arc<Semaphore>,
+    on_socket: Arc<Semaphore>,
     port: Mutex<Port>,
 }
 
@@ -42,7 +49,8 @@ enum Port {
 impl Default for Door {
     fn default() -> Self {
         Self {
-            places: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+            on_port: Arc::new(Semaphore::new(MAX_ON_PORT)),
+            on_socket: Arc::new(Semaphore::new(MAX_ON_SOCKET)),
             port: Mutex::new(Port::Off),
         }
     }
@@ -90,7 +98,7 @@ pub(super) async fn port(address: &str, state: &Arc<State>) {
     let local = local.map_or_else(|_| address.to_owned(), |local| local.to_string());
     tracing::info!(event = "http.started", address = local, "HTTP is answered");
     loop {
-        let Ok(place) = state.door.places.clone().acquire_owned().await else {
+        let Ok(place) = state.door.on_port.clone().acquire_owned().await else {
             return;
         };
         match listener.accept().await {
@@ -120,7 +128,7 @@ pub(super) async fn handed(mut handed: mpsc::Receiver<StdUnixStream>, state: &Ar
                 continue;
             }
         };
-        let Ok(place) = state.door.places.clone().acquire_owned().await else {
+        let Ok(place) = state.door.on_socket.clone().acquire_owned().await else {
             return;
         };
         let app = app.clone();
@@ -137,7 +145,18 @@ async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, 
         .header_read_timeout(HEAD)
         .max_buf_size(MAX_HEAD)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(app));
-    if let Err(error) = served.await {
+    let mut served = std::pin::pin!(served);
+    let ended = tokio::select! {
+        ended = served.as_mut() => ended,
+        () = tokio::time::sleep(LIFE) => {
+            served.as_mut().graceful_shutdown();
+            match tokio::time::timeout(LAST_ANSWER, served).await {
+                Ok(ended) => ended,
+                Err(_) => return,
+            }
+        }
+    };
+    if let Err(error) = ended {
         tracing::debug!(%error, "a client went away");
     }
 }

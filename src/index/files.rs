@@ -89,13 +89,15 @@ impl Index {
     }
 
     /// Gives a session that is files one name more, the last one where it is the metadata.
-    pub fn add_file(&mut self, id: SessionId, name: &[u8], is_metadata: bool) {
+    /// `false`: it was there.
+    pub fn add_file(&mut self, id: SessionId, name: &[u8], is_metadata: bool) -> bool {
         let (Some(home), Some(listed)) =
             (self.session_dir(id), self.sessions.listed.get_mut(&id.slot))
         else {
-            return;
+            return false;
         };
-        if listed.names.as_slice().iter().all(|known| **known != *name) {
+        let is_new = listed.names.as_slice().iter().all(|known| **known != *name);
+        if is_new {
             let mut blobs = listed.names.take();
             let n_data = blobs.len() - usize::from(listed.ends_in_metadata);
             let at = if is_metadata {
@@ -108,6 +110,7 @@ impl Index {
             listed.names = Names::new(blobs);
         }
         self.set_owner(home, name, Owner::Session(id.slot));
+        is_new
     }
 
     /// A file of such a session is gone, known by the hash of its name. With the last one the

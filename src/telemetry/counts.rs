@@ -15,6 +15,21 @@ pub const REACTION_BOUNDS: [u64; 14] = [
     25, 50, 75, 100, 150, 250, 500, 1_000, 2_500, 5_000, 10_000, 50_000, 250_000, 1_000_000,
 ];
 
+/// All that is said of why a session was passed over, in alphabetical order.
+pub const REASONS: [&str; 11] = [
+    "changed",
+    "locked",
+    "open",
+    "pinned",
+    "quiet",
+    "refused",
+    "replaced",
+    "root_moved",
+    "stopping",
+    "stranger_kept_in_trash",
+    "stranger_put_back",
+];
+
 /// What happened in one root.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Count {
@@ -98,8 +113,31 @@ fn reason(why: &Skip) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use super::{REACTION_BOUNDS, Reactions};
+    use super::{REACTION_BOUNDS, REASONS, Reactions, reason};
+    use crate::model::report::Skip;
     use std::time::Duration;
+
+    #[test]
+    fn every_reason_is_told_of() {
+        let refused = Skip::Refused {
+            operation: "rename",
+            errno: 1,
+        };
+        let all = [
+            Skip::Changed,
+            Skip::Locked,
+            Skip::Open,
+            Skip::Pinned,
+            Skip::Quiet,
+            refused,
+            Skip::Replaced,
+            Skip::RootMoved,
+            Skip::Stopping,
+            Skip::StrangerKept,
+            Skip::Stranger,
+        ];
+        assert_eq!(all.map(|why| reason(&why)), REASONS);
+    }
 
     #[test]
     fn a_bound_belongs_to_its_class() {

@@ -61,6 +61,38 @@ fn an_older_session_that_comes_whole_goes_before_a_younger_one() {
     }
 }
 
+/// A crashed recording has no metadata; its name says when it began, also before it is listed.
+#[test]
+fn an_older_session_without_metadata_goes_before_a_younger_one() {
+    for backend in Backend::ALL {
+        let mut place = Place::new();
+        place.backend = backend.name();
+        place.configure(
+            "preset = \"habla\"\n[root.protect]\nquiet = \"0s\"\n[root.limits]\nmax_count = 1",
+        );
+        let recording = |name: &str| {
+            let dir = place.beside("staging").join(name);
+            fs::create_dir_all(&dir).expect("made");
+            for n in 0..40 {
+                fs::create_dir(dir.join(format!("d{n}"))).expect("made");
+                fs::write(dir.join(format!("d{n}/chunk")), "sound").expect("space");
+            }
+            dir
+        };
+        come(&recording("young_20260201_120000"), &place);
+        let Some(agent) = place.heard_by(backend) else {
+            continue;
+        };
+        for n in 0..2 {
+            come(&recording(&format!("old{n}_20260101_12000{n}")), &place);
+            agent.until("one to go", |root| root["pruned"]["sessions"] == n + 1);
+            let there = place.root.join("young_20260201_120000").exists();
+            assert!(there, "{}: {}", backend.name(), place.log());
+        }
+        assert_eq!(agent.stop(), Some(0));
+    }
+}
+
 /// Many at once, in any order: when all has rested the youngest are there.
 #[test]
 fn of_many_that_are_made_and_moved_in_at_once_the_youngest_stay() {

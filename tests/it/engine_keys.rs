@@ -280,7 +280,12 @@ fn metadata_that_comes_second_is_read_though_its_directory_is_not_listed() {
     bench.answer_read(Verdict::Certain);
     assert!(!bench.reads());
     bench.found("d/a.json", stat(7, FileKind::File, 5));
-    assert!(bench.reads(), "{:?}", bench.out);
+    // A look that a read asks for may ask for a read in turn: only the first is done at once.
+    let read = bench.out.iter().find_map(|effect| match effect {
+        Effect::Read(order) => Some(order.at_once),
+        _ => None,
+    });
+    assert_eq!(read, Some(false), "{:?}", bench.out);
 }
 
 /// What is in a new session may be there later than the session itself: the end of its listing

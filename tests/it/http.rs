@@ -295,7 +295,7 @@ fn a_limit_that_cannot_be_met_is_not_ready() {
     assert_eq!(agent.stop(), Some(0));
 }
 
-/// With six watches for forty directories most changes are seen by scans only.
+/// With six watches for twenty directories most changes are seen by scans only.
 #[test]
 fn a_root_with_too_few_watches_is_not_ready() {
     let mut place = Place::new();
