@@ -120,7 +120,7 @@ pub(super) async fn ready(Given(state): Given<Arc<State>>) -> Response {
     let asked = state.clone();
     // A client that does not wait for it has it done all the same: the next one has the answer.
     let disks = tokio::spawn(async move { asked.ready.disks(&asked.window).await });
-    let disks = disks.await.unwrap_or_default();
+    let disks = disks.await;
     let now = SystemClock::start().now().wall;
     let mut all = Vec::new();
     for pane in state.window.panes().iter() {
@@ -146,7 +146,13 @@ pub(super) async fn ready(Given(state): Given<Arc<State>>) -> Response {
         root: None,
         at: now,
     }));
-    all.extend(disks);
+    all.extend(disks.unwrap_or_else(|_| {
+        vec![Component {
+            finding: Finding::new("storage", Level::Down, "no disk could be asked"),
+            root: None,
+            at: now,
+        }]
+    }));
     let worst = all.iter().map(|component| component.finding.level).max();
     let worst = worst.unwrap_or(Level::Ok);
     let status = match worst {
